@@ -1,0 +1,125 @@
+"""The resolved set of experts a job runs with, pinned by digest. Not the TOML file: `peritus.config` reads that."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator
+
+from domain.errors import Rejected
+from domain.limits import Limits, ModelChoice
+from domain.record import Record, canonical, digest_of
+
+BASE_SKILL = "@perstack/base"
+"""The skill name under which definitions ask for the base tools."""
+
+
+class BaseSkill(Record):
+    """The built-in files, exec, todo and completion tools."""
+
+    kind: Literal["base"] = "base"
+    rule: str = ""
+    pick: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
+    allowed_domains: tuple[str, ...] = ()
+    required_env: tuple[str, ...] = ()
+
+
+class McpStdioSkill(Record):
+    """An MCP server started as a process."""
+
+    kind: Literal["mcp_stdio"] = "mcp_stdio"
+    description: str = ""
+    rule: str = ""
+    pick: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
+    command: str
+    args: tuple[str, ...] = ()
+    required_env: tuple[str, ...] = ()
+    allowed_domains: tuple[str, ...] = ()
+
+
+class McpHttpSkill(Record):
+    """An MCP server reached by HTTP."""
+
+    kind: Literal["mcp_http"] = "mcp_http"
+    description: str = ""
+    rule: str = ""
+    pick: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
+    endpoint: str
+    allowed_domains: tuple[str, ...] = ()
+
+
+class InteractiveTool(Record):
+    """A question to a person: its JSON schema is the shape of the tool's input."""
+
+    description: str = ""
+    parameters: dict[str, Any]
+
+
+class InteractiveSkill(Record):
+    """Tools that people answer."""
+
+    kind: Literal["interactive"] = "interactive"
+    description: str = ""
+    rule: str = ""
+    tools: dict[str, InteractiveTool]
+
+
+class LocalSkill(Record):
+    """Tools that the embedding program registered with the tool service by name."""
+
+    kind: Literal["local"] = "local"
+    rule: str = ""
+    tools: tuple[str, ...]
+
+
+Skill = Annotated[
+    BaseSkill | McpStdioSkill | McpHttpSkill | InteractiveSkill | LocalSkill,
+    Discriminator("kind"),
+]
+
+
+class Expert(Record):
+    """One micro-agent's definition, resolved: nothing in it depends on a file or the environment."""
+
+    key: str
+    version: str = "1.0.0"
+    description: str = ""
+    instruction: str
+    delegates: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    skills: dict[str, Skill]
+    model: ModelChoice
+
+
+class Definition(Record):
+    """Every expert a job can reach, sorted by key, and the limits it starts with."""
+
+    format: Literal[1] = 1
+    experts: dict[str, Expert]
+    limits: Limits = Limits()
+
+    def expert(self, key: str) -> Expert:
+        """The expert of that key.
+
+        Raises:
+            Rejected: there is none; the message lists those there are.
+        """
+        found = self.experts.get(key)
+        if found is None:
+            known = ", ".join(sorted(self.experts)) or "none"
+            raise Rejected("unknown_expert", f"no expert {key!r} is defined; there are: {known}")
+        return found
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes that are stored as a blob."""
+        return canonical(self)
+
+    def digest(self) -> str:
+        """The content address a run pins."""
+        return digest_of(self.to_bytes())
+
+
+def delegate_tool_name(expert: str) -> str:
+    """The tool name of a delegate: the last path segment of its key, without version or tag."""
+    return expert.rsplit("/", 1)[-1].split("@", 1)[0] or expert

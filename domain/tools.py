@@ -1,0 +1,41 @@
+"""What a tool is to a run: its name, its lane, how safe it is to repeat, and its schema for the model."""
+
+from enum import StrEnum
+from typing import Any
+
+from domain.record import Record
+
+
+class Lane(StrEnum):
+    """Who executes a call."""
+
+    LOOP = "loop"  # decided at once, state in the log: todo, attemptCompletion
+    SANDBOX = "sandbox"  # the base skill: files and exec
+    TOOL = "tool"  # skills of the tool service
+    DELEGATE = "delegate"  # a child run
+
+
+class Safety(StrEnum):
+    """What a second execution would do (C3)."""
+
+    READ_ONLY = "read_only"
+    IDEMPOTENT = "idempotent"
+    UNSAFE = "unsafe"  # runs only after a claim is in the log, and never twice
+
+
+class ToolEntry(Record):
+    """What deciding needs to know of a tool: pinned in the log before its first use."""
+
+    name: str
+    skill: str
+    lane: Lane
+    safety: Safety
+    expert: str | None = None  # the delegate's key when the lane is `delegate`
+
+
+class ToolSpec(Record):
+    """A tool as the model sees it. `parameters` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]

@@ -1,0 +1,1 @@
+"""What happens: loop (prompt, providers), tool (skills) and sandbox (base skill) services."""

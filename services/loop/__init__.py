@@ -1,0 +1,1 @@
+"""The loop service: the only writer of runs."""

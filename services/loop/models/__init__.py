@@ -1,0 +1,1 @@
+"""Model providers behind one port. No SDK is imported before it is used."""

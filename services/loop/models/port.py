@@ -1,0 +1,90 @@
+"""The port every model provider fills. Not a retry policy: a failure is classified here and retried by the run."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from domain.content import AssistantPart
+from domain.limits import Usage
+from domain.prompt import ModelRequest
+
+StopReason = Literal["end", "tool_calls", "max_tokens", "refusal"]
+"""Why a reply ended: done, asks for tools, cut at the output limit, or refused by the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """One whole reply, in the order it was given. `usage` None: the provider did not say (C12)."""
+
+    parts: tuple[AssistantPart, ...]
+    stop_reason: StopReason
+    usage: Usage | None
+    response_id: str = ""
+    model: str = ""  # the model that answered, as the provider names it
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a reply while it is made: `offset` counts characters of that kind and part so far."""
+
+    kind: Literal["text", "thinking", "arguments"]
+    part: int  # index of the content block in the reply
+    offset: int
+    text: str
+    tool: str = ""  # for `arguments`: the tool being called
+
+
+FailureKind = Literal[
+    "rate_limited",  # 429
+    "overloaded",  # 529, 503
+    "server",  # other 5xx
+    "network",  # connection lost, stream cut before its end
+    "timeout",
+    "malformed",  # the reply breaks the wire format
+    "empty",  # neither text nor calls
+    "rejected",  # 400, 413, 422: the same bytes never help (C19)
+    "auth",  # 401, 403
+    "not_found",  # 404: no such model
+    "missing_key",
+    "exhausted",  # a script has no more replies
+]
+
+RETRYABLE: frozenset[FailureKind] = frozenset(
+    {"rate_limited", "overloaded", "server", "network", "timeout", "malformed", "empty"}
+)
+
+
+@dataclass(eq=False)
+class ModelFailure(Exception):  # noqa: N818 - a reply that did not come is an outcome, not a bug
+    """A generation that ended without a reply. `usage` is what is known to be spent, if anything."""
+
+    kind: FailureKind
+    message: str
+    status: int | None = None
+    retry_after_ms: int | None = None
+    usage: Usage | None = field(default=None)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt may help."""
+        return self.kind in RETRYABLE
+
+
+class Model(Protocol):
+    """A provider. One instance serves many runs at once; `aclose` frees its connections."""
+
+    async def generate(
+        self, request: ModelRequest, on_delta: Callable[[Delta], Awaitable[None]]
+    ) -> ModelReply:
+        """Make one reply: exactly one request to the provider, no retries inside.
+
+        `on_delta` gets text, thinking and argument pieces in order while they come.
+
+        Raises:
+            ModelFailure: there is no reply; says why, and whether to try again.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Free what the provider holds; may be called twice."""
+        ...
