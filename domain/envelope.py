@@ -1,0 +1,131 @@
+"""One decision as one message: its events, its place in the run and the hash of the one before. Not a stream position."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import ValidationError
+
+from domain.errors import IntegrityViolated
+from domain.events import KNOWN_EVENT, Event, OpaqueEvent
+from domain.ids import RunRef
+from domain.record import Record, canonical, digest_of
+
+FIRST_HASH = "0" * 64
+"""What the first envelope of a run names as the hash of the one before."""
+
+FORMAT = 1
+
+
+class Cause(Record):
+    """The command that led to a decision."""
+
+    type: str
+    id: str
+
+
+class Envelope(NamedTuple):
+    """All events of one decision. `version` is that of the first event; versions are contiguous from 1."""
+
+    id: str
+    ref: RunRef
+    version: int
+    at_ms: int  # milliseconds since the epoch, never before the run's last event
+    cause: Cause
+    by: str  # the epoch that decided
+    prev: str  # digest of the bytes of the run's previous envelope
+    events: tuple[Event, ...]
+    trace: str | None = None  # W3C traceparent
+
+    @property
+    def next_version(self) -> int:
+        """The version the next envelope of this run starts with."""
+        return self.version + len(self.events)
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event as plain JSON, opaque ones exactly as they came."""
+    if isinstance(event, OpaqueEvent):
+        return {"type": event.type, **event.body}
+    return event.model_dump(mode="json", exclude_defaults=False)
+
+
+def encode(envelope: Envelope) -> bytes:
+    """The bytes that are stored, and hashed by the next envelope."""
+    return canonical(
+        {
+            "format": FORMAT,
+            "id": envelope.id,
+            "tenant": envelope.ref.tenant,
+            "job": envelope.ref.job,
+            "run": envelope.ref.run,
+            "version": envelope.version,
+            "at_ms": envelope.at_ms,
+            "cause": envelope.cause,
+            "by": envelope.by,
+            "prev": envelope.prev,
+            "trace": envelope.trace,
+            "events": [
+                {"type": e.type, **e.body} if isinstance(e, OpaqueEvent) else e
+                for e in envelope.events
+            ],
+        }
+    )
+
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTERS: Mapping[str, Upcaster] = {}
+"""Old wire name -> the same fact in the next shape. Applied in a chain until none matches (rule 12)."""
+
+
+def decode_event(raw: dict[str, Any], upcasters: Mapping[str, Upcaster] = UPCASTERS) -> Event:
+    """One event from its JSON: upcast, known, or carried opaque.
+
+    Raises:
+        IntegrityViolated: a known event does not have the shape it was released with.
+    """
+    while (upcast := upcasters.get(str(raw.get("type")))) is not None:
+        raw = upcast(raw)
+    name = raw.get("type")
+    if not isinstance(name, str):
+        msg = f"an event without a type: {sorted(raw)!r}"
+        raise IntegrityViolated(msg)
+    try:
+        return KNOWN_EVENT.validate_python(raw, strict=False)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "union_tag_invalid":
+            return OpaqueEvent(type=name, body={k: v for k, v in raw.items() if k != "type"})
+        msg = f"event {name!r} is malformed: {error.errors(include_url=False)!r}"
+        raise IntegrityViolated(msg) from error
+
+
+def decode(data: bytes) -> Envelope:
+    """An envelope from its stored bytes.
+
+    Raises:
+        IntegrityViolated: the bytes are not an envelope this release or an older one wrote.
+    """
+    try:
+        raw = orjson.loads(data)
+        if raw["format"] != FORMAT:
+            msg = f"envelope format {raw['format']!r} is not {FORMAT}: written by a newer release"
+            raise IntegrityViolated(msg)
+        return Envelope(
+            id=raw["id"],
+            ref=RunRef(raw["tenant"], raw["job"], raw["run"]),
+            version=raw["version"],
+            at_ms=raw["at_ms"],
+            cause=Cause.model_validate(raw["cause"]),
+            by=raw["by"],
+            prev=raw["prev"],
+            events=tuple(decode_event(event) for event in raw["events"]),
+            trace=raw["trace"],
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+        msg = f"these {len(data)} bytes are not an envelope: {error}"
+        raise IntegrityViolated(msg) from error
+
+
+def hash_of(data: bytes) -> str:
+    """The digest the next envelope of the run names as `prev`."""
+    return digest_of(data)

@@ -1,0 +1,322 @@
+"""The facts of a run, with the literal names they keep on the wire for ever (rule 12). Not what follows from them."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Discriminator, TypeAdapter
+
+from domain.content import AssistantPart, ContentPart, Text
+from domain.limits import Limits, ModelChoice, Usage
+from domain.record import Record
+from domain.tools import Lane, Safety, ToolEntry
+
+Outcome = Literal["succeeded", "failed", "refused", "cancelled", "outcome_unknown"]
+"""The one terminal outcome of a tool call (rule 6)."""
+
+StopReason = Literal["end", "tool_calls", "max_tokens", "refusal"]
+
+SpeakerKind = Literal["user", "expert", "runtime"]
+"""Whose words an input holds: a person's, the delegating expert's, or a note of the runtime."""
+
+
+class Parent(Record):
+    """The call of another run that a child run answers."""
+
+    run: str
+    call: str
+
+
+class Failure(Record):
+    """Why something did not work: `kind` for programs, `message` for people."""
+
+    kind: str
+    message: str
+    status: int | None = None  # of HTTP, where there was one
+
+
+class TodoItem(Record):
+    """One entry of an expert's todo list."""
+
+    id: int
+    title: str
+    completed: bool = False
+
+
+class RunStarted(Record):
+    """A run exists. `definition` is the digest of the pinned set of experts."""
+
+    type: Literal["run.started.v1"] = "run.started.v1"
+    command: str  # the id of the start command: the same command again changes nothing
+    expert: str
+    definition: str
+    limits: Limits
+    parent: Parent | None = None
+    depth: int = 0
+
+
+class ContextPinned(Record):
+    """Everything that stays the same in the requests of this run, by digest, before first use (rule 13)."""
+
+    type: Literal["context.pinned.v1"] = "context.pinned.v1"
+    renderer: str
+    context: str  # digest of the blob with system blocks, tool specs, model and parameters
+    model: ModelChoice
+    tools: tuple[ToolEntry, ...]
+
+
+class InputReceived(Record):
+    """Somebody said something to the expert; it rides in the next request."""
+
+    type: Literal["input.received.v1"] = "input.received.v1"
+    input: str  # the command id, or a derived id for notes of the runtime
+    speaker: SpeakerKind
+    parts: tuple[ContentPart, ...]
+
+
+class RunContinued(Record):
+    """A root run that had come to rest goes on; `steps_max` and `tokens_max` replace the limits if given."""
+
+    type: Literal["run.continued.v1"] = "run.continued.v1"
+    command: str
+    steps_max: int | None = None
+    tokens_max: int | None = None
+
+
+class GenerationRequested(Record):
+    """A reply of the model will be asked for: durable before the call is made (rule 5)."""
+
+    type: Literal["generation.requested.v1"] = "generation.requested.v1"
+    step: int
+    attempt: int  # the fence: completions of an older attempt are dropped, visibly
+    request: str  # digest of the request
+    reserved: int  # tokens held back in the budget until the end is known
+    holder: str | None = None  # the epoch that makes the call; None: whoever claims it
+
+
+class GenerationClaimed(Record):
+    """A worker took an attempt that nobody held."""
+
+    type: Literal["generation.claimed.v1"] = "generation.claimed.v1"
+    step: int
+    attempt: int
+    holder: str
+
+
+class GenerationCompleted(Record):
+    """The model replied. `usage` None: the provider did not say, and the reservation is charged."""
+
+    type: Literal["generation.completed.v1"] = "generation.completed.v1"
+    step: int
+    attempt: int
+    stop_reason: StopReason
+    parts: tuple[AssistantPart, ...]
+    usage: Usage | None
+    charged: int  # tokens taken from the budget
+    response_id: str = ""
+    model: str = ""
+
+
+class GenerationFailed(Record):
+    """An attempt ended without a reply. What follows, a timer or the end, rides in the same envelope."""
+
+    type: Literal["generation.failed.v1"] = "generation.failed.v1"
+    step: int
+    attempt: int
+    failure: Failure
+    retryable: bool
+    usage: Usage | None
+    charged: int
+
+
+class GenerationAbandoned(Record):
+    """An attempt whose holder is gone, or that a cancel overtook: nobody knows its end, it is charged in full."""
+
+    type: Literal["generation.abandoned.v1"] = "generation.abandoned.v1"
+    step: int
+    attempt: int
+    reason: Literal["holder_lost", "cancelled"]
+    charged: int
+
+
+class GenerationSuperseded(Record):
+    """The late end of an abandoned attempt: its charge is settled, its content dropped."""
+
+    type: Literal["generation.superseded.v1"] = "generation.superseded.v1"
+    step: int
+    attempt: int
+    usage: Usage | None
+    refunded: int  # tokens given back to the budget
+
+
+class ToolCallRequested(Record):
+    """The model asked for a tool; recorded with the reply that asked."""
+
+    type: Literal["tool_call.requested.v1"] = "tool_call.requested.v1"
+    call: str
+    step: int
+    provider_id: str
+    tool: str
+    skill: str
+    lane: Lane
+    safety: Safety
+    arguments: Text
+    key: str  # the idempotency key the tool receives, the same over all attempts
+    child: str | None = None  # the run id of the delegate
+    expert: str | None = None  # the delegate's key
+
+
+class ToolCallClaimed(Record):
+    """One epoch may execute this call, and nobody else (rule 6)."""
+
+    type: Literal["tool_call.claimed.v1"] = "tool_call.claimed.v1"
+    call: str
+    attempt: int
+    holder: str
+
+
+class ToolCallRetried(Record):
+    """A call that nobody is known to hold is handed out again; bounded by `call_attempts_max`."""
+
+    type: Literal["tool_call.retried.v1"] = "tool_call.retried.v1"
+    call: str
+    attempt: int
+
+
+class ToolCallEnded(Record):
+    """The one terminal outcome of a call. `content` is what the model reads."""
+
+    type: Literal["tool_call.ended.v1"] = "tool_call.ended.v1"
+    call: str
+    outcome: Outcome
+    content: tuple[ContentPart, ...]
+    is_error: bool = False
+    full_output: Text | None = None  # the whole output when the model reads a cut form
+    holder: str | None = None
+    duration_ms: int | None = None
+
+
+class ToolResultLate(Record):
+    """A second, different result of an ended call: kept and alarmed, never an outcome (rule 7)."""
+
+    type: Literal["tool_result.late.v1"] = "tool_result.late.v1"
+    call: str
+    content: tuple[ContentPart, ...]
+    is_error: bool
+    holder: str | None = None
+
+
+class TodoChanged(Record):
+    """The todo list as it is now."""
+
+    type: Literal["todo.changed.v1"] = "todo.changed.v1"
+    items: tuple[TodoItem, ...]
+    next_id: int
+
+
+class StepEnded(Record):
+    """A generation and all its calls are over: the checkpoint of this step is here."""
+
+    type: Literal["step.ended.v1"] = "step.ended.v1"
+    step: int
+
+
+class TimerArmed(Record):
+    """Something is to happen at `due_ms` (milliseconds since the epoch)."""
+
+    type: Literal["timer.armed.v1"] = "timer.armed.v1"
+    timer: str
+    purpose: Literal["retry", "cancel_grace"]
+    due_ms: int
+
+
+class TimerFired(Record):
+    """A pending timer came due; a timer whose id is not pending is ignored."""
+
+    type: Literal["timer.fired.v1"] = "timer.fired.v1"
+    timer: str
+
+
+class CancelRequested(Record):
+    """Somebody wants the run to stop; what is claimed gets a grace to report (rule 9)."""
+
+    type: Literal["run.cancel_requested.v1"] = "run.cancel_requested.v1"
+    command: str
+    reason: str = ""
+
+
+class RunCompleted(Record):
+    """The expert said it is done. A root run may be continued."""
+
+    type: Literal["run.completed.v1"] = "run.completed.v1"
+    step: int
+    result: Text
+
+
+class RunStopped(Record):
+    """A limit of the run was reached before the expert was done. A root run may be continued."""
+
+    type: Literal["run.stopped.v1"] = "run.stopped.v1"
+    limit: Literal["steps", "tokens"]
+    step: int
+
+
+class RunFailed(Record):
+    """The run cannot go on by itself. A root run may be continued."""
+
+    type: Literal["run.failed.v1"] = "run.failed.v1"
+    step: int
+    failure: Failure
+
+
+class RunCancelled(Record):
+    """The run was stopped from outside, and nothing of it is still at work."""
+
+    type: Literal["run.cancelled.v1"] = "run.cancelled.v1"
+    step: int
+
+
+class OpaqueEvent(Record):
+    """An event this release does not know, carried as it is (C17). It changes no state."""
+
+    type: str
+    body: dict[str, Any]
+
+
+Known = (
+    RunStarted
+    | ContextPinned
+    | InputReceived
+    | RunContinued
+    | GenerationRequested
+    | GenerationClaimed
+    | GenerationCompleted
+    | GenerationFailed
+    | GenerationAbandoned
+    | GenerationSuperseded
+    | ToolCallRequested
+    | ToolCallClaimed
+    | ToolCallRetried
+    | ToolCallEnded
+    | ToolResultLate
+    | TodoChanged
+    | StepEnded
+    | TimerArmed
+    | TimerFired
+    | CancelRequested
+    | RunCompleted
+    | RunStopped
+    | RunFailed
+    | RunCancelled
+)
+"""Every event this release writes."""
+
+Event = Known | OpaqueEvent
+
+KNOWN_EVENT: TypeAdapter[Known] = TypeAdapter(Annotated[Known, Discriminator("type")])
+
+EVENT_TYPES: tuple[str, ...] = tuple(kind.model_fields["type"].default for kind in get_args(Known))
+"""The wire name of every known event, in declaration order."""
+
+TERMINAL_TYPES = frozenset(
+    {"run.completed.v1", "run.stopped.v1", "run.failed.v1", "run.cancelled.v1"}
+)
+"""The events that bring a run to rest: the explicit last event a reader waits for (C9)."""
