@@ -1,4 +1,4 @@
-"""The facts of a run, with the literal names they keep on the wire for ever (rule 12). Not what follows from them."""
+"""The facts of a run, with the literal names they keep for ever (rule 12). Not what follows."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -54,11 +54,12 @@ class RunStarted(Record):
 
 
 class ContextPinned(Record):
-    """Everything that stays the same in the requests of this run, by digest, before first use (rule 13)."""
+    """What stays the same in all requests of this run, by digest, before first use (rule 13)."""
 
     type: Literal["context.pinned.v1"] = "context.pinned.v1"
     renderer: str
     context: str  # digest of the blob with system blocks, tool specs, model and parameters
+    context_bytes: int
     model: ModelChoice
     tools: tuple[ToolEntry, ...]
 
@@ -116,7 +117,7 @@ class GenerationCompleted(Record):
 
 
 class GenerationFailed(Record):
-    """An attempt ended without a reply. What follows, a timer or the end, rides in the same envelope."""
+    """An attempt ended without a reply. What follows from it rides in the same envelope."""
 
     type: Literal["generation.failed.v1"] = "generation.failed.v1"
     step: int
@@ -128,7 +129,10 @@ class GenerationFailed(Record):
 
 
 class GenerationAbandoned(Record):
-    """An attempt whose holder is gone, or that a cancel overtook: nobody knows its end, it is charged in full."""
+    """An attempt whose holder is gone, or that a cancel overtook: its end is unknown.
+
+    It is charged in full; a late end settles the charge.
+    """
 
     type: Literal["generation.abandoned.v1"] = "generation.abandoned.v1"
     step: int
@@ -160,8 +164,27 @@ class ToolCallRequested(Record):
     safety: Safety
     arguments: Text
     key: str  # the idempotency key the tool receives, the same over all attempts
-    child: str | None = None  # the run id of the delegate
-    expert: str | None = None  # the delegate's key
+
+
+class DelegationRequested(Record):
+    """A call is answered by a child run; what it may use is carved out of this run's remainder."""
+
+    type: Literal["delegation.requested.v1"] = "delegation.requested.v1"
+    call: str
+    child: str  # run id, derived from the call
+    expert: str
+    limits: Limits
+
+
+class DelegationSettled(Record):
+    """A child came to rest: what it did not use comes back."""
+
+    type: Literal["delegation.settled.v1"] = "delegation.settled.v1"
+    call: str
+    child: str
+    status: Literal["completed", "stopped", "failed", "cancelled"]
+    steps: int
+    tokens: int
 
 
 class ToolCallClaimed(Record):
@@ -293,6 +316,8 @@ Known = (
     | GenerationAbandoned
     | GenerationSuperseded
     | ToolCallRequested
+    | DelegationRequested
+    | DelegationSettled
     | ToolCallClaimed
     | ToolCallRetried
     | ToolCallEnded

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from domain.content import BlobRef, Message, Text
 from domain.limits import ModelChoice
-from domain.record import Record, canonical, digest_of
+from domain.record import Record, digest_of
 from domain.tools import ToolSpec
 
 RENDERER = "peritus-1"
@@ -44,11 +44,6 @@ class ModelRequest:
         if isinstance(text, BlobRef):
             return self.blobs[text.digest].decode("utf-8", errors="replace")
         return text
-
-
-def chain_message(conversation: str, message: Message) -> str:
-    """The digest of a conversation that goes on with one more message."""
-    return digest_of(conversation.encode() + canonical(message))
 
 
 def request_digest(context_digest: str, conversation: str) -> str:

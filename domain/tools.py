@@ -39,3 +39,10 @@ class ToolSpec(Record):
     name: str
     description: str
     parameters: dict[str, Any]
+
+
+class LocalTool(Record):
+    """A tool of the embedding program: as the model sees it, and how safe it is to repeat."""
+
+    spec: ToolSpec
+    safety: Safety = Safety.UNSAFE

@@ -1,0 +1,42 @@
+"""How anybody asks something of a run: quickly by request, durably by COMMANDS. Not a decision."""
+
+from dataclasses import dataclass
+
+from commands.route import Answer
+from domain.commands import Command
+from domain.errors import Rejected
+from domain.ids import RunRef
+from domain.record import canonical
+from eventlog.port import Backbone
+
+ASK_TIMEOUT_S = 1.0
+"""How long a request may take before the command is stored instead, in seconds (rule 7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandClient:
+    """Sends commands on behalf of people and workers."""
+
+    backbone: Backbone
+
+    async def ask(self, ref: RunRef, command: Command, timeout_s: float = ASK_TIMEOUT_S) -> Answer:
+        """One try by request and reply; `unavailable` when nobody answered in time."""
+        data = await self.backbone.requests.ask(ref, canonical(command), timeout_s=timeout_s)
+        if data is None:
+            return Answer(status="unavailable", detail="no answer in time", code="no_answer")
+        return Answer.model_validate_json(data)
+
+    async def submit(self, ref: RunRef, command: Command, message_id: str) -> Answer | None:
+        """Ask; without an answer, store the command and return None: it will be handled.
+
+        Raises:
+            Rejected: the command was refused.
+            Unavailable: it was neither answered nor stored.
+        """
+        answer = await self.ask(ref, command)
+        if answer.status == "rejected":
+            raise Rejected(answer.code, answer.detail)
+        if answer.status == "accepted":
+            return answer
+        await self.backbone.commands.put(ref, canonical(command), message_id=message_id)
+        return None

@@ -1,0 +1,77 @@
+"""Which use case a command belongs to: one table, for COMMANDS and for requests. Not a transport."""
+
+from collections.abc import Mapping
+from typing import Literal, assert_never
+
+from commands.cancel_run import cancel_run
+from commands.claim_tool_call import claim_tool_call
+from commands.continue_run import continue_run
+from commands.delegate_run import record_delegation
+from commands.desk import Desk
+from commands.reconcile_run import abandon_holder, retry_tool_call
+from commands.record_tool_result import record_tool_result
+from commands.start_run import start_run
+from commands.step_run import claim_generation, end_generation, fire_timer
+from domain import commands as c
+from domain.errors import Rejected, Unavailable
+from domain.ids import RunRef
+from domain.record import Record
+from domain.tools import LocalTool
+
+
+class Answer(Record):
+    """What became of a command. `granted` answers a claim, `detail` a result."""
+
+    type: Literal["answer.v1"] = "answer.v1"
+    status: Literal["accepted", "rejected", "unavailable"]
+    granted: bool = False
+    detail: str = ""
+    code: str = ""
+
+
+async def route(
+    desk: Desk, ref: RunRef, command: c.Command, local_tools: Mapping[str, LocalTool]
+) -> Answer:
+    """Handle one command and say what became of it; errors a caller can act on are answers.
+
+    Raises:
+        IntegrityViolated: the stored history is not what was written; nothing was decided.
+    """
+    try:
+        return await _route(desk, ref, command, local_tools)
+    except Rejected as error:
+        return Answer(status="rejected", detail=error.message, code=error.code)
+    except Unavailable as error:
+        return Answer(status="unavailable", detail=str(error), code="unavailable")
+
+
+async def _route(
+    desk: Desk, ref: RunRef, command: c.Command, local_tools: Mapping[str, LocalTool]
+) -> Answer:
+    granted, detail = False, ""
+    match command:
+        case c.StartRun():
+            await start_run(desk, ref, command, local_tools)
+        case c.ContinueRun():
+            await continue_run(desk, ref, command)
+        case c.CancelRun():
+            await cancel_run(desk, ref, command)
+        case c.FireTimer():
+            await fire_timer(desk, ref, command)
+        case c.ClaimGeneration():
+            granted = await claim_generation(desk, ref, command)
+        case c.CompleteGeneration() | c.FailGeneration():
+            await end_generation(desk, ref, command)
+        case c.ClaimToolCall():
+            granted = await claim_tool_call(desk, ref, command)
+        case c.RecordToolResult():
+            detail = await record_tool_result(desk, ref, command)
+        case c.RecordDelegation():
+            await record_delegation(desk, ref, command)
+        case c.AbandonHolder():
+            await abandon_holder(desk, ref, command)
+        case c.RetryToolCall():
+            await retry_tool_call(desk, ref, command)
+        case _:
+            assert_never(command)
+    return Answer(status="accepted", granted=granted, detail=detail)

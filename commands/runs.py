@@ -1,0 +1,219 @@
+"""Loads runs, decides and appends: the one way events get into the log (rules 1 and 4). Not their effects."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from domain.commands import Command, Situation
+from domain.decide import decide
+from domain.envelope import FIRST_HASH, Cause, Envelope, decode, encode, hash_of
+from domain.errors import AppendUnknown, Conflict, IntegrityViolated, Rejected, Unavailable
+from domain.events import Event
+from domain.evolve import fold
+from domain.ids import RunRef
+from domain.state import RunState
+from eventlog.port import Backbone, Stored
+
+logger = logging.getLogger(__name__)
+
+CACHED_RUNS_MAX = 2_000
+UNKNOWN_TRIES_MAX = 12
+UNKNOWN_PAUSE_S = 0.2
+UNKNOWN_PAUSE_MAX_S = 3.0
+"""Together a good 20 s: longer than a leader election (4 to 9 s, nats-server raft.go)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A run as far as this process knows it: its state, and where the next envelope goes."""
+
+    state: RunState
+    seq: int = 0  # stream sequence of the run's last envelope
+    hash: str = FIRST_HASH
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a command came to: the run before and after, and the events in between."""
+
+    before: RunState
+    after: RunState
+    events: tuple[Event, ...]
+
+
+def fold_stored(loaded: Loaded, stored: Stored) -> Loaded:
+    """The run after one more stored envelope, checked against what was there.
+
+    Raises:
+        IntegrityViolated: a gap in the versions, a broken hash chain, or another run's envelope.
+    """
+    envelope = decode(stored.data)
+    state = loaded.state
+    if envelope.ref != state.ref:
+        msg = f"run {state.ref.run!r} holds an envelope of run {envelope.ref.run!r}"
+        raise IntegrityViolated(msg)
+    if envelope.version != state.version + 1:
+        msg = f"run {state.ref.run!r}: version {envelope.version} follows {state.version}"
+        raise IntegrityViolated(msg)
+    if envelope.prev != loaded.hash:
+        msg = f"run {state.ref.run!r}: version {envelope.version} does not follow what is stored"
+        raise IntegrityViolated(msg)
+    return Loaded(fold(state, envelope), stored.seq, hash_of(stored.data))
+
+
+class RunStore:
+    """Runs of the log, cached: a cached run is a guess that the append verifies."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        epoch: str,
+        now_ms: Callable[[], int],
+        new_id: Callable[[], str],
+    ) -> None:
+        """`epoch` signs the envelopes; `now_ms` and `new_id` are this process's clock and id source."""
+        self._log = backbone.log
+        self._epoch = epoch
+        self._new_id = new_id
+        self.now_ms = now_ms
+        self._cache: OrderedDict[RunRef, Loaded] = OrderedDict()
+        self._locks: dict[RunRef, asyncio.Lock] = {}
+
+    async def fresh(self, ref: RunRef) -> Loaded:
+        """The run as the log has it now.
+
+        Raises:
+            Unavailable: the store is away.
+            IntegrityViolated: the stored history is not what was written.
+        """
+        loaded = self._cache.get(ref) or Loaded(RunState(ref=ref))
+        for stored in await self._log.load(ref, after_seq=loaded.seq):
+            if stored.seq > loaded.seq:
+                loaded = fold_stored(loaded, stored)
+        self._keep(ref, loaded)
+        return loaded
+
+    async def known(self, ref: RunRef) -> Loaded:
+        """The run as this process last saw it; from the log when it never did."""
+        return self._cache.get(ref) or await self.fresh(ref)
+
+    def forget(self, ref: RunRef) -> None:
+        """Drop what is cached of a run."""
+        self._cache.pop(ref, None)
+
+    def _keep(self, ref: RunRef, loaded: Loaded) -> None:
+        held = self._cache.get(ref)
+        if held is not None and held.seq > loaded.seq:
+            return
+        self._cache[ref] = loaded
+        self._cache.move_to_end(ref)
+        while len(self._cache) > CACHED_RUNS_MAX:
+            self._cache.popitem(last=False)
+
+    async def execute(
+        self, ref: RunRef, command: Command, situation: Situation, *, command_id: str = ""
+    ) -> Decision:
+        """Decide a command and append what follows: one envelope, or nothing.
+
+        Raises:
+            Rejected: the command is wrong for this run.
+            Unavailable: it could not be decided or stored now; the same command may be sent again.
+            IntegrityViolated: the stored history is not what was written.
+        """
+        lock = self._locks.setdefault(ref, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._execute(ref, command, situation, command_id)
+        finally:
+            if not lock.locked() and self._locks.get(ref) is lock:
+                del self._locks[ref]
+
+    async def _execute(
+        self, ref: RunRef, command: Command, situation: Situation, command_id: str
+    ) -> Decision:
+        loaded = self._cache.get(ref)
+        certain = loaded is None
+        loaded = loaded or await self.fresh(ref)
+        for _ in range(loaded.state.limits.conflicts_max):
+            try:
+                events = decide(loaded.state, command, situation)
+            except Rejected:
+                if certain:
+                    raise
+                events = ()
+            if not events:
+                if certain:
+                    return Decision(loaded.state, loaded.state, ())
+                # "Nothing to do" or "no" may come from an old state: only a fresh one says so.
+                loaded, certain = await self.fresh(ref), True
+                continue
+            try:
+                return await self._append(loaded, command, events, command_id)
+            except Conflict:
+                loaded, certain = await self.fresh(ref), True
+        msg = f"run {ref.run!r} changed under every try to decide {command.type}"
+        raise Unavailable(msg)
+
+    async def _append(
+        self, loaded: Loaded, command: Command, events: tuple[Event, ...], command_id: str
+    ) -> Decision:
+        state = loaded.state
+        envelope = Envelope(
+            id=self._new_id(),
+            ref=state.ref,
+            version=state.version + 1,
+            at_ms=max(self.now_ms(), state.at_ms),
+            cause=Cause(type=command.type, id=command_id or getattr(command, "id", "")),
+            by=self._epoch,
+            prev=loaded.hash,
+            events=events,
+        )
+        data = encode(envelope)
+        seq = await self._store(loaded, envelope.id, data)
+        after = Loaded(fold(state, envelope), seq, hash_of(data))
+        self._keep(state.ref, after)
+        return Decision(state, after.state, events)
+
+    async def _store(self, loaded: Loaded, envelope_id: str, data: bytes) -> int:
+        """Append, and find out what happened when no answer came (rule 4)."""
+        ref, pause_s, doubtful = loaded.state.ref, UNKNOWN_PAUSE_S, False
+        for _ in range(UNKNOWN_TRIES_MAX):
+            try:
+                return await self._log.append(ref, data, expected_seq=loaded.seq)
+            except Conflict:
+                found = await self._ours(loaded, envelope_id) if doubtful else None
+                if found is None:
+                    raise
+                return found
+            except AppendUnknown:
+                doubtful = True
+                logger.warning("append to run %s got no answer; looking for it", ref.run)
+            except Unavailable:
+                logger.warning("the log is away; run %s waits", ref.run)
+            try:
+                found = await self._ours(loaded, envelope_id) if doubtful else None
+            except Unavailable:
+                found = None
+            if found is not None:
+                return found
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, UNKNOWN_PAUSE_MAX_S)
+        msg = f"the log did not take an envelope of run {ref.run!r}"
+        raise Unavailable(msg)
+
+    async def _ours(self, loaded: Loaded, envelope_id: str) -> int | None:
+        """The sequence of our envelope, if it is the one that follows; None if nothing follows.
+
+        Raises:
+            Conflict: another envelope follows.
+        """
+        later = await self._log.load(loaded.state.ref, after_seq=loaded.seq)
+        if not later:
+            return None
+        if decode(later[0].data).id != envelope_id:
+            msg = f"run {loaded.state.ref.run!r} went on without us"
+            raise Conflict(msg)
+        return later[0].seq

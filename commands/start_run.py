@@ -1,0 +1,77 @@
+"""Start a run of an expert: resolve and pin what its requests depend on, then the first generation."""
+
+from collections.abc import Mapping
+
+from commands.desk import Desk
+from commands.runs import Decision
+from domain.commands import PinnedContext, RecordDelegation, StartRun
+from domain.content import TextPart
+from domain.context import build_context
+from domain.definition import Definition
+from domain.effects import effects
+from domain.errors import IntegrityViolated, Rejected
+from domain.ids import RunRef
+from domain.record import canonical, digest_of
+from domain.tools import LocalTool
+
+
+async def start_run(
+    desk: Desk, ref: RunRef, command: StartRun, local_tools: Mapping[str, LocalTool]
+) -> Decision:
+    """Begin a run, once; the same start again changes nothing, and tells a child's end again.
+
+    Raises:
+        Rejected: the expert or the definition is not there, or the run exists with another start.
+        Unavailable: not now.
+    """
+    try:
+        context = await _pin(desk, ref, command, local_tools)
+        await desk.backbone.open_runs.add(ref)
+        decision = await desk.execute(ref, command, context)
+    except Rejected as error:
+        if command.parent is not None:
+            await _tell_refusal(desk, ref, command, error)
+        raise
+    if not decision.events and decision.after.at_rest:
+        await desk.dispatch(decision.after, effects(decision.after))
+        await desk.close(decision.after)
+    return decision
+
+
+async def _pin(
+    desk: Desk, ref: RunRef, command: StartRun, local_tools: Mapping[str, LocalTool]
+) -> PinnedContext:
+    """Store what stays the same in all requests of the run, before the event that names it."""
+    try:
+        data = await desk.backbone.blobs.get(ref.tenant, command.definition)
+    except IntegrityViolated as error:
+        msg = f"the definition {command.definition!r} is not stored: {error}"
+        raise Rejected("no_definition", msg) from error
+    definition = Definition.model_validate_json(data)
+    context, tools = build_context(definition, command.expert, extra_tools=local_tools)
+    stored = canonical(context)
+    await desk.backbone.blobs.put(ref.tenant, stored)
+    return PinnedContext(
+        renderer=context.renderer,
+        digest=digest_of(stored),
+        size=len(stored),
+        model=context.model,
+        tools=tools,
+        limits=definition.limits,
+    )
+
+
+async def _tell_refusal(desk: Desk, ref: RunRef, command: StartRun, error: Rejected) -> None:
+    """A child that cannot start ends its parent's call: nobody waits for it for ever."""
+    if command.parent is None:
+        return
+    await desk.backbone.open_runs.remove(ref)
+    told = RecordDelegation(
+        call=command.parent.call,
+        child=ref.run,
+        status="failed",
+        content=(TextPart(text=f"The delegate could not start: {error.message}"),),
+        steps=0,
+        tokens=0,
+    )
+    await desk.send(RunRef(ref.tenant, ref.job, command.parent.run), told, "")

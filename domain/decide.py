@@ -1,0 +1,51 @@
+"""What follows from a command: pure and total. Not what it costs to store it, or who does the work."""
+
+from typing import assert_never
+
+from domain import commands as c
+from domain.decisions import generation, lifecycle, tool_calls
+from domain.draft import Draft
+from domain.errors import Unavailable
+from domain.events import Event
+from domain.state import RunState
+
+
+def decide(state: RunState, command: c.Command, situation: c.Situation) -> tuple[Event, ...]:
+    """The events that a command leads to; none when it changes nothing.
+
+    Raises:
+        Rejected: the command is wrong for this run, and stays wrong.
+        Unavailable: a newer release wrote in this run; a worker of that release must decide.
+    """
+    if state.unknown_events:
+        msg = f"run {state.ref.run!r} has events of a newer release: {state.unknown_events[0]!r}"
+        raise Unavailable(msg)
+    draft = Draft(state, situation)
+    match command:
+        case c.StartRun():
+            lifecycle.start_run(draft, command)
+        case c.ContinueRun():
+            lifecycle.continue_run(draft, command)
+        case c.CancelRun():
+            lifecycle.cancel_run(draft, command)
+        case c.FireTimer():
+            lifecycle.fire_timer(draft, command)
+        case c.ClaimGeneration():
+            generation.claim_generation(draft, command)
+        case c.CompleteGeneration():
+            generation.complete_generation(draft, command)
+        case c.FailGeneration():
+            generation.fail_generation(draft, command)
+        case c.ClaimToolCall():
+            tool_calls.claim_tool_call(draft, command)
+        case c.RecordToolResult():
+            tool_calls.record_tool_result(draft, command)
+        case c.RecordDelegation():
+            tool_calls.record_delegation(draft, command)
+        case c.AbandonHolder():
+            tool_calls.abandon_holder(draft, command)
+        case c.RetryToolCall():
+            tool_calls.retry_tool_call(draft, command)
+        case _:
+            assert_never(command)
+    return tuple(draft.events)

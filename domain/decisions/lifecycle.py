@@ -1,0 +1,131 @@
+"""Start, continue, cancel and timers of a run. Not what happens inside a step."""
+
+from domain import commands as c
+from domain import events as e
+from domain.content import text_of
+from domain.decisions.advance import advance, settle_cancel
+from domain.draft import Draft
+from domain.errors import Rejected
+from domain.tools import Lane
+
+CANCELLED_BODY = {
+    "error": "cancelled",
+    "message": "The run was cancelled before this call started.",
+}
+UNKNOWN_MESSAGE = (
+    "It is not known whether this call took effect: the worker that ran it was lost or did not "
+    "report in time. Check the outcome before you repeat it."
+)
+UNKNOWN_BODY = {"error": "outcome_unknown", "message": UNKNOWN_MESSAGE}
+
+
+def start_run(draft: Draft, command: c.StartRun) -> None:
+    """Begin, once: the same start again changes nothing."""
+    state = draft.state
+    if state.status != "new":
+        if command.id in state.commands_seen or command.parent is not None:
+            return
+        if not state.expert:
+            raise Rejected("cancelled", f"run {state.ref.run!r} was cancelled before it started")
+        raise Rejected("run_exists", f"run {state.ref.run!r} exists; continue it instead")
+    context = draft.situation.context
+    if context is None:
+        msg = "a start needs its pinned context"
+        raise Rejected("no_context", msg)
+    limits = command.limits or context.limits
+    if command.depth > limits.depth_max:
+        msg = f"delegation is {command.depth} deep; limits.depthMax is {limits.depth_max}"
+        raise Rejected("too_deep", msg)
+    draft.emit(
+        e.RunStarted(
+            command=command.id,
+            expert=command.expert,
+            definition=command.definition,
+            limits=limits,
+            parent=command.parent,
+            depth=command.depth,
+        ),
+        e.ContextPinned(
+            renderer=context.renderer,
+            context=context.digest,
+            context_bytes=context.size,
+            model=context.model,
+            tools=context.tools,
+        ),
+        e.InputReceived(
+            input=command.id,
+            speaker="expert" if command.parent else "user",
+            parts=command.parts,
+        ),
+    )
+    draft.request_attempt(1, 1)
+
+
+def continue_run(draft: Draft, command: c.ContinueRun) -> None:
+    """Hear what a person says; a run at rest goes on."""
+    state = draft.state
+    if command.id in state.commands_seen:
+        return
+    if not state.expert:
+        raise Rejected("no_such_run", f"no run {state.ref.run!r}; start it first")
+    if state.parent is not None:
+        msg = (
+            f"run {state.ref.run!r} answers a delegation of run {state.parent.run!r}; continue that"
+        )
+        raise Rejected("child_run", msg)
+    if state.cancelling:
+        msg = f"run {state.ref.run!r} is being cancelled; wait until it has stopped"
+        raise Rejected("cancelling", msg)
+    if state.at_rest:
+        draft.emit(
+            e.RunContinued(
+                command=command.id, steps_max=command.steps_max, tokens_max=command.tokens_max
+            )
+        )
+    if not text_of(command.parts) and not state.at_rest:
+        raise Rejected("empty_input", "say something: a running run needs no bare continue")
+    if command.parts:
+        draft.emit(e.InputReceived(input=command.id, speaker="user", parts=command.parts))
+    if state.at_rest:
+        draft.request_attempt(draft.state.step + 1, 1)
+
+
+def cancel_run(draft: Draft, command: c.CancelRun) -> None:
+    """First phase: nothing new starts; what is claimed gets its grace (rule 9)."""
+    state = draft.state
+    if state.at_rest or state.cancelling or command.id in state.commands_seen:
+        return
+    draft.emit(e.CancelRequested(command=command.id, reason=command.reason))
+    generation = state.generation
+    if generation and generation.phase == "open":
+        draft.emit(
+            e.GenerationAbandoned(
+                step=generation.step,
+                attempt=generation.attempt,
+                reason="cancelled",
+                charged=generation.reserved,
+            )
+        )
+    for call in draft.state.open_calls:
+        if call.lane is not Lane.DELEGATE and call.holder is None:
+            draft.end_call(call, "cancelled", CANCELLED_BODY, is_error=True)
+    if any(call.holder is not None for call in draft.state.open_calls):
+        due_ms = draft.now_ms + state.limits.cancel_grace_ms
+        draft.emit(e.TimerArmed(timer="cancel", purpose="cancel_grace", due_ms=due_ms))
+    settle_cancel(draft)
+
+
+def fire_timer(draft: Draft, command: c.FireTimer) -> None:
+    """A pending timer came due; any other is ignored (rule 10)."""
+    timer = draft.state.timers.get(command.timer)
+    if timer is None:
+        return
+    draft.emit(e.TimerFired(timer=command.timer))
+    generation = draft.state.generation
+    if timer.purpose == "retry" and generation is not None:
+        draft.request_attempt(generation.step, generation.attempt + 1)
+    if timer.purpose == "cancel_grace":
+        for call in draft.state.open_calls:
+            if call.lane is not Lane.DELEGATE:
+                draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
+        advance(draft)

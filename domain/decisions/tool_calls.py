@@ -1,0 +1,130 @@
+"""Claims, results and lost executors of tool calls, and the ends of delegates. Not their execution."""
+
+from domain import commands as c
+from domain import events as e
+from domain.decisions.advance import advance
+from domain.decisions.generation import abandon_generation
+from domain.decisions.lifecycle import UNKNOWN_BODY
+from domain.draft import Draft
+from domain.evolve import remembered, result_digest
+from domain.state import Call
+from domain.tools import Lane, Safety
+
+
+def claim_tool_call(draft: Draft, command: c.ClaimToolCall) -> None:
+    """Give a call that nobody holds to the first that asks; nothing starts while cancelling."""
+    call = draft.state.calls.get(command.call)
+    if call is None or call.ended is not None or call.holder is not None:
+        return
+    if draft.state.cancelling or command.attempt != call.attempt:
+        return
+    draft.emit(e.ToolCallClaimed(call=call.id, attempt=command.attempt, holder=command.holder))
+
+
+def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
+    """One terminal outcome for a call; a second, different result is kept as late (rule 7)."""
+    call = draft.state.calls.get(command.call)
+    if call is not None and call.ended is None and _may_report(call, command.holder):
+        draft.emit(
+            e.ToolCallEnded(
+                call=call.id,
+                outcome=command.outcome,
+                content=command.content,
+                is_error=command.is_error,
+                full_output=command.full_output,
+                holder=command.holder,
+                duration_ms=command.duration_ms,
+            )
+        )
+        advance(draft)
+        return
+    _record_late(draft, command)
+
+
+def _may_report(call: Call, holder: str) -> bool:
+    """What must not run twice is reported by its claimant only; anybody may have read something."""
+    return call.holder == holder or call.safety is not Safety.UNSAFE
+
+
+def _record_late(draft: Draft, command: c.RecordToolResult) -> None:
+    state = draft.state
+    call = state.calls.get(command.call)
+    past = remembered(call) if call is not None else state.past_calls.get(command.call)
+    if past is None or (past.outcome == "cancelled" and not past.claimed):
+        return
+    if state.parent is not None and state.at_rest:  # a child is sealed by its end
+        return
+    late = e.ToolResultLate(
+        call=command.call,
+        content=command.content,
+        is_error=command.is_error,
+        holder=command.holder,
+    )
+    digest = result_digest(late)
+    if digest != past.result and f"{command.call}:{digest}" not in state.late_results:
+        draft.emit(late)
+
+
+def record_delegation(draft: Draft, command: c.RecordDelegation) -> None:
+    """The end of a child is the outcome of its call."""
+    call = draft.state.calls.get(command.call)
+    if call is None or call.ended is not None or call.delegation is None:
+        return
+    if call.delegation.child != command.child:
+        return
+    outcome: e.Outcome = "cancelled" if command.status == "cancelled" else "failed"
+    succeeded = command.status == "completed"
+    draft.emit(
+        e.DelegationSettled(
+            call=call.id,
+            child=command.child,
+            status=command.status,
+            steps=command.steps,
+            tokens=command.tokens,
+        ),
+        e.ToolCallEnded(
+            call=call.id,
+            outcome="succeeded" if succeeded else outcome,
+            content=command.content,
+            is_error=not succeeded,
+        ),
+    )
+    advance(draft)
+
+
+def abandon_holder(draft: Draft, command: c.AbandonHolder) -> None:
+    """An epoch is dead: its generation is asked for again, its calls are free or unknown."""
+    abandon_generation(draft, command.holder)
+    for call in draft.state.open_calls:
+        if call.holder == command.holder:
+            _lose(draft, call)
+    advance(draft)
+
+
+def _lose(draft: Draft, call: Call) -> None:
+    if call.safety is Safety.UNSAFE or draft.state.cancelling:
+        draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
+    else:
+        _hand_out_again(draft, call)
+
+
+def retry_tool_call(draft: Draft, command: c.RetryToolCall) -> None:
+    """A call that nobody holds got lost on the way: the further attempt is recorded first."""
+    call = draft.state.calls.get(command.call)
+    if call is None or call.ended is not None or call.holder is not None:
+        return
+    if call.lane is Lane.DELEGATE or call.attempt != command.attempt or draft.state.cancelling:
+        return
+    _hand_out_again(draft, call)
+    advance(draft)
+
+
+def _hand_out_again(draft: Draft, call: Call) -> None:
+    attempts_max = draft.state.limits.call_attempts_max
+    if call.attempt >= attempts_max:
+        message = f"The call was lost {attempts_max} times with the worker that had it."
+        body = {"error": "attempts_exhausted", "message": message}
+        draft.end_call(call, "failed", body, is_error=True)
+        return
+    draft.emit(e.ToolCallRetried(call=call.id, attempt=call.attempt + 1))
+    draft.claim(draft.state.calls[call.id])

@@ -1,0 +1,93 @@
+"""A decision in the making: the events so far and the state they lead to. Not stored before it is whole."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from domain import events as e
+from domain.commands import Situation
+from domain.content import TextPart
+from domain.conversation import next_conversation, next_request
+from domain.evolve import evolve
+from domain.state import Call, RunState
+
+RESERVE_BYTES_PER_TOKEN = 2
+"""How few bytes of a prompt a token may have when the worst case is reserved (C12)."""
+
+
+class Draft:
+    """Collects the events of one decision, keeping the state up to date with each."""
+
+    def __init__(self, state: RunState, situation: Situation) -> None:
+        """Start from a state; time never runs backwards in a run."""
+        now_ms = max(situation.now_ms, state.at_ms)
+        self.state = replace(state, at_ms=now_ms)
+        self.situation = situation
+        self.events: list[e.Event] = []
+
+    @property
+    def now_ms(self) -> int:
+        """The time of this decision: the later of the command's and the run's last event."""
+        return self.state.at_ms
+
+    def emit(self, *events: e.Event) -> None:
+        """Add events."""
+        for event in events:
+            self.state = evolve(self.state, event)
+            self.events.append(event)
+
+    def end_call(
+        self, call: Call, outcome: e.Outcome, body: dict[str, Any], *, is_error: bool = False
+    ) -> None:
+        """Give a call its outcome, with a JSON object the model reads."""
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        self.emit(
+            e.ToolCallEnded(
+                call=call.id,
+                outcome=outcome,
+                content=(TextPart(text=text),),
+                is_error=is_error,
+                holder=call.holder,
+            )
+        )
+
+    def claim(self, call: Call) -> None:
+        """Let the claim ride along when this process has room to execute the call (rule 6)."""
+        if call.lane in self.situation.lanes:
+            self.emit(
+                e.ToolCallClaimed(call=call.id, attempt=call.attempt, holder=self.situation.epoch)
+            )
+
+    def request_attempt(self, step: int, attempt: int) -> bool:
+        """Ask for a reply, if steps and tokens allow; else the run stops. Whether it was asked for."""
+        state = self.state
+        if attempt == 1 and state.steps_left == 0:
+            self.emit(e.RunStopped(limit="steps", step=state.step))
+            return False
+        reserved = worst_case_tokens(state)
+        left = state.tokens_left
+        if left is not None and reserved > left:
+            self.emit(e.RunStopped(limit="tokens", step=state.step))
+            return False
+        request = next_request(state) if attempt == 1 else _same_request(state)
+        self.emit(
+            e.GenerationRequested(
+                step=step,
+                attempt=attempt,
+                request=request,
+                reserved=reserved,
+                holder=self.situation.holder,
+            )
+        )
+        return True
+
+
+def _same_request(state: RunState) -> str:
+    return state.generation.request if state.generation else next_request(state)
+
+
+def worst_case_tokens(state: RunState) -> int:
+    """What a generation may cost at most: every prompt byte half a token, and the output limit."""
+    size = state.context_bytes + next_conversation(state).size
+    output = state.model.output_tokens_max if state.model else 0
+    return size // RESERVE_BYTES_PER_TOKEN + output

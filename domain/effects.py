@@ -1,0 +1,133 @@
+"""The work a state waits for: derived, never stored beside it (rule 2). Not its dispatch."""
+
+from dataclasses import dataclass
+
+from domain.commands import RecordDelegation, RestStatus, StartRun
+from domain.content import ContentPart, TextPart
+from domain.events import Parent, TimerArmed
+from domain.ids import RunRef
+from domain.loop_tools import ATTEMPT_COMPLETION, parse_arguments
+from domain.state import Call, RunState
+from domain.tools import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Get a reply of the model. `holder` None: whoever claims it."""
+
+    step: int
+    attempt: int
+    holder: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Execute a call."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Have a delegate's run started, or its end told again."""
+
+    child: RunRef
+    command: StartRun
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChild:
+    """Have a delegate's run stopped."""
+
+    child: RunRef
+
+
+@dataclass(frozen=True, slots=True)
+class ArmTimer:
+    """Have a timer fire when it is due."""
+
+    timer: TimerArmed
+
+
+@dataclass(frozen=True, slots=True)
+class TellParent:
+    """Tell the run that asked for this one how it ended."""
+
+    parent: RunRef
+    command: RecordDelegation
+
+
+Effect = Generate | CallTool | StartChild | CancelChild | ArmTimer | TellParent
+
+
+def effects(state: RunState) -> tuple[Effect, ...]:
+    """Everything this state waits for, in a fixed order."""
+    if state.at_rest:
+        told = tell_parent(state)
+        return (told,) if told else ()
+    found: list[Effect] = []
+    generation = state.generation
+    if generation and generation.phase == "open" and not state.cancelling:
+        found.append(Generate(generation.step, generation.attempt, generation.holder))
+    found.extend(_call_effects(state))
+    found.extend(ArmTimer(timer) for timer in state.timers.values())
+    return tuple(found)
+
+
+def _call_effects(state: RunState) -> list[Effect]:
+    found: list[Effect] = []
+    for call in state.open_calls:
+        if call.tool == ATTEMPT_COMPLETION and call.lane is Lane.LOOP:
+            continue
+        if call.delegation is None:
+            found.append(CallTool(call))
+            continue
+        child = RunRef(state.ref.tenant, state.ref.job, call.delegation.child)
+        if state.cancelling:
+            found.append(CancelChild(child))
+        else:
+            found.append(StartChild(child, _start(state, call, child)))
+    return found
+
+
+def _start(state: RunState, call: Call, child: RunRef) -> StartRun:
+    arguments = parse_arguments(call.arguments) or {}
+    query = arguments.get("query", "")
+    return StartRun(
+        id=child.run,
+        expert=call.delegation.expert if call.delegation else "",
+        definition=state.definition,
+        parts=(TextPart(text=query if isinstance(query, str) else str(query)),),
+        limits=call.delegation.limits if call.delegation else None,
+        parent=Parent(run=state.ref.run, call=call.id),
+        depth=state.depth + 1,
+    )
+
+
+def tell_parent(state: RunState) -> TellParent | None:
+    """What a child at rest owes its parent; None for a root run."""
+    if state.parent is None:
+        return None
+    status: RestStatus
+    content: tuple[ContentPart, ...]
+    if state.status == "completed":
+        status, content = "completed", (TextPart(text=state.result or ""),)
+    elif state.status == "stopped":
+        message = f"The delegate stopped at its limit of {state.stopped_by}."
+        status, content = "stopped", (TextPart(text=message),)
+    elif state.status == "cancelled":
+        status, content = "cancelled", (TextPart(text="The delegate was cancelled."),)
+    else:
+        message = f"The delegate failed: {state.failure_kind}: {state.failure_message}"
+        status, content = "failed", (TextPart(text=message),)
+    return TellParent(
+        parent=RunRef(state.ref.tenant, state.ref.job, state.parent.run),
+        command=RecordDelegation(
+            call=state.parent.call,
+            child=state.ref.run,
+            status=status,
+            content=content,
+            steps=state.step + state.steps_delegated,
+            tokens=state.tokens_charged,
+        ),
+    )

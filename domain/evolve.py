@@ -1,0 +1,367 @@
+"""State after an event: pure and total. Not a check: what is recorded happened."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import assert_never
+
+from domain import events as e
+from domain.content import AssistantMessage
+from domain.conversation import next_conversation, say
+from domain.envelope import Envelope
+from domain.ids import RunRef
+from domain.limits import Usage
+from domain.record import canonical, digest_of
+from domain.state import Call, Delegation, Ended, Generation, RunState, attempt_key
+from domain.tools import Lane
+
+
+def fold(state: RunState, envelope: Envelope) -> RunState:
+    """The state after one envelope."""
+    return evolve_all(replace(state, at_ms=envelope.at_ms), envelope.events)
+
+
+def fold_all(ref: RunRef, envelopes: Iterable[Envelope]) -> RunState:
+    """The state after a run's envelopes, from the first."""
+    state = RunState(ref=ref)
+    for envelope in envelopes:
+        state = fold(state, envelope)
+    return state
+
+
+def evolve_all(state: RunState, events: Iterable[e.Event]) -> RunState:
+    """The state after some events."""
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+def evolve(state: RunState, event: e.Event) -> RunState:
+    """The state after one event; `at_ms` of the state is the time of the event."""
+    return replace(_evolve(state, event), version=state.version + 1)
+
+
+def _evolve(state: RunState, event: e.Event) -> RunState:
+    match event:
+        case (
+            e.RunStarted()
+            | e.ContextPinned()
+            | e.InputReceived()
+            | e.RunContinued()
+            | e.CancelRequested()
+            | e.RunCompleted()
+            | e.RunStopped()
+            | e.RunFailed()
+            | e.RunCancelled()
+        ):
+            return _lifecycle(state, event)
+        case (
+            e.GenerationRequested()
+            | e.GenerationClaimed()
+            | e.GenerationCompleted()
+            | e.GenerationFailed()
+            | e.GenerationAbandoned()
+            | e.GenerationSuperseded()
+        ):
+            return _generation(state, event)
+        case (
+            e.ToolCallRequested()
+            | e.DelegationRequested()
+            | e.DelegationSettled()
+            | e.ToolCallClaimed()
+            | e.ToolCallRetried()
+            | e.ToolCallEnded()
+            | e.ToolResultLate()
+        ):
+            return _tool_call(state, event)
+        case e.TodoChanged():
+            return replace(state, todos=event.items, todo_next_id=event.next_id)
+        case e.StepEnded():
+            return state
+        case e.TimerArmed():
+            return replace(state, timers={**state.timers, event.timer: event})
+        case e.TimerFired():
+            left = {name: t for name, t in state.timers.items() if name != event.timer}
+            return replace(state, timers=left)
+        case e.OpaqueEvent():
+            return replace(state, unknown_events=(*state.unknown_events, event.type))
+        case _:
+            assert_never(event)
+
+
+Lifecycle = (
+    e.RunStarted
+    | e.ContextPinned
+    | e.InputReceived
+    | e.RunContinued
+    | e.CancelRequested
+    | e.RunCompleted
+    | e.RunStopped
+    | e.RunFailed
+    | e.RunCancelled
+)
+
+
+def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
+    match event:
+        case e.RunStarted():
+            return replace(
+                state,
+                status="running",
+                expert=event.expert,
+                definition=event.definition,
+                limits=event.limits,
+                parent=event.parent,
+                depth=event.depth,
+                commands_seen=state.commands_seen | {event.command},
+            )
+        case e.ContextPinned():
+            return replace(
+                state,
+                renderer=event.renderer,
+                context=event.context,
+                context_bytes=event.context_bytes,
+                model=event.model,
+                tools=event.tools,
+            )
+        case e.InputReceived():
+            return replace(
+                state,
+                inputs=(*state.inputs, *event.parts),
+                commands_seen=state.commands_seen | {event.input},
+            )
+        case e.RunContinued():
+            return _continued(state, event)
+        case e.CancelRequested():
+            timers = {n: t for n, t in state.timers.items() if t.purpose != "retry"}
+            return replace(
+                state,
+                cancelling=True,
+                timers=timers,
+                commands_seen=state.commands_seen | {event.command},
+            )
+        case e.RunCompleted():
+            return _rest(replace(state, status="completed", result=event.result))
+        case e.RunStopped():
+            return _rest(replace(state, status="stopped", stopped_by=event.limit))
+        case e.RunFailed():
+            failed = replace(
+                state,
+                status="failed",
+                failure_kind=event.failure.kind,
+                failure_message=event.failure.message,
+            )
+            return _rest(failed)
+        case e.RunCancelled():
+            return _rest(replace(state, status="cancelled"))
+        case _:
+            assert_never(event)
+
+
+def _rest(state: RunState) -> RunState:
+    """Nothing is pending any more; the reply that led here stays in the conversation."""
+    generation = state.generation and replace(state.generation, phase="over", reserved=0)
+    return replace(state, cancelling=False, timers={}, generation=generation, tokens_reserved=0)
+
+
+def _continued(state: RunState, event: e.RunContinued) -> RunState:
+    limits = state.limits.model_copy(
+        update={
+            name: value
+            for name, value in (("steps_max", event.steps_max), ("tokens_max", event.tokens_max))
+            if value is not None
+        }
+    )
+    return replace(
+        state,
+        status="running",
+        limits=limits,
+        steps_base=state.step,
+        steps_delegated=0,
+        tokens_base=state.tokens_charged,
+        result=None,
+        failure_kind="",
+        failure_message="",
+        stopped_by="",
+        commands_seen=state.commands_seen | {event.command},
+    )
+
+
+Generating = (
+    e.GenerationRequested
+    | e.GenerationClaimed
+    | e.GenerationCompleted
+    | e.GenerationFailed
+    | e.GenerationAbandoned
+    | e.GenerationSuperseded
+)
+
+
+def _generation(state: RunState, event: Generating) -> RunState:
+    match event:
+        case e.GenerationRequested():
+            return _requested(state, event)
+        case e.GenerationClaimed():
+            held = state.generation and replace(
+                state.generation, holder=event.holder, since_ms=state.at_ms
+            )
+            return replace(state, generation=held)
+        case e.GenerationCompleted():
+            over = _charge(state, event.charged, event.usage)
+            generation = over.generation and replace(over.generation, phase="over", reserved=0)
+            said = say(over.conversation, AssistantMessage(parts=event.parts))
+            return replace(over, generation=generation, conversation=said)
+        case e.GenerationFailed():
+            over = _charge(state, event.charged, event.usage)
+            generation = over.generation and replace(over.generation, phase="backoff", reserved=0)
+            return replace(over, generation=generation)
+        case e.GenerationAbandoned():
+            over = _charge(state, event.charged, None)
+            generation = over.generation and replace(over.generation, phase="backoff", reserved=0)
+            unsettled = {**over.unsettled, attempt_key(event.step, event.attempt): event.charged}
+            return replace(over, generation=generation, unsettled=unsettled)
+        case e.GenerationSuperseded():
+            key = attempt_key(event.step, event.attempt)
+            return replace(
+                state,
+                unsettled={name: v for name, v in state.unsettled.items() if name != key},
+                tokens_charged=state.tokens_charged - event.refunded,
+                usage=state.usage.plus(event.usage or Usage()),
+            )
+        case _:
+            assert_never(event)
+
+
+def _requested(state: RunState, event: e.GenerationRequested) -> RunState:
+    generation = Generation(
+        step=event.step,
+        attempt=event.attempt,
+        request=event.request,
+        reserved=event.reserved,
+        holder=event.holder,
+        phase="open",
+        since_ms=state.at_ms,
+    )
+    reserved = state.tokens_reserved + event.reserved
+    if event.attempt > 1:  # the same request again: nothing said since rides in it
+        return replace(state, generation=generation, tokens_reserved=reserved)
+    past = dict(state.past_calls)
+    for call in state.calls.values():
+        past[call.id] = remembered(call)
+    return replace(
+        state,
+        step=event.step,
+        generation=generation,
+        tokens_reserved=reserved,
+        conversation=next_conversation(state),
+        inputs=(),
+        calls={},
+        past_calls=past,
+    )
+
+
+def _charge(state: RunState, charged: int, usage: Usage | None) -> RunState:
+    reserved = state.generation.reserved if state.generation else 0
+    return replace(
+        state,
+        tokens_reserved=max(0, state.tokens_reserved - reserved),
+        tokens_charged=state.tokens_charged + charged,
+        usage=state.usage.plus(usage) if usage else state.usage,
+    )
+
+
+def remembered(call: Call) -> Ended:
+    """What stays of a call when its step is over."""
+    if call.ended is None:
+        return Ended(outcome="outcome_unknown", result="", claimed=call.holder is not None)
+    return Ended(
+        outcome=call.ended.outcome,
+        result=result_digest(call.ended),
+        claimed=call.holder is not None,
+    )
+
+
+def result_digest(result: e.ToolCallEnded | e.ToolResultLate) -> str:
+    """What makes two results of a call the same: what the model reads."""
+    parts = b"".join(canonical(part) for part in result.content)
+    return digest_of(parts + (b"!" if result.is_error else b"."))
+
+
+ToolCalling = (
+    e.ToolCallRequested
+    | e.DelegationRequested
+    | e.DelegationSettled
+    | e.ToolCallClaimed
+    | e.ToolCallRetried
+    | e.ToolCallEnded
+    | e.ToolResultLate
+)
+
+
+def _tool_call(state: RunState, event: ToolCalling) -> RunState:
+    if isinstance(event, e.ToolCallRequested):
+        call = Call(
+            id=event.call,
+            step=event.step,
+            provider_id=event.provider_id,
+            tool=event.tool,
+            skill=event.skill,
+            lane=Lane(event.lane),
+            safety=event.safety,
+            arguments=event.arguments,
+            key=event.key,
+            since_ms=state.at_ms,
+        )
+        return replace(state, calls={**state.calls, call.id: call})
+    if isinstance(event, e.ToolResultLate):
+        late = f"{event.call}:{result_digest(event)}"
+        return replace(state, late_results=state.late_results | {late})
+    if isinstance(event, e.DelegationSettled):
+        return _settled(state, event)
+    found = state.calls.get(event.call)
+    if found is None:
+        return state
+    return replace(
+        state,
+        calls={**state.calls, found.id: _changed(found, event, state.at_ms)},
+        steps_delegated=state.steps_delegated + _carved(event),
+        tokens_reserved=state.tokens_reserved + _carved_tokens(event),
+    )
+
+
+def _carved(event: e.Event) -> int:
+    return event.limits.steps_max if isinstance(event, e.DelegationRequested) else 0
+
+
+def _carved_tokens(event: e.Event) -> int:
+    return (event.limits.tokens_max or 0) if isinstance(event, e.DelegationRequested) else 0
+
+
+def _changed(
+    call: Call,
+    event: e.DelegationRequested | e.ToolCallClaimed | e.ToolCallRetried | e.ToolCallEnded,
+    at_ms: int,
+) -> Call:
+    match event:
+        case e.DelegationRequested():
+            delegation = Delegation(event.child, event.expert, event.limits)
+            return replace(call, delegation=delegation)
+        case e.ToolCallClaimed():
+            return replace(call, holder=event.holder, attempt=event.attempt, since_ms=at_ms)
+        case e.ToolCallRetried():
+            return replace(call, holder=None, attempt=event.attempt, since_ms=at_ms)
+        case e.ToolCallEnded():
+            return replace(call, ended=event)
+        case _:
+            assert_never(event)
+
+
+def _settled(state: RunState, event: e.DelegationSettled) -> RunState:
+    call = state.calls.get(event.call)
+    limits = call.delegation.limits if call and call.delegation else None
+    steps, tokens = (limits.steps_max, limits.tokens_max or 0) if limits else (0, 0)
+    return replace(
+        state,
+        steps_delegated=max(0, state.steps_delegated - steps + event.steps),
+        tokens_reserved=max(0, state.tokens_reserved - tokens),
+        tokens_charged=state.tokens_charged + event.tokens,
+    )

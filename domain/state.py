@@ -1,0 +1,176 @@
+"""A run as its events leave it: what deciding needs, and the conversation. Not a read model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from domain.content import ContentPart, Message, Text
+from domain.events import Outcome, Parent, TimerArmed, TodoItem, ToolCallEnded
+from domain.ids import RunRef
+from domain.limits import Limits, ModelChoice, Usage
+from domain.prompt import EMPTY_CONVERSATION
+from domain.tools import Lane, Safety, ToolEntry
+
+Status = Literal["new", "running", "completed", "stopped", "failed", "cancelled"]
+"""Where a run is; all but `new` and `running` are rest."""
+
+AT_REST = frozenset({"completed", "stopped", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One message of a conversation and the link before it: adding is O(1), old states stay whole."""
+
+    before: "Link | None"
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What the model has been told and has said, and its rolling digest."""
+
+    last: Link | None = None
+    digest: str = EMPTY_CONVERSATION
+    size: int = 0  # bytes of the messages in canonical form
+    whole: bool = True  # False after a snapshot: the digest is right, old messages are not here
+
+    def messages(self) -> tuple[Message, ...]:
+        """All messages, oldest first."""
+        found: list[Message] = []
+        link = self.last
+        while link is not None:
+            found.append(link.message)
+            link = link.before
+        return tuple(reversed(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The newest attempt to get a reply."""
+
+    step: int
+    attempt: int
+    request: str
+    reserved: int
+    holder: str | None
+    phase: Literal["open", "backoff", "over"]
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """The child that answers a call, and what it may use."""
+
+    child: str
+    expert: str
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call of the current step."""
+
+    id: str
+    step: int
+    provider_id: str
+    tool: str
+    skill: str
+    lane: Lane
+    safety: Safety
+    arguments: Text
+    key: str
+    since_ms: int
+    attempt: int = 1
+    holder: str | None = None
+    delegation: Delegation | None = None
+    ended: ToolCallEnded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is remembered of a call of an earlier step."""
+
+    outcome: Outcome
+    result: str  # digest of the result
+    claimed: bool
+
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """The fold of a run's events up to `version` (0: none yet)."""
+
+    ref: RunRef
+    version: int = 0
+    at_ms: int = 0
+    status: Status = "new"
+    expert: str = ""
+    definition: str = ""
+    parent: Parent | None = None
+    depth: int = 0
+    limits: Limits = field(default_factory=Limits)
+    renderer: str = ""
+    context: str = ""
+    context_bytes: int = 0
+    model: ModelChoice | None = None
+    tools: tuple[ToolEntry, ...] = ()
+    step: int = 0
+    steps_base: int = 0  # the step at the last continue: limits count from there
+    steps_delegated: int = 0  # carved out for children, minus what came back, since then
+    generation: Generation | None = None
+    conversation: Conversation = field(default_factory=Conversation)
+    inputs: tuple[ContentPart, ...] = ()  # said since the last request
+    calls: Mapping[str, Call] = field(default_factory=dict[str, Call])
+    past_calls: Mapping[str, Ended] = field(default_factory=dict[str, Ended])
+    late_results: frozenset[str] = frozenset()
+    unsettled: Mapping[str, int] = field(default_factory=dict[str, int])  # attempt -> charged
+    timers: Mapping[str, TimerArmed] = field(default_factory=dict[str, TimerArmed])
+    todos: tuple[TodoItem, ...] = ()
+    todo_next_id: int = 0
+    commands_seen: frozenset[str] = frozenset()
+    cancelling: bool = False
+    usage: Usage = field(default_factory=Usage)
+    tokens_charged: int = 0  # what counts against `tokens_max`, children included
+    tokens_reserved: int = 0
+    tokens_base: int = 0  # charged before the last continue
+    result: Text | None = None
+    failure_kind: str = ""
+    failure_message: str = ""
+    stopped_by: str = ""
+    unknown_events: tuple[str, ...] = ()  # types a newer release wrote (C17)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing of this run is at work or waited for."""
+        return self.status in AT_REST
+
+    @property
+    def open_calls(self) -> tuple[Call, ...]:
+        """The calls of this step without an outcome, in call order."""
+        return tuple(call for call in self.calls.values() if call.ended is None)
+
+    @property
+    def steps_left(self) -> int:
+        """How many more steps the limit allows this run."""
+        used = self.step - self.steps_base + self.steps_delegated
+        return max(0, self.limits.steps_max - used)
+
+    @property
+    def tokens_left(self) -> int | None:
+        """How many more tokens the budget allows; None without a budget."""
+        if self.limits.tokens_max is None:
+            return None
+        used = self.tokens_charged - self.tokens_base + self.tokens_reserved
+        return max(0, self.limits.tokens_max - used)
+
+    def tool(self, name: str) -> ToolEntry | None:
+        """The pinned entry of a tool."""
+        return next((entry for entry in self.tools if entry.name == name), None)
+
+
+def attempt_key(step: int, attempt: int) -> str:
+    """How an attempt is named in `unsettled`."""
+    return f"{step}.{attempt}"

@@ -1,0 +1,37 @@
+"""What WORK carries: enough to do one effect without reading the log. A hint, never a record."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, TypeAdapter
+
+from domain.content import Text
+from domain.record import Record
+from domain.tools import Lane, Safety
+
+
+class GenerateWork(Record):
+    """Get a reply of the model; claimed before the call is made."""
+
+    type: Literal["generate.v1"] = "generate.v1"
+    step: int
+    attempt: int
+
+
+class CallToolWork(Record):
+    """Execute a tool call; claimed first when it must not run twice."""
+
+    type: Literal["call_tool.v1"] = "call_tool.v1"
+    call: str
+    attempt: int
+    lane: Lane
+    tool: str
+    skill: str
+    safety: Safety
+    arguments: Text
+    key: str
+    timeout_ms: int
+
+
+Work = GenerateWork | CallToolWork
+
+WORK: TypeAdapter[Work] = TypeAdapter(Annotated[Work, Discriminator("type")])
