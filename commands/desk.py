@@ -1,7 +1,7 @@
-"""What every use case needs: the run store, the ports and the dispatch of effects. Not a use case itself."""
+"""What every use case needs: run store, ports and the dispatch of effects. Not a use case itself."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from commands.hands import Hands
@@ -22,7 +22,7 @@ from domain.errors import Unavailable
 from domain.ids import RunRef, derive_id
 from domain.record import canonical
 from domain.state import RunState
-from domain.tools import Lane
+from domain.tools import Lane, LocalTool
 from domain.work import CallToolWork, GenerateWork, Work
 from eventlog.port import Backbone
 from eventlog.port import Lane as WorkLane
@@ -41,6 +41,7 @@ class Desk:
     hands: Hands
     epoch: str
     new_id: Callable[[], str]
+    local_tools: Mapping[str, LocalTool]
 
     def situation(self, context: PinnedContext | None = None) -> Situation:
         """The time, and what this process takes upon itself."""
@@ -70,15 +71,16 @@ class Desk:
         return decision
 
     async def follow_up(self, decision: Decision) -> None:
-        """Dispatch the effects that a decision added; a failure here is repaired by the reconciler."""
+        """Dispatch the effects that a decision added; the reconciler repairs what fails here."""
         if decision.after.cancelling and not decision.before.cancelling:
             self.hands.stop(decision.after.ref)
         known = effects(decision.before)
         wanted = [effect for effect in effects(decision.after) if effect not in known]
-        await self.dispatch(decision.after, wanted)
+        done = await self.dispatch(decision.after, wanted)
         if decision.after.at_rest and not decision.before.at_rest:
             self.hands.stop(decision.after.ref)
-            await self.close(decision.after)
+            if done:
+                await self.close(decision.after)
 
     async def close(self, state: RunState) -> None:
         """Take a run at rest out of the index, once its end is where it must be."""
@@ -87,13 +89,16 @@ class Desk:
         except Unavailable:
             logger.warning("run %s stays in the index of open runs for now", state.ref.run)
 
-    async def dispatch(self, state: RunState, wanted: Iterable[Effect]) -> None:
-        """Hand each effect to whoever does it."""
+    async def dispatch(self, state: RunState, wanted: Iterable[Effect]) -> bool:
+        """Hand each effect to whoever does it; False when one has to wait for the reconciler."""
+        done = True
         for effect in wanted:
             try:
                 await self._dispatch(state, effect)
             except Unavailable as error:
+                done = False
                 logger.warning("an effect of run %s waits: %s", state.ref.run, error)
+        return done
 
     async def _dispatch(self, state: RunState, effect: Effect) -> None:
         ref = state.ref

@@ -1,4 +1,4 @@
-"""The port to workers in the same process: work handed over without a queue. Not required: WORK does as well."""
+"""The port to executors in the same process: work without a queue. Optional: WORK does as well."""
 
 from typing import Protocol
 
@@ -23,7 +23,7 @@ class Hands(Protocol):
         ...
 
     def stop(self, ref: RunRef) -> None:
-        """The run is being cancelled: end its generation, and let its calls report what happened."""
+        """The run is being cancelled: end its generation, let its calls report what happened."""
         ...
 
 

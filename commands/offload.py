@@ -1,4 +1,4 @@
-"""Moves large content out of a command before it is decided (rule BLOBS). Pure; the desk stores what it returns."""
+"""Moves large content out of a command before it is decided. Pure: the desk stores the blobs."""
 
 from collections.abc import Iterator
 from typing import TypeVar

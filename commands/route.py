@@ -1,6 +1,5 @@
-"""Which use case a command belongs to: one table, for COMMANDS and for requests. Not a transport."""
+"""Which use case a command belongs to: one table for all transports. Not a transport itself."""
 
-from collections.abc import Mapping
 from typing import Literal, assert_never
 
 from commands.cancel_run import cancel_run
@@ -16,7 +15,6 @@ from domain import commands as c
 from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef
 from domain.record import Record
-from domain.tools import LocalTool
 
 
 class Answer(Record):
@@ -29,29 +27,25 @@ class Answer(Record):
     code: str = ""
 
 
-async def route(
-    desk: Desk, ref: RunRef, command: c.Command, local_tools: Mapping[str, LocalTool]
-) -> Answer:
+async def route(desk: Desk, ref: RunRef, command: c.Command) -> Answer:
     """Handle one command and say what became of it; errors a caller can act on are answers.
 
     Raises:
         IntegrityViolated: the stored history is not what was written; nothing was decided.
     """
     try:
-        return await _route(desk, ref, command, local_tools)
+        return await _route(desk, ref, command)
     except Rejected as error:
         return Answer(status="rejected", detail=error.message, code=error.code)
     except Unavailable as error:
         return Answer(status="unavailable", detail=str(error), code="unavailable")
 
 
-async def _route(
-    desk: Desk, ref: RunRef, command: c.Command, local_tools: Mapping[str, LocalTool]
-) -> Answer:
+async def _route(desk: Desk, ref: RunRef, command: c.Command) -> Answer:  # noqa: C901 - a table
     granted, detail = False, ""
     match command:
         case c.StartRun():
-            await start_run(desk, ref, command, local_tools)
+            await start_run(desk, ref, command)
         case c.ContinueRun():
             await continue_run(desk, ref, command)
         case c.CancelRun():

@@ -1,4 +1,4 @@
-"""Loads runs, decides and appends: the one way events get into the log (rules 1 and 4). Not their effects."""
+"""Loads, decides and appends: the one way events get into the log (rules 1, 4). Not effects."""
 
 import asyncio
 import logging

@@ -1,7 +1,5 @@
 """Start a run of an expert: resolve and pin what its requests depend on, then the first generation."""
 
-from collections.abc import Mapping
-
 from commands.desk import Desk
 from commands.runs import Decision
 from domain.commands import PinnedContext, RecordDelegation, StartRun
@@ -12,12 +10,9 @@ from domain.effects import effects
 from domain.errors import IntegrityViolated, Rejected
 from domain.ids import RunRef
 from domain.record import canonical, digest_of
-from domain.tools import LocalTool
 
 
-async def start_run(
-    desk: Desk, ref: RunRef, command: StartRun, local_tools: Mapping[str, LocalTool]
-) -> Decision:
+async def start_run(desk: Desk, ref: RunRef, command: StartRun) -> Decision:
     """Begin a run, once; the same start again changes nothing, and tells a child's end again.
 
     Raises:
@@ -25,7 +20,7 @@ async def start_run(
         Unavailable: not now.
     """
     try:
-        context = await _pin(desk, ref, command, local_tools)
+        context = await _pin(desk, ref, command)
         await desk.backbone.open_runs.add(ref)
         decision = await desk.execute(ref, command, context)
     except Rejected as error:
@@ -33,14 +28,12 @@ async def start_run(
             await _tell_refusal(desk, ref, command, error)
         raise
     if not decision.events and decision.after.at_rest:
-        await desk.dispatch(decision.after, effects(decision.after))
-        await desk.close(decision.after)
+        if await desk.dispatch(decision.after, effects(decision.after)):
+            await desk.close(decision.after)
     return decision
 
 
-async def _pin(
-    desk: Desk, ref: RunRef, command: StartRun, local_tools: Mapping[str, LocalTool]
-) -> PinnedContext:
+async def _pin(desk: Desk, ref: RunRef, command: StartRun) -> PinnedContext:
     """Store what stays the same in all requests of the run, before the event that names it."""
     try:
         data = await desk.backbone.blobs.get(ref.tenant, command.definition)
@@ -48,7 +41,7 @@ async def _pin(
         msg = f"the definition {command.definition!r} is not stored: {error}"
         raise Rejected("no_definition", msg) from error
     definition = Definition.model_validate_json(data)
-    context, tools = build_context(definition, command.expert, extra_tools=local_tools)
+    context, tools = build_context(definition, command.expert, extra_tools=desk.local_tools)
     stored = canonical(context)
     await desk.backbone.blobs.put(ref.tenant, stored)
     return PinnedContext(

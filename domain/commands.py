@@ -1,4 +1,4 @@
-"""What may be asked of a run, as it travels: literal names, plain JSON. Not the handlers: see `commands/`."""
+"""What may be asked of a run, as it travels: literal names, plain JSON. Handlers: `commands/`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

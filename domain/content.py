@@ -1,4 +1,4 @@
-"""What people, models and tools say: texts, files and the parts of a message. Not how a provider spells them."""
+"""What people, models and tools say: texts, files, parts of messages. Not a provider's spelling."""
 
 from typing import Annotated, Literal
 

@@ -240,7 +240,8 @@ def _system(
 ) -> tuple[SystemBlock, ...]:
     blocks = [
         SystemBlock(name="rules", text=_rules(expert, tools, delegate=delegate)),
-        SystemBlock(name="expert", text=f"You are the expert `{expert.key}`."),
+        # The key alone: scripts of model replies find their expert by the first line of this block.
+        SystemBlock(name="expert", text=expert.key),
         SystemBlock(name="instruction", text=expert.instruction),
     ]
     rules = [f"Rules for {name}:\n{skill.rule}" for name, skill in skills.items() if skill.rule]

@@ -1,12 +1,22 @@
-"""How events become messages (the renderer). Not the provider's spelling, and no I/O: a pure fold."""
+"""How events become messages (the renderer): a pure fold. Not the provider's spelling."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
-from domain.content import Message, ResultPart, TextPart, UserMessage, UserPart
+from domain.content import (
+    BlobRef,
+    CallPart,
+    FilePart,
+    Message,
+    ResultPart,
+    TextPart,
+    ThinkingPart,
+    UserMessage,
+    UserPart,
+)
 from domain.events import ToolCallEnded
 from domain.prompt import request_digest
 from domain.record import canonical, digest_of
-from domain.state import Call, Conversation, Link, RunState
+from domain.state import Call, Conversation, RunState
 
 INTERRUPTED = "This call was interrupted before its result was recorded."
 
@@ -15,10 +25,10 @@ def say(conversation: Conversation, message: Message) -> Conversation:
     """The conversation with one more message."""
     data = canonical(message)
     return Conversation(
-        last=Link(conversation.last, message),
+        messages=conversation.messages.followed_by(message),
         digest=digest_of(conversation.digest.encode() + data),
         size=conversation.size + len(data),
-        whole=conversation.whole,
+        blobs=conversation.blobs.union(_blobs_of(message)),
     )
 
 
@@ -41,7 +51,7 @@ def result_part(call: Call) -> ResultPart:
 
 
 def pending_message(state: RunState) -> UserMessage | None:
-    """What the model is told next: results in call order, then inputs; None when there is nothing."""
+    """What the model is told next: results in call order, then inputs; None for nothing."""
     parts: list[UserPart] = [result_part(call) for call in state.calls.values()]
     parts.extend(state.inputs)
     return UserMessage(parts=tuple(parts)) if parts else None
@@ -63,17 +73,18 @@ def this_request(state: RunState) -> str:
     return request_digest(state.context, state.conversation.digest)
 
 
-def blobs_of(messages: Iterable[Message]) -> frozenset[str]:
-    """The digests of all content that messages name and do not carry."""
-    return frozenset(_walk_messages(messages))
-
-
-def _walk_messages(messages: Iterable[Message]) -> Iterable[str]:
-    for message in messages:
-        for part in message.parts:
-            inner = part.content if isinstance(part, ResultPart) else (part,)
-            for item in inner:
-                for name in ("text", "blob", "block", "arguments"):
-                    value = getattr(item, name, None)
-                    if value is not None and not isinstance(value, str):
-                        yield value.digest
+def _blobs_of(message: Message) -> Iterator[str]:
+    """The digests of all content that a message names and does not carry."""
+    for part in message.parts:
+        for item in part.content if isinstance(part, ResultPart) else (part,):
+            match item:
+                case TextPart(text=BlobRef() as blob):
+                    yield blob.digest
+                case FilePart(blob=blob):
+                    yield blob.digest
+                case ThinkingPart(block=BlobRef() as blob):
+                    yield blob.digest
+                case CallPart(arguments=BlobRef() as blob):
+                    yield blob.digest
+                case _:
+                    continue

@@ -1,4 +1,4 @@
-"""What follows from a command: pure and total. Not what it costs to store it, or who does the work."""
+"""What follows from a command: pure and total. Not how it is stored, or who does the work."""
 
 from typing import assert_never
 
@@ -10,7 +10,9 @@ from domain.events import Event
 from domain.state import RunState
 
 
-def decide(state: RunState, command: c.Command, situation: c.Situation) -> tuple[Event, ...]:
+def decide(  # noqa: C901, PLR0912 - one case a command
+    state: RunState, command: c.Command, situation: c.Situation
+) -> tuple[Event, ...]:
     """The events that a command leads to; none when it changes nothing.
 
     Raises:

@@ -1,7 +1,6 @@
 """A decision in the making: the events so far and the state they lead to. Not stored before it is whole."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from domain import events as e
@@ -9,7 +8,7 @@ from domain.commands import Situation
 from domain.content import TextPart
 from domain.conversation import next_conversation, next_request
 from domain.evolve import evolve
-from domain.state import Call, RunState
+from domain.state import Call, RunState, changed
 
 RESERVE_BYTES_PER_TOKEN = 2
 """How few bytes of a prompt a token may have when the worst case is reserved (C12)."""
@@ -21,7 +20,7 @@ class Draft:
     def __init__(self, state: RunState, situation: Situation) -> None:
         """Start from a state; time never runs backwards in a run."""
         now_ms = max(situation.now_ms, state.at_ms)
-        self.state = replace(state, at_ms=now_ms)
+        self.state = changed(state, at_ms=now_ms)
         self.situation = situation
         self.events: list[e.Event] = []
 

@@ -11,13 +11,13 @@ from domain.envelope import Envelope
 from domain.ids import RunRef
 from domain.limits import Usage
 from domain.record import canonical, digest_of
-from domain.state import Call, Delegation, Ended, Generation, RunState, attempt_key
+from domain.state import Call, Delegation, Ended, Generation, RunState, attempt_key, changed
 from domain.tools import Lane
 
 
 def fold(state: RunState, envelope: Envelope) -> RunState:
     """The state after one envelope."""
-    return evolve_all(replace(state, at_ms=envelope.at_ms), envelope.events)
+    return evolve_all(changed(state, at_ms=envelope.at_ms), envelope.events)
 
 
 def fold_all(ref: RunRef, envelopes: Iterable[Envelope]) -> RunState:
@@ -37,7 +37,7 @@ def evolve_all(state: RunState, events: Iterable[e.Event]) -> RunState:
 
 def evolve(state: RunState, event: e.Event) -> RunState:
     """The state after one event; `at_ms` of the state is the time of the event."""
-    return replace(_evolve(state, event), version=state.version + 1)
+    return changed(_evolve(state, event), version=state.version + 1)
 
 
 def _evolve(state: RunState, event: e.Event) -> RunState:
@@ -74,16 +74,16 @@ def _evolve(state: RunState, event: e.Event) -> RunState:
         ):
             return _tool_call(state, event)
         case e.TodoChanged():
-            return replace(state, todos=event.items, todo_next_id=event.next_id)
+            return changed(state, todos=event.items, todo_next_id=event.next_id)
         case e.StepEnded():
             return state
         case e.TimerArmed():
-            return replace(state, timers={**state.timers, event.timer: event})
+            return changed(state, timers={**state.timers, event.timer: event})
         case e.TimerFired():
             left = {name: t for name, t in state.timers.items() if name != event.timer}
-            return replace(state, timers=left)
+            return changed(state, timers=left)
         case e.OpaqueEvent():
-            return replace(state, unknown_events=(*state.unknown_events, event.type))
+            return changed(state, unknown_events=(*state.unknown_events, event.type))
         case _:
             assert_never(event)
 
@@ -104,7 +104,7 @@ Lifecycle = (
 def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
     match event:
         case e.RunStarted():
-            return replace(
+            return changed(
                 state,
                 status="running",
                 expert=event.expert,
@@ -115,7 +115,7 @@ def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
                 commands_seen=state.commands_seen | {event.command},
             )
         case e.ContextPinned():
-            return replace(
+            return changed(
                 state,
                 renderer=event.renderer,
                 context=event.context,
@@ -124,7 +124,7 @@ def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
                 tools=event.tools,
             )
         case e.InputReceived():
-            return replace(
+            return changed(
                 state,
                 inputs=(*state.inputs, *event.parts),
                 commands_seen=state.commands_seen | {event.input},
@@ -133,18 +133,18 @@ def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
             return _continued(state, event)
         case e.CancelRequested():
             timers = {n: t for n, t in state.timers.items() if t.purpose != "retry"}
-            return replace(
+            return changed(
                 state,
                 cancelling=True,
                 timers=timers,
                 commands_seen=state.commands_seen | {event.command},
             )
         case e.RunCompleted():
-            return _rest(replace(state, status="completed", result=event.result))
+            return _rest(changed(state, status="completed", result=event.result))
         case e.RunStopped():
-            return _rest(replace(state, status="stopped", stopped_by=event.limit))
+            return _rest(changed(state, status="stopped", stopped_by=event.limit))
         case e.RunFailed():
-            failed = replace(
+            failed = changed(
                 state,
                 status="failed",
                 failure_kind=event.failure.kind,
@@ -152,7 +152,7 @@ def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
             )
             return _rest(failed)
         case e.RunCancelled():
-            return _rest(replace(state, status="cancelled"))
+            return _rest(changed(state, status="cancelled"))
         case _:
             assert_never(event)
 
@@ -160,7 +160,7 @@ def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
 def _rest(state: RunState) -> RunState:
     """Nothing is pending any more; the reply that led here stays in the conversation."""
     generation = state.generation and replace(state.generation, phase="over", reserved=0)
-    return replace(state, cancelling=False, timers={}, generation=generation, tokens_reserved=0)
+    return changed(state, cancelling=False, timers={}, generation=generation, tokens_reserved=0)
 
 
 def _continued(state: RunState, event: e.RunContinued) -> RunState:
@@ -171,7 +171,7 @@ def _continued(state: RunState, event: e.RunContinued) -> RunState:
             if value is not None
         }
     )
-    return replace(
+    return changed(
         state,
         status="running",
         limits=limits,
@@ -204,24 +204,24 @@ def _generation(state: RunState, event: Generating) -> RunState:
             held = state.generation and replace(
                 state.generation, holder=event.holder, since_ms=state.at_ms
             )
-            return replace(state, generation=held)
+            return changed(state, generation=held)
         case e.GenerationCompleted():
             over = _charge(state, event.charged, event.usage)
             generation = over.generation and replace(over.generation, phase="over", reserved=0)
             said = say(over.conversation, AssistantMessage(parts=event.parts))
-            return replace(over, generation=generation, conversation=said)
+            return changed(over, generation=generation, conversation=said)
         case e.GenerationFailed():
             over = _charge(state, event.charged, event.usage)
             generation = over.generation and replace(over.generation, phase="backoff", reserved=0)
-            return replace(over, generation=generation)
+            return changed(over, generation=generation)
         case e.GenerationAbandoned():
             over = _charge(state, event.charged, None)
             generation = over.generation and replace(over.generation, phase="backoff", reserved=0)
             unsettled = {**over.unsettled, attempt_key(event.step, event.attempt): event.charged}
-            return replace(over, generation=generation, unsettled=unsettled)
+            return changed(over, generation=generation, unsettled=unsettled)
         case e.GenerationSuperseded():
             key = attempt_key(event.step, event.attempt)
-            return replace(
+            return changed(
                 state,
                 unsettled={name: v for name, v in state.unsettled.items() if name != key},
                 tokens_charged=state.tokens_charged - event.refunded,
@@ -243,11 +243,11 @@ def _requested(state: RunState, event: e.GenerationRequested) -> RunState:
     )
     reserved = state.tokens_reserved + event.reserved
     if event.attempt > 1:  # the same request again: nothing said since rides in it
-        return replace(state, generation=generation, tokens_reserved=reserved)
+        return changed(state, generation=generation, tokens_reserved=reserved)
     past = dict(state.past_calls)
     for call in state.calls.values():
         past[call.id] = remembered(call)
-    return replace(
+    return changed(
         state,
         step=event.step,
         generation=generation,
@@ -261,7 +261,7 @@ def _requested(state: RunState, event: e.GenerationRequested) -> RunState:
 
 def _charge(state: RunState, charged: int, usage: Usage | None) -> RunState:
     reserved = state.generation.reserved if state.generation else 0
-    return replace(
+    return changed(
         state,
         tokens_reserved=max(0, state.tokens_reserved - reserved),
         tokens_charged=state.tokens_charged + charged,
@@ -311,16 +311,16 @@ def _tool_call(state: RunState, event: ToolCalling) -> RunState:
             key=event.key,
             since_ms=state.at_ms,
         )
-        return replace(state, calls={**state.calls, call.id: call})
+        return changed(state, calls={**state.calls, call.id: call})
     if isinstance(event, e.ToolResultLate):
         late = f"{event.call}:{result_digest(event)}"
-        return replace(state, late_results=state.late_results | {late})
+        return changed(state, late_results=state.late_results | {late})
     if isinstance(event, e.DelegationSettled):
         return _settled(state, event)
     found = state.calls.get(event.call)
     if found is None:
         return state
-    return replace(
+    return changed(
         state,
         calls={**state.calls, found.id: _changed(found, event, state.at_ms)},
         steps_delegated=state.steps_delegated + _carved(event),
@@ -359,7 +359,7 @@ def _settled(state: RunState, event: e.DelegationSettled) -> RunState:
     call = state.calls.get(event.call)
     limits = call.delegation.limits if call and call.delegation else None
     steps, tokens = (limits.steps_max, limits.tokens_max or 0) if limits else (0, 0)
-    return replace(
+    return changed(
         state,
         steps_delegated=max(0, state.steps_delegated - steps + event.steps),
         tokens_reserved=max(0, state.tokens_reserved - tokens),

@@ -1,4 +1,4 @@
-"""What follows when something of a step is over: the next thing, or rest. Not triggered by a command alone."""
+"""What follows when something of a step is over: the next thing, or rest. Not a command's own."""
 
 from domain import events as e
 from domain.content import AssistantMessage, Text, TextPart, text_of
@@ -46,10 +46,11 @@ def _implicit_result(draft: Draft) -> Text | None:
 
 
 def _last_text(draft: Draft) -> Text:
-    last = draft.state.conversation.last
-    if last is None or not isinstance(last.message, AssistantMessage):
+    messages = draft.state.conversation.messages
+    last = messages[-1] if messages else None
+    if not isinstance(last, AssistantMessage):
         return ""
-    texts = [part for part in last.message.parts if isinstance(part, TextPart)]
+    texts = [part for part in last.parts if isinstance(part, TextPart)]
     if len(texts) == 1:
         return texts[0].text
     return text_of(tuple(texts))

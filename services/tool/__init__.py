@@ -1,1 +1,1 @@
-"""Package."""
+"""The tool service: skills of the embedding program today; MCP skills join here."""

@@ -1,0 +1,103 @@
+"""Puts one worker process together from its parts: the same in production, tests and simulation."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from commands.client import CommandClient
+from commands.desk import Desk
+from commands.runs import RunStore
+from domain.tools import Lane, LocalTool
+from eventlog.port import RENEW_S, Backbone
+from eventlog.port import Lane as WorkLane
+from services.loop.generations import Generate
+from services.loop.service import LoopLimits, LoopService
+from services.worker.cancels import Cancels
+from services.worker.executor import Executor
+from services.worker.hands import Bench, Post
+from services.worker.reporter import LocalReporter, RemoteReporter, Reporter
+from services.worker.signs import Signs
+from services.worker.toolbox import ToolBox
+
+WORK_LANES: Mapping[Lane, WorkLane] = {Lane.SANDBOX: "sandbox", Lane.TOOL: "tool"}
+
+CALLS_MAX = 64
+"""How many calls of one lane a worker runs at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker is made of. `generate` None: no loop service here; `toolboxes` by lane served."""
+
+    backbone: Backbone
+    epoch: str
+    now_ms: Callable[[], int]
+    new_id: Callable[[], str]
+    certainly_dead: Callable[[str], bool]
+    generate: Generate | None = None
+    toolboxes: Mapping[Lane, ToolBox] = field(default_factory=dict[Lane, ToolBox])
+    local_tools: Mapping[str, LocalTool] = field(default_factory=dict[str, LocalTool])
+    handoff: bool = True  # give work to this process's own executors without a queue
+    calls_max: int = CALLS_MAX
+    loop_limits: LoopLimits = field(default_factory=LoopLimits)
+    renew_s: float = RENEW_S
+
+
+async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda _: None) -> None:
+    """Serve until cancelled. `ready` gets the desk once everything listens.
+
+    Raises:
+        Unavailable: the store could not be reached at the start.
+    """
+    async with AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        bench = Bench(tasks, handoff=parts.handoff)
+        runs = RunStore(parts.backbone, epoch=parts.epoch, now_ms=parts.now_ms, new_id=parts.new_id)
+        desk = Desk(parts.backbone, runs, bench, parts.epoch, parts.new_id, parts.local_tools)
+        names = (("loop",) if parts.generate else ()) + tuple(str(x) for x in parts.toolboxes)
+        signs = Signs(
+            parts.backbone.leases,
+            parts.epoch,
+            names,
+            bench.holds,
+            parts.certainly_dead,
+            parts.renew_s,
+        )
+        await signs.renew()  # before any work can be held by this epoch
+        tasks.create_task(signs.run(), name="signs of life")
+        tasks.create_task(Cancels(parts.backbone.log, bench).run(), name="cancels")
+        for executor in _executors(parts, desk, bench):
+            tasks.create_task(executor.run(), name=f"executor {executor.lane}")
+        if parts.generate is None:
+            ready(desk)
+            return
+        loop = LoopService(desk, bench, signs, parts.generate, parts.loop_limits)
+        tasks.create_task(loop.run(lambda: ready(desk)), name="loop")
+
+
+def _executors(parts: WorkerParts, desk: Desk, bench: Bench) -> list[Executor]:
+    """One executor for each lane served here, manned so that work can be handed over directly."""
+    reporter: Reporter = (
+        LocalReporter(desk) if parts.generate else RemoteReporter(CommandClient(parts.backbone))
+    )
+    executors = [
+        Executor(
+            lane=WORK_LANES[lane],
+            toolbox=toolbox,
+            reporter=reporter,
+            backbone=parts.backbone,
+            bench=bench,
+            epoch=parts.epoch,
+            now_ms=parts.now_ms,
+            in_flight_max=parts.calls_max,
+        )
+        for lane, toolbox in parts.toolboxes.items()
+    ]
+    bench.man(
+        lanes={
+            lane: Post(executor.execute, parts.calls_max)
+            for lane, executor in zip(parts.toolboxes, executors, strict=True)
+        }
+    )
+    return executors

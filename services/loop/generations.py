@@ -1,0 +1,165 @@
+"""Makes generations: the request from the log, one provider call, the reply to the desk. No retries."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from commands.desk import Desk
+from commands.step_run import claim_generation, end_generation
+from domain.commands import ClaimGeneration, CompleteGeneration, FailGeneration
+from domain.errors import IntegrityViolated, Unavailable
+from domain.events import Failure
+from domain.ids import RunRef
+from domain.prompt import ModelContext, ModelRequest
+from domain.record import canonical
+from domain.state import RunState
+from domain.work import WORK, GenerateWork, Work
+from eventlog.port import Delivery
+from services.loop.models.port import Delta, ModelFailure, ModelReply
+from services.worker.hands import Bench, Stop, Task
+from services.worker.live import LiveDelta
+
+logger = logging.getLogger(__name__)
+
+CONTEXTS_MAX = 256
+PAUSE_S = 0.1
+PAUSE_MAX_S = 5.0
+
+Generate = Callable[[ModelRequest, Callable[[Delta], Awaitable[None]]], Awaitable[ModelReply]]
+"""Asks the provider that the request's model names; raises ModelFailure."""
+
+
+@dataclass(slots=True)
+class Generations:
+    """All generations of this process."""
+
+    desk: Desk
+    generate: Generate
+    bench: Bench
+    epoch: str
+    _contexts: dict[str, ModelContext] = field(default_factory=dict[str, ModelContext])
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Work of lane `step`: claim the attempt, make the call, and ack when its end is stored."""
+        work = WORK.validate_json(delivery.data)
+        if isinstance(work, GenerateWork):
+            claim = ClaimGeneration(step=work.step, attempt=work.attempt, holder=self.epoch)
+            task = Task(delivery.ref, f"g{work.step}.{work.attempt}")
+            granted = await claim_generation(self.desk, delivery.ref, claim)
+            if granted and not self.bench.at(*task):
+                await self.bench.do(task, work)
+        await delivery.ack()
+
+    async def execute(self, ref: RunRef, work: Work, stop: Stop) -> None:
+        """Make the call of an attempt that is ours, and record how it ended."""
+        if not isinstance(work, GenerateWork):
+            return
+        state = (await self.desk.runs.known(ref)).state
+        if not _ours(state, work, self.epoch):
+            return
+        command = await self._attempt(ref, state, work, stop)
+        if command is None:
+            return  # cancelled: the attempt is abandoned and charged in the log already
+        await self._record(ref, command)
+
+    async def _attempt(
+        self, ref: RunRef, state: RunState, work: GenerateWork, stop: Stop
+    ) -> CompleteGeneration | FailGeneration | None:
+        timeout_ms = state.limits.generation_timeout_ms
+        try:
+            async with stop.scope(timeout_ms / 1000):
+                request = await self.request(state)
+                reply = await self.generate(request, self._live(ref, work))
+        except TimeoutError:
+            if stop.requested:
+                return None
+            message = f"no reply within {timeout_ms} ms; limits.generationTimeoutMs sets this"
+            return _failed(work, ModelFailure("timeout", message))
+        except ModelFailure as failure:
+            return _failed(work, failure)
+        except (Unavailable, IntegrityViolated) as error:
+            return _failed(work, ModelFailure("network", f"the request could not be made: {error}"))
+        return CompleteGeneration(
+            step=work.step,
+            attempt=work.attempt,
+            parts=reply.parts,
+            stop_reason=reply.stop_reason,
+            usage=reply.usage,
+            response_id=reply.response_id,
+            model=reply.model,
+        )
+
+    async def request(self, state: RunState) -> ModelRequest:
+        """The request of the open generation, made from the log alone (rule 13).
+
+        Raises:
+            Unavailable: a blob could not be read now.
+            IntegrityViolated: a blob is not what was stored.
+        """
+        blobs = self.desk.backbone.blobs
+        tenant = state.ref.tenant
+        context = self._contexts.get(state.context)
+        if context is None:
+            data = await blobs.get(tenant, state.context)
+            context = ModelContext.model_validate_json(data)
+            if len(self._contexts) >= CONTEXTS_MAX:
+                self._contexts.clear()
+            self._contexts[state.context] = context
+        conversation = state.conversation
+        needed = sorted(conversation.blobs)
+        contents = {digest: await blobs.get(tenant, digest) for digest in needed}
+        digest = state.generation.request if state.generation else ""
+        return ModelRequest(context, conversation.messages, digest, contents)
+
+    def _live(self, ref: RunRef, work: GenerateWork) -> Callable[[Delta], Awaitable[None]]:
+        channel = self.desk.backbone.live
+
+        async def tell(delta: Delta) -> None:
+            piece = LiveDelta(
+                step=work.step,
+                attempt=work.attempt,
+                kind=delta.kind,
+                part=delta.part,
+                offset=delta.offset,
+                text=delta.text,
+                tool=delta.tool,
+            )
+            await channel.publish(ref, canonical(piece))
+
+        return tell
+
+    async def _record(self, ref: RunRef, command: CompleteGeneration | FailGeneration) -> None:
+        """Record the end, however long the log is away: our lease says that we are still at it."""
+        pause_s = PAUSE_S
+        while True:
+            try:
+                await end_generation(self.desk, ref, command)
+            except Unavailable:
+                logger.warning("a reply of run %s waits for the log", ref.run)
+            else:
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(PAUSE_MAX_S, pause_s * 2)
+
+
+def _ours(state: RunState, work: GenerateWork, epoch: str) -> bool:
+    generation = state.generation
+    return (
+        generation is not None
+        and generation.phase == "open"
+        and not state.cancelling
+        and (generation.step, generation.attempt) == (work.step, work.attempt)
+        and generation.holder == epoch
+    )
+
+
+def _failed(work: GenerateWork, failure: ModelFailure) -> FailGeneration:
+    return FailGeneration(
+        step=work.step,
+        attempt=work.attempt,
+        failure=Failure(kind=failure.kind, message=failure.message, status=failure.status),
+        retryable=failure.retryable,
+        retry_after_ms=failure.retry_after_ms,
+        usage=failure.usage,
+    )

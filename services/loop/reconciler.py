@@ -1,0 +1,166 @@
+"""Finds open runs whose work nobody does, and has it done: continuous, never a stored flag (C7)."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from commands.desk import Desk
+from commands.reconcile_run import abandon_holder, retry_tool_call
+from domain.commands import AbandonHolder, RetryToolCall
+from domain.effects import ArmTimer, CallTool, CancelChild, Effect, Generate, StartChild, effects
+from domain.errors import IntegrityViolated, Rejected, Unavailable
+from domain.ids import RunRef
+from domain.state import RunState
+from services.worker.signs import Signs
+
+logger = logging.getLogger(__name__)
+
+PASS_S = 1.0
+"""How often all open runs are looked at, in seconds."""
+
+GRACE_MS = 3_000
+"""How long work that nobody holds may be on its way, in milliseconds."""
+
+REMIND_MAX_MS = 60_000
+
+
+@dataclass(slots=True)
+class Reminder:
+    """When an effect without a holder was last sent again, and when it is due once more."""
+
+    since_ms: int
+    wait_ms: int = GRACE_MS
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Derives the effects of every open run anew, and repairs what no live lease covers."""
+
+    desk: Desk
+    signs: Signs
+    epoch: str
+    at: Callable[[RunRef, str], bool]  # whether this process is at that work
+    pass_s: float = PASS_S
+    _reminders: dict[tuple[RunRef, str], Reminder] = field(
+        default_factory=dict[tuple[RunRef, str], Reminder]
+    )
+    _broken: set[RunRef] = field(default_factory=set[RunRef])
+
+    async def run(self) -> None:
+        """Pass after pass until cancelled; the first at once."""
+        while True:
+            try:
+                await self.look()
+            except Unavailable:
+                logger.warning("the reconciler waits for the store")
+            await asyncio.sleep(self.pass_s)
+
+    async def look(self) -> None:
+        """One pass over all open runs.
+
+        Raises:
+            Unavailable: the index or the leases cannot be read now.
+        """
+        await self.signs.look()
+        seen: set[RunRef] = set()
+        for ref in await self.desk.backbone.open_runs.list():
+            seen.add(ref)
+            if ref in self._broken:
+                continue
+            try:
+                await self._look_at(ref)
+            except Unavailable as error:
+                logger.warning("run %s is looked at again later: %s", ref.run, error)
+            except Rejected as error:
+                logger.warning("run %s: %s", ref.run, error)
+            except IntegrityViolated:
+                self._broken.add(ref)
+                logger.exception("RunIntegrityViolated: run %s is read-only from here on", ref.run)
+        gone = [key for key in self._reminders if key[0] not in seen]
+        for key in gone:
+            del self._reminders[key]
+
+    async def _look_at(self, ref: RunRef) -> None:
+        state = (await self.desk.runs.fresh(ref)).state
+        if state.at_rest or state.status == "new":
+            await self._close(state)
+            return
+        for holder in sorted(_holders(state)):
+            if self._lost(state, holder):
+                logger.warning("run %s: worker %s is gone; its work is taken back", ref.run, holder)
+                await abandon_holder(self.desk, ref, AbandonHolder(holder=holder))
+                state = (await self.desk.runs.known(ref)).state
+        held = self.signs.held()
+        for effect in effects(state):
+            await self._remind(state, effect, held)
+
+    async def _close(self, state: RunState) -> None:
+        """An end that may not be where it must be is told again; a start that never came goes."""
+        key = (state.ref, "close")
+        if state.status == "new" and not self._due(key, state, state.at_ms):
+            return
+        if await self.desk.dispatch(state, effects(state)):
+            await self.desk.close(state)
+
+    def _lost(self, state: RunState, holder: str) -> bool:
+        """Whether what an epoch holds in this run is done by nobody any more."""
+        if holder != self.epoch:
+            return self.signs.gone(holder)
+        return any(
+            not self.at(state.ref, name) and self._due((state.ref, f"own/{name}"), state, since_ms)
+            for name, since_ms in _held_by(state, holder)
+        )
+
+    async def _remind(self, state: RunState, effect: Effect, held: frozenset[str]) -> None:
+        match effect:
+            case Generate():
+                name = f"g{effect.step}.{effect.attempt}"
+                since_ms = state.generation.since_ms if state.generation else 0
+                if effect.holder is None and self._due((state.ref, name), state, since_ms):
+                    await self.desk.dispatch(state, (effect,))
+            case CallTool():
+                call = effect.call
+                busy = call.holder is not None or f"{state.ref.run}/{call.id}" in held
+                if not busy and self._due(
+                    (state.ref, f"{call.id}.{call.attempt}"), state, call.since_ms
+                ):
+                    command = RetryToolCall(call=call.id, attempt=call.attempt)
+                    await retry_tool_call(self.desk, state.ref, command)
+            case StartChild() | CancelChild():
+                name = f"{type(effect).__name__}/{effect.child.run}"
+                if self._due((state.ref, name), state, state.at_ms):
+                    await self.desk.dispatch(state, (effect,))
+            case ArmTimer():
+                name = f"timer/{effect.timer.timer}"
+                if self._due((state.ref, name), state, state.at_ms):
+                    await self.desk.dispatch(state, (effect,))
+            case _:
+                return
+
+    def _due(self, key: tuple[RunRef, str], state: RunState, since_ms: int) -> bool:
+        """Whether it is time to do something again: after the grace, then ever more seldom."""
+        now_ms = max(self.desk.runs.now_ms(), state.at_ms)
+        reminder = self._reminders.setdefault(key, Reminder(since_ms or now_ms))
+        if now_ms - reminder.since_ms < reminder.wait_ms:
+            return False
+        reminder.since_ms = now_ms
+        reminder.wait_ms = min(REMIND_MAX_MS, reminder.wait_ms * 2)
+        return True
+
+
+def _held_by(state: RunState, holder: str) -> list[tuple[str, int]]:
+    """What an epoch holds in a run, and since when: generations and calls."""
+    found = [(call.id, call.since_ms) for call in state.open_calls if call.holder == holder]
+    generation = state.generation
+    if generation and generation.phase == "open" and generation.holder == holder:
+        found.append((f"g{generation.step}.{generation.attempt}", generation.since_ms))
+    return found
+
+
+def _holders(state: RunState) -> set[str]:
+    holders = {call.holder for call in state.open_calls if call.holder is not None}
+    generation = state.generation
+    if generation and generation.phase == "open" and generation.holder is not None:
+        holders.add(generation.holder)
+    return holders

@@ -1,0 +1,133 @@
+"""The work this process is at: taken, bounded, stopped by run. Not what the work is."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from domain.ids import RunRef
+from domain.tools import Lane
+from domain.work import CallToolWork, Work
+
+logger = logging.getLogger(__name__)
+
+
+class Task(NamedTuple):
+    """The name of one piece of work: a run, and its step or its call."""
+
+    ref: RunRef
+    name: str
+
+
+def name_of(work: Work) -> str:
+    """What a piece of work is called inside its run."""
+    return work.call if isinstance(work, CallToolWork) else f"g{work.step}.{work.attempt}"
+
+
+class Stop:
+    """Tells one piece of work that its run is being cancelled."""
+
+    def __init__(self) -> None:
+        """Not stopped."""
+        self.requested = False
+        self._scope: asyncio.Timeout | None = None
+
+    def request(self) -> None:
+        """Stop now: whatever runs inside `scope` is cancelled."""
+        self.requested = True
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def scope(self, timeout_s: float) -> AsyncGenerator[None]:
+        """A scope that ends with TimeoutError at the timeout, or as soon as a stop is requested."""
+        async with asyncio.timeout(0 if self.requested else timeout_s) as scope:
+            self._scope = scope
+            try:
+                yield
+            finally:
+                self._scope = None
+
+
+Run = Callable[[RunRef, Work, Stop], Awaitable[None]]
+"""Does one piece of claimed work to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What this process can do: a way to do it and how much at once."""
+
+    run: Run
+    in_flight_max: int
+
+
+class Bench:
+    """All work in flight in this process. Fills the port `commands.hands.Hands`."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, *, handoff: bool = True) -> None:
+        """`tasks` owns the work; `handoff` False sends all new work through WORK."""
+        self._tasks = tasks
+        self._handoff = handoff
+        self._generation: Post | None = None
+        self._lanes: dict[Lane, Post] = {}
+        self._flight: dict[Task, Stop] = {}
+        self._count: dict[Lane | None, int] = {}
+
+    def man(
+        self, *, generation: Post | None = None, lanes: Mapping[Lane, Post] | None = None
+    ) -> None:
+        """Say who does generations and calls here; set once, before work comes."""
+        self._generation = generation or self._generation
+        self._lanes.update(lanes or {})
+
+    def free(self) -> bool:
+        """Whether there is room for one more generation here."""
+        post = self._generation
+        return self._handoff and post is not None and self._count.get(None, 0) < post.in_flight_max
+
+    def free_lanes(self) -> frozenset[Lane]:
+        """The lanes whose executor here has room for one more call."""
+        if not self._handoff:
+            return frozenset()
+        return frozenset(
+            lane
+            for lane, post in self._lanes.items()
+            if self._count.get(lane, 0) < post.in_flight_max
+        )
+
+    def take(self, ref: RunRef, work: Work) -> None:
+        """Do this work, unless it is being done here already. Never blocks."""
+        task = Task(ref, name_of(work))
+        if task in self._flight:
+            return
+        self._flight[task] = Stop()
+        self._tasks.create_task(self.do(task, work), name=f"{ref.run}/{task.name}")
+
+    async def do(self, task: Task, work: Work) -> None:
+        """Do one piece of work to its end, counting it while it lasts."""
+        lane = work.lane if isinstance(work, CallToolWork) else None
+        post = self._generation if lane is None else self._lanes.get(lane)
+        stop = self._flight.setdefault(task, Stop())
+        self._count[lane] = self._count.get(lane, 0) + 1
+        try:
+            if post is not None:
+                await post.run(task.ref, work, stop)
+        finally:
+            self._count[lane] -= 1
+            self._flight.pop(task, None)
+
+    def at(self, ref: RunRef, name: str) -> bool:
+        """Whether this process is at that work now."""
+        return Task(ref, name) in self._flight
+
+    def stop(self, ref: RunRef) -> None:
+        """The run is being cancelled: every piece of its work here hears it."""
+        for task, stop in tuple(self._flight.items()):
+            if task.ref == ref:
+                stop.request()
+
+    def holds(self) -> tuple[str, ...]:
+        """The names of all work in flight, as leases tell them: `<run>/<name>`."""
+        return tuple(f"{task.ref.run}/{task.name}" for task in self._flight)

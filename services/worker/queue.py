@@ -1,0 +1,56 @@
+"""Takes deliveries of a queue and handles each in its own task, kept alive while it lasts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+from domain.errors import Unavailable
+from eventlog.port import WORK_ACK_WAIT_S, Delivery
+
+HEARTBEAT_S = WORK_ACK_WAIT_S / 3
+"""How often a delivery that is still worked on says so, in seconds."""
+
+AGAIN_S = 1.0
+
+
+async def consume(
+    source: AbstractAsyncContextManager[AsyncIterator[Delivery]],
+    handle: Callable[[Delivery], Awaitable[None]],
+) -> None:
+    """Handle deliveries side by side until cancelled; the source bounds how many."""
+    async with source as deliveries, asyncio.TaskGroup() as tasks:
+        async for delivery in deliveries:
+            tasks.create_task(_handle(delivery, handle))
+
+
+async def _handle(delivery: Delivery, handle: Callable[[Delivery], Awaitable[None]]) -> None:
+    loop = asyncio.get_running_loop()
+    beat: asyncio.TimerHandle | None = None
+    async with asyncio.TaskGroup() as tasks:
+
+        def progress() -> None:
+            nonlocal beat
+            tasks.create_task(_progress(delivery))
+            beat = loop.call_later(HEARTBEAT_S, progress)
+
+        beat = loop.call_later(HEARTBEAT_S, progress)
+        try:
+            await handle(delivery)
+        except Unavailable:
+            await _retry(delivery)
+        finally:
+            beat.cancel()
+
+
+async def _progress(delivery: Delivery) -> None:
+    try:
+        await delivery.progress()
+    except Unavailable:
+        return  # it comes again, and is recognised
+
+
+async def _retry(delivery: Delivery) -> None:
+    try:
+        await delivery.retry(AGAIN_S)
+    except Unavailable:
+        return  # it comes again by itself after the ack wait

@@ -1,0 +1,86 @@
+"""Signs of life: this epoch's lease, and who else lives. Not a lock: the log is the fence."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from domain.errors import Unavailable
+from domain.record import Record, canonical
+from eventlog.port import RENEW_S, Leases
+
+logger = logging.getLogger(__name__)
+
+
+class Sign(Record):
+    """What a living epoch says of itself: its services, and the unclaimed work it is at."""
+
+    services: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()  # `<run>/<call>`
+
+
+@dataclass
+class Signs:
+    """Renews this epoch's lease and tells which epochs are gone."""
+
+    leases: Leases
+    epoch: str
+    services: tuple[str, ...]
+    holds: Callable[[], tuple[str, ...]]
+    certainly_dead: Callable[[str], bool]  # an end known without waiting for a lease
+    renew_s: float = RENEW_S
+    _live: dict[str, Sign] = field(default_factory=dict[str, Sign])
+    _settled: bool = False
+
+    async def renew(self) -> None:
+        """Say once that this epoch lives.
+
+        Raises:
+            Unavailable: it could not be said.
+        """
+        sign = Sign(services=self.services, holds=self.holds())
+        await self.leases.renew(self.epoch, canonical(sign))
+
+    async def run(self) -> None:
+        """Renew until cancelled; the lease is dropped at the end, so that others need not wait."""
+        try:
+            while True:
+                try:
+                    await self.renew()
+                except Unavailable:
+                    logger.warning("the lease of this worker could not be renewed; trying on")
+                await asyncio.sleep(self.renew_s)
+        finally:
+            await self._drop()
+
+    async def _drop(self) -> None:
+        try:
+            async with asyncio.timeout(1):
+                await self.leases.drop(self.epoch)
+        except (Unavailable, TimeoutError):
+            logger.info("the lease of this worker will run out by itself")
+
+    async def look(self) -> None:
+        """Learn who lives now.
+
+        Raises:
+            Unavailable: the leases could not be read; nobody is presumed dead.
+        """
+        live = await self.leases.live()
+        self._settled = await self.leases.settled()
+        self._live = {epoch: Sign.model_validate_json(data) for epoch, data in live.items()}
+
+    def gone(self, epoch: str) -> bool:
+        """Whether an epoch has ended: proven, or its lease lapsed in a settled bucket."""
+        if self.certainly_dead(epoch):
+            return True
+        return self._settled and epoch not in self._live
+
+    def held(self) -> frozenset[str]:
+        """The unclaimed work that living epochs say they are at."""
+        return frozenset(
+            name
+            for epoch, sign in self._live.items()
+            if not self.certainly_dead(epoch)
+            for name in sign.holds
+        )

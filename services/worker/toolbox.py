@@ -1,0 +1,45 @@
+"""What a worker hands to an executor of tools, and what it gets back. Not the queue or the log."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from domain.content import ContentPart
+from domain.ids import RunRef
+
+OnOutput = Callable[[str], Awaitable[None]]
+"""Hears output while a call still runs: for people who watch, never for the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call as it leaves the log: `arguments` is the model's JSON text, valid or not."""
+
+    ref: RunRef
+    call: str
+    key: str  # the idempotency key: the same over every attempt
+    tool: str
+    arguments: str
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the model is to read, and the whole output where that is only a part of it."""
+
+    content: tuple[ContentPart, ...]
+    is_error: bool
+    full_output: bytes | None = None
+    full_output_media_type: str = "text/plain"
+
+
+class ToolBox(Protocol):
+    """Executes calls. A tool's failure is a result the model reads, never an exception."""
+
+    async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
+        """Execute one call; cancelling the awaiting task ends everything the call started.
+
+        Raises:
+            Unavailable: the means to execute are away; the call did not run.
+        """
+        ...
