@@ -12,6 +12,7 @@ from domain.effects import ArmTimer, CallTool, CancelChild, Effect, Generate, St
 from domain.errors import IntegrityViolated, Rejected, Unavailable
 from domain.ids import RunRef
 from domain.state import RunState
+from services.loop.watch import Watch
 from services.worker.signs import Signs
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Reconciler:
     signs: Signs
     epoch: str
     at: Callable[[RunRef, str], bool]  # whether this process is at that work
+    watch: Watch
     pass_s: float = PASS_S
     _reminders: dict[tuple[RunRef, str], Reminder] = field(
         default_factory=dict[tuple[RunRef, str], Reminder]
@@ -64,7 +66,7 @@ class Reconciler:
         """
         await self.signs.look()
         seen: set[RunRef] = set()
-        for ref in await self.desk.backbone.open_runs.list():
+        for ref in await self._open_runs():
             seen.add(ref)
             if ref in self._broken:
                 continue
@@ -81,10 +83,21 @@ class Reconciler:
         for key in gone:
             del self._reminders[key]
 
+    async def _open_runs(self) -> list[RunRef]:
+        """The index, put right from what the log itself shows."""
+        index = self.desk.backbone.open_runs
+        listed = await index.list()
+        missing = [ref for ref in self.watch.open if ref not in set(listed)]
+        for ref in missing:
+            await index.add(ref)
+        return listed + missing
+
     async def _look_at(self, ref: RunRef) -> None:
-        state = (await self.desk.runs.fresh(ref)).state
+        loaded = await self.desk.runs.fresh(ref)
+        state = loaded.state
         if state.at_rest or state.status == "new":
             await self._close(state)
+            self.watch.close(ref, loaded.seq)
             return
         for holder in sorted(_holders(state)):
             if self._lost(state, holder):

@@ -16,6 +16,7 @@ from domain.record import canonical
 from eventlog.port import Delivery
 from services.loop.generations import Generate, Generations
 from services.loop.reconciler import PASS_S, Reconciler
+from services.loop.watch import Watch
 from services.worker.hands import Bench, Post
 from services.worker.queue import consume
 from services.worker.signs import Signs
@@ -53,7 +54,10 @@ class LoopService:
         self._bench = bench
         self._limits = limits or LoopLimits()
         self._generations = Generations(desk, generate, bench, desk.epoch)
-        self._reconciler = Reconciler(desk, signs, desk.epoch, bench.at, self._limits.pass_s)
+        self._watch = Watch(desk.backbone.log)
+        self._reconciler = Reconciler(
+            desk, signs, desk.epoch, bench.at, self._watch, self._limits.pass_s
+        )
         post = Post(self._generations.execute, self._limits.generations_max)
         bench.man(generation=post)
 
@@ -65,6 +69,7 @@ class LoopService:
             steps = ports.work.consume("step", in_flight_max=self._limits.generations_max)
             tasks.create_task(consume(commands, self.deliver), name="commands")
             tasks.create_task(consume(steps, self._generations.deliver), name="steps")
+            tasks.create_task(self._watch.run(), name="watch")
             tasks.create_task(self._reconciler.run(), name="reconciler")
             ready()
 

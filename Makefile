@@ -1,0 +1,52 @@
+# The verbs of this project. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+SEEDS ?= 200
+PACKAGES := domain eventlog commands projections services gateway peritus
+CODE := $(PACKAGES) tests benchmarks
+
+help: ## Lists what can be made.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Makes .venv with all that is needed; does nothing when it is up to date.
+	@scripts/setup
+
+demo: setup ## Runs the example expert on the scripted model: no key, no Docker. Watch it repair a bug.
+	@examples/bugfix/demo.sh
+
+test: setup ## Runs all tests (under 10 minutes on 2 cores).
+	$(BIN)/pytest -q
+
+check: format-check lint types imports test mutants ## All that CI runs.
+
+format: setup ## Formats the code and fixes what ruff can fix.
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+format-check: setup
+	$(BIN)/ruff format --check $(CODE)
+
+lint: setup ## Ruff, warnings are errors.
+	$(BIN)/ruff check $(CODE)
+
+types: setup ## mypy strict and pyright strict over source and tests.
+	$(BIN)/mypy $(CODE)
+	$(BIN)/pyright
+
+imports: setup ## The layers of the architecture.
+	$(BIN)/lint-imports
+
+simulate: setup ## The whole write side from SEEDS seeds (200), with faults; checks the invariants.
+	$(BIN)/python -m peritus.simulation --seeds $(SEEDS)
+
+mutants: setup ## Each planted bug is caught by the simulation.
+	$(BIN)/python -m tests.simulation.mutants
+
+bench: setup ## Measures the figures of the README; writes benchmarks/results/.
+	$(BIN)/python -m benchmarks
+
+clean: ## Removes what was built, not your runs.
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.PHONY: help setup demo test check format format-check lint types imports simulate mutants bench clean

@@ -1,0 +1,191 @@
+"""What must hold in every simulated world, read from the stored bytes and the ledger alone."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import BaseModel
+
+from domain import events as e
+from domain.content import BlobRef
+from domain.conversation import this_request
+from domain.envelope import decode
+from domain.errors import IntegrityViolated
+from domain.evolve import evolve
+from domain.ids import RunRef
+from domain.state import RunState, changed
+from domain.tools import Safety
+from peritus.simulation.ledger import Ledger
+
+Histories = Mapping[RunRef, Sequence[bytes]]
+
+
+def check_append(ref: RunRef, data: bytes, blobs: Iterable[str], ledger: Ledger) -> None:
+    """What an envelope must hold at the moment it is stored: its blobs are stored already."""
+    events = decode(data).events
+    missing = set(_blobs_named(events)) - set(blobs)
+    if missing:
+        ledger.problems.append(f"run {ref.run}: envelope before its blobs {sorted(missing)}")
+    for event in events:
+        if isinstance(event, e.GenerationRequested):
+            ledger.attempts[event.request] += 1
+
+
+def _blobs_named(value: object) -> Iterable[str]:
+    if isinstance(value, BlobRef):
+        yield value.digest
+    elif isinstance(value, BaseModel):
+        if isinstance(value, e.RunStarted):
+            yield value.definition
+        if isinstance(value, e.ContextPinned):
+            yield value.context
+        for name in type(value).model_fields:
+            yield from _blobs_named(getattr(value, name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _blobs_named(item)
+
+
+def check_end(histories: Histories, ledger: Ledger) -> list[str]:
+    """All problems of a world that has come to rest."""
+    problems = list(ledger.problems)
+    states: dict[RunRef, RunState] = {}
+    for ref, history in histories.items():
+        try:
+            states[ref] = _check_run(ref, history, ledger, problems)
+        except IntegrityViolated as error:
+            problems.append(f"run {ref.run}: {error}")
+    for ref in ledger.starts:
+        if ref not in states:
+            problems.append(f"run {ref.run}: its start was accepted and is gone")
+    for ref, inputs in ledger.inputs.items():
+        seen = _inputs(histories.get(ref, ()))
+        problems.extend(
+            f"run {ref.run}: input {name} is there {seen[name]} times"
+            for name in inputs
+            if seen[name] != 1 and not (seen[name] == 0 and name in ledger.dead)
+        )
+    for state in states.values():
+        _check_tree(state, states, problems)
+    return problems
+
+
+def _inputs(history: Sequence[bytes]) -> Counter[str]:
+    return Counter(
+        event.input
+        for data in history
+        for event in decode(data).events
+        if isinstance(event, e.InputReceived)
+    )
+
+
+def _check_run(
+    ref: RunRef, history: Sequence[bytes], ledger: Ledger, problems: list[str]
+) -> RunState:
+    from commands.runs import Loaded, fold_stored  # noqa: PLC0415 - see below
+    from eventlog.port import Stored  # noqa: PLC0415
+
+    loaded = Loaded(RunState(ref=ref))
+    checker = RunChecker(ref, ledger, problems)
+    for index, data in enumerate(history, start=1):
+        state = changed(loaded.state, at_ms=decode(data).at_ms)
+        for event in decode(data).events:
+            before, state = state, evolve(state, event)
+            checker.see(before, event, state)
+        loaded = fold_stored(loaded, Stored(index, ref, data))
+    checker.close(loaded.state)
+    return loaded.state
+
+
+class RunChecker:
+    """Follows one history event by event, and knows what may never come."""
+
+    def __init__(self, ref: RunRef, ledger: Ledger, problems: list[str]) -> None:
+        """Problems are added to the list."""
+        self._ref = ref
+        self._ledger = ledger
+        self._problems = problems
+        self._outcomes: Counter[str] = Counter()
+        self._requested: dict[str, e.ToolCallRequested] = {}
+        self._attempts: Counter[tuple[int, int]] = Counter()
+        self._over: Counter[int] = Counter()
+
+    def _problem(self, text: str) -> None:
+        self._problems.append(f"run {self._ref.run}: {text}")
+
+    def see(self, before: RunState, event: e.Event, after: RunState) -> None:
+        """One event between two states."""
+        match event:
+            case e.GenerationRequested():
+                self._generation(before, event, after)
+            case e.GenerationCompleted():
+                self._over[event.step] += 1
+                open_now = before.generation
+                if open_now is None or (open_now.step, open_now.attempt, open_now.phase) != (
+                    event.step,
+                    event.attempt,
+                    "open",
+                ):
+                    self._problem(
+                        f"a reply of attempt {event.step}.{event.attempt} is not the open one"
+                    )
+            case e.ToolCallRequested():
+                self._requested[event.call] = event
+            case e.ToolCallEnded():
+                self._outcome(before, event)
+            case e.RunContinued() | e.ToolResultLate() | e.GenerationSuperseded():
+                return
+            case e.InputReceived():
+                return
+            case _:
+                if before.at_rest:
+                    self._problem(f"{event.type} after its end")
+
+    def _generation(self, before: RunState, event: e.GenerationRequested, after: RunState) -> None:
+        self._attempts[event.step, event.attempt] += 1
+        if self._attempts[event.step, event.attempt] > 1:
+            self._problem(f"attempt {event.step}.{event.attempt} was requested twice")
+        if before.open_calls:
+            self._problem(f"step {event.step} began with open calls")
+        if before.generation and before.generation.phase == "open":
+            self._problem(f"attempt {event.step}.{event.attempt} beside an open one")
+        if event.request != this_request(after):
+            self._problem(f"the request of step {event.step} cannot be made again")
+
+    def _outcome(self, before: RunState, event: e.ToolCallEnded) -> None:
+        self._outcomes[event.call] += 1
+        asked = self._requested.get(event.call)
+        if asked is None:
+            self._problem(f"call {event.call} ended and was never asked for")
+            return
+        call = before.calls.get(event.call)
+        runs = self._ledger.executions[asked.key]
+        if asked.safety is Safety.UNSAFE and asked.lane == "tool":
+            if runs > 1:
+                self._problem(f"call {event.call}, not to be repeated, ran {runs} times")
+            if event.outcome == "succeeded" and runs != 1:
+                self._problem(f"call {event.call} succeeded and ran {runs} times")
+        if event.outcome == "outcome_unknown" and not before.cancelling and call is not None:
+            holder = call.holder or ""
+            if holder not in self._ledger.ended:
+                self._problem(f"call {event.call} was taken from a worker that lived")
+
+    def close(self, state: RunState) -> None:
+        """The end of the history."""
+        if not state.at_rest:
+            self._problem(f"is stuck: {state.status}, step {state.step}")
+            return
+        for call in self._requested:
+            if self._outcomes[call] != 1:
+                self._problem(f"call {call} has {self._outcomes[call]} outcomes")
+        if state.tokens_reserved:
+            self._problem(f"{state.tokens_reserved} tokens stay reserved at rest")
+
+
+def _check_tree(state: RunState, states: Mapping[RunRef, RunState], problems: list[str]) -> None:
+    if state.parent is None or not state.expert:
+        return
+    parent = states.get(RunRef(state.ref.tenant, state.ref.job, state.parent.run))
+    if parent is None:
+        problems.append(f"run {state.ref.run}: its parent is gone")
+    elif parent.at_rest and not state.at_rest:
+        problems.append(f"run {state.ref.run} outlived its parent")

@@ -1,0 +1,33 @@
+"""What really happened in a simulated world, outside the log: executions, model calls, lives."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from domain.ids import RunRef
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Facts the log is checked against; nothing of the system can read or write it."""
+
+    executions: Counter[str] = field(default_factory=Counter[str])  # by idempotency key
+    results: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    asked: Counter[str] = field(default_factory=Counter[str])  # calls of the model, by request
+    attempts: Counter[str] = field(default_factory=Counter[str])  # those in the log, by request
+    starts: dict[RunRef, str] = field(default_factory=dict[RunRef, str])  # accepted or stored
+    inputs: dict[RunRef, list[str]] = field(default_factory=dict[RunRef, list[str]])
+    dead: set[str] = field(default_factory=set[str])  # ids of commands among the dead letters
+    cancels: set[RunRef] = field(default_factory=set[RunRef])
+    ended: dict[str, float] = field(default_factory=dict[str, float])  # epoch -> end of its life
+    problems: list[str] = field(default_factory=list[str])
+
+    def executed(self, key: str, result: str) -> None:
+        """A tool took effect."""
+        self.executions[key] += 1
+        self.results.setdefault(key, set()).add(result)
+
+    def ask(self, request: str) -> None:
+        """The model is called; every call must be in the log as an attempt of its own (rule 5)."""
+        self.asked[request] += 1
+        if self.asked[request] > self.attempts[request]:
+            self.problems.append(f"a call of the model without an attempt in the log: {request}")

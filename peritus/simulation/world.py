@@ -1,0 +1,300 @@
+"""One simulated deployment: workers that die and come back, people, faults, and a quiet end."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import orjson
+
+from commands.client import CommandClient
+from domain.commands import CancelRun, Command, ContinueRun, StartRun
+from domain.content import TextPart
+from domain.errors import Rejected, Unavailable
+from domain.ids import RunRef
+from domain.prompt import ModelRequest
+from domain.tools import Lane
+from eventlog.memory import Client, Crashed, MemoryServer
+from eventlog.port import Backbone
+from peritus.simulation.actors import LOCAL_TOOLS, SimulatedModel, SimulatedTools, definition
+from peritus.simulation.invariants import check_append, check_end
+from peritus.simulation.ledger import Ledger
+from peritus.simulation.loop import SimLoop, run
+from peritus.simulation.network import ClientFaults, FaultPlan, Rates
+from peritus.worker import WorkerParts, run_worker
+from services.loop.models.port import Delta, ModelReply
+from services.loop.service import LoopLimits
+
+STORM_S = 90.0
+"""How long things go wrong, in virtual seconds."""
+
+QUIET_S = 900.0
+"""How long the system may take to come to rest once nothing goes wrong, in virtual seconds."""
+
+TENANT = "sim"
+
+
+@dataclass(slots=True)
+class Node:
+    """One worker machine: what it serves, and its present life."""
+
+    name: str
+    loop: bool
+    tools: bool
+    handoff: bool
+    life: int = 0
+    epoch: str = ""
+    client: Client | None = None
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class World:
+    """Everything one seed makes."""
+
+    seed: int
+    loop: SimLoop
+    dice: random.Random
+    plan: FaultPlan
+    server: MemoryServer
+    ledger: Ledger = field(default_factory=Ledger)
+    nodes: list[Node] = field(default_factory=list[Node])
+    storm: bool = True
+    _ids: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def new_id(self) -> str:
+        """The next id of this world."""
+        return f"id{next(self._ids)}"
+
+    # ------------------------------------------------------------------ workers
+
+    def make_nodes(self) -> None:
+        """Two or three workers: all-in-one, or loop and tools apart, handing work over or not."""
+        apart, handoff = self.dice.random() < 0.5, self.dice.random() < 0.5
+        kinds = [(True, False), (False, True)] * 2 if apart else [(True, True)] * 2
+        for index, (loop, tools) in enumerate(kinds):
+            self.nodes.append(Node(f"n{index}", loop, tools, handoff))
+
+    def boot(self, node: Node, tasks: asyncio.TaskGroup) -> None:
+        """A new life of a node, with a new epoch."""
+        node.life += 1
+        node.epoch = f"{node.name}-{node.life}"
+        client = self.server.client(faults=self._faults(node))
+        node.client = client
+        node.task = tasks.create_task(self._live(node, client), name=node.epoch)
+
+    def _faults(self, node: Node) -> ClientFaults:
+        return self.plan.client(node.epoch)
+
+    async def _live(self, node: Node, client: Client) -> None:
+        epoch = node.epoch
+        parts = self._parts(node, client, self.server.ports(client))
+        try:
+            while not client.dead:
+                try:
+                    await run_worker(parts)
+                except* Unavailable:
+                    await asyncio.sleep(
+                        0.5
+                    )  # a supervisor starts it again; same process, same epoch
+        except* Crashed:
+            pass
+        finally:
+            client.crash()
+            self.ledger.ended[epoch] = self.loop.time()
+
+    def _parts(self, node: Node, client: Client, backbone: Backbone) -> WorkerParts:
+        model = SimulatedModel(self.seed, self.ledger, client.alive)
+        tools = SimulatedTools(self.seed, self.ledger, client.alive)
+
+        async def generate(
+            request: ModelRequest, on_delta: Callable[[Delta], Awaitable[None]]
+        ) -> ModelReply:
+            return await model.generate(request, on_delta)
+
+        return WorkerParts(
+            backbone=backbone,
+            epoch=node.epoch,
+            now_ms=self.loop.now_ms,
+            new_id=self.new_id,
+            certainly_dead=self._certainly_dead,
+            generate=generate if node.loop else None,
+            toolboxes={Lane.TOOL: tools} if node.tools else {},
+            local_tools=LOCAL_TOOLS,
+            handoff=node.handoff,
+            loop_limits=LoopLimits(pass_s=1.0),
+        )
+
+    def _certainly_dead(self, epoch: str) -> bool:
+        """Half of the worlds run on one machine, where a death is seen at once."""
+        return self.seed % 2 == 0 and epoch in self.ledger.ended
+
+    async def trouble(self, tasks: asyncio.TaskGroup) -> None:
+        """Kill workers, restart the server, lose work; then heal."""
+        while self.loop.time() < STORM_S:
+            await asyncio.sleep(self.dice.uniform(0.5, 15))
+            what = self.dice.random()
+            if what < 0.55:
+                await self._kill(self.dice.choice(self.nodes), tasks)
+            elif what < 0.75:
+                self.server.restart()
+            else:
+                self.server.lose_work()
+        self.storm = False
+        self.plan.heal()
+        for node in self.nodes:
+            if node.client is None or node.client.dead:
+                self.boot(node, tasks)
+
+    async def _kill(self, node: Node, tasks: asyncio.TaskGroup) -> None:
+        if node.client is None or node.client.dead:
+            return
+        node.client.crash()
+        self.ledger.ended[node.epoch] = self.loop.time()
+        if node.task is not None:
+            node.task.cancel()
+        await asyncio.sleep(self.dice.choice((0.0, 1.0, 40.0)))
+        self.boot(node, tasks)
+
+    # ------------------------------------------------------------------ people
+
+    async def person(self, index: int, backbone: Backbone, digest: str) -> None:
+        """Starts a run, and at times talks to it or cancels it; never gives up sending."""
+        dice = random.Random(f"{self.seed}/person/{index}")  # noqa: S311 - a world, not a secret
+        ref = RunRef(TENANT, f"j{index}", f"r{index}")
+        await asyncio.sleep(dice.uniform(0, 30))
+        start = StartRun(
+            id=f"start{index}",
+            expert="boss",
+            definition=digest,
+            parts=(TextPart(text="go" * dice.choice((1, 30_000))),),
+        )
+        if dice.random() < 0.1:
+            await self._cancel(ref, backbone, index)
+        else:
+            self.ledger.starts[ref] = start.id
+        if not await self.send(ref, start, backbone, start.id):
+            self.ledger.starts.pop(ref, None)
+            return
+        for turn in range(dice.choice((0, 0, 1, 2))):
+            await asyncio.sleep(dice.uniform(1, 30))
+            said = ContinueRun(id=f"say{index}.{turn}", parts=(TextPart(text="more"),))
+            self.ledger.inputs.setdefault(ref, []).append(said.id)
+            if not await self.send(ref, said, backbone, said.id):
+                self.ledger.inputs[ref].remove(said.id)
+        if dice.random() < 0.3:
+            await asyncio.sleep(dice.uniform(0, 10))
+            await self._cancel(ref, backbone, index)
+
+    async def _cancel(self, ref: RunRef, backbone: Backbone, index: int) -> None:
+        self.ledger.cancels.add(ref)
+        await self.send(ref, CancelRun(id=f"stop{index}"), backbone, f"stop{index}")
+
+    async def send(self, ref: RunRef, command: Command, backbone: Backbone, name: str) -> bool:
+        """Submit until it is answered or stored; twice at times. False when it was refused."""
+        client = CommandClient(backbone)
+        again = self.dice.random() < 0.2
+        while True:
+            try:
+                await client.submit(ref, command, name)
+            except Rejected:
+                return False
+            except Unavailable:
+                await asyncio.sleep(0.5)
+                continue
+            if not again:
+                return True
+            again = False
+
+    # ------------------------------------------------------------------ the end
+
+    async def settle(self) -> None:
+        """Wait until no run is open, or say which are."""
+        deadline = self.loop.time() + QUIET_S
+        while self.loop.time() < deadline:
+            if not self.server.open_runs and not self.unhandled():
+                return
+            await asyncio.sleep(1)
+        names = sorted(ref.run for ref in self.server.open_runs)
+        self.ledger.problems.append(f"still open after {QUIET_S:.0f} quiet seconds: {names}")
+
+    def unhandled(self) -> bool:
+        """Whether commands still wait to be handled."""
+        return bool(self.server.commands.queue.messages)
+
+    def histories(self) -> dict[RunRef, list[bytes]]:
+        """The stored bytes of every run."""
+        found: dict[RunRef, list[bytes]] = {}
+        for stored in self.server.log.all:
+            found.setdefault(stored.ref, []).append(stored.data)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one seed came to."""
+
+    seed: int
+    problems: tuple[str, ...]
+    runs: int
+    envelopes: int
+    lives: int
+    faults: int
+    virtual_s: float
+
+
+async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
+    plan = FaultPlan(seed, Rates(stale=0))
+    server = MemoryServer(now_ms=loop.now_ms, faults=plan)
+    world = World(seed, loop, random.Random(f"{seed}/world"), plan, server)  # noqa: S311
+    watch(world)
+    world.make_nodes()
+    person = server.backbone(faults=plan.client("people"))
+    digest = await server.backbone().blobs.put(TENANT, definition().to_bytes())
+    async with asyncio.TaskGroup() as tasks:
+        for node in world.nodes:
+            world.boot(node, tasks)
+        async with asyncio.TaskGroup() as visits:
+            visits.create_task(world.trouble(tasks))
+            for index in range(people):
+                visits.create_task(world.person(index, person, digest))
+        await world.settle()
+        for node in world.nodes:
+            if node.client is not None:
+                node.client.crash()
+            if node.task is not None:
+                node.task.cancel()
+    for letter in server.dead.letters.values():
+        world.ledger.dead.add(str(orjson.loads(letter.data).get("id")))
+    problems = check_end(world.histories(), world.ledger)
+    return Report(
+        seed=seed,
+        problems=tuple(dict.fromkeys(problems)),
+        runs=len(world.histories()),
+        envelopes=len(server.log.all),
+        lives=sum(node.life for node in world.nodes),
+        faults=len(plan.trace),
+        virtual_s=loop.time(),
+    )
+
+
+def watch(world: World) -> None:
+    """Check every envelope at the moment it is stored."""
+    store = world.server.log
+    append = store.append
+
+    def checked(ref: RunRef, data: bytes, expected_seq: int) -> int:
+        seq = append(ref, data, expected_seq)
+        blobs = (digest for tenant, digest in world.server.blobs if tenant == ref.tenant)
+        check_append(ref, data, blobs, world.ledger)
+        return seq
+
+    store.append = checked  # type: ignore[method-assign]
+
+
+def simulate(seed: int, people: int = 4) -> Report:
+    """One world from one seed: the same seed is the same world, in any process."""
+    return run(
+        lambda loop: _simulate(loop, seed, people), seed, virtual_s_max=STORM_S + 4 * QUIET_S
+    )
