@@ -55,7 +55,7 @@ RETRYABLE: frozenset[FailureKind] = frozenset(
 
 
 @dataclass(eq=False)
-class ModelFailure(Exception):  # noqa: N818 - a reply that did not come is an outcome, not a bug
+class ModelFailure(Exception):
     """A generation that ended without a reply. `usage` is what is known to be spent, if anything."""
 
     kind: FailureKind

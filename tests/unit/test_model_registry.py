@@ -1,0 +1,119 @@
+"""How a model choice finds its model. Not what the models say on the wire."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from domain.content import TextPart, UserMessage
+from domain.limits import ModelChoice
+from domain.prompt import ModelContext, ModelRequest
+from services.loop.models.port import Delta, ModelFailure, ModelReply
+from services.loop.models.registry import PROVIDERS, ModelRegistry
+from services.loop.models.scripted import FunctionModel, ScriptedModel
+
+pytestmark = pytest.mark.anyio
+
+
+def request_for(provider: str, model: str, base_url: str | None = None) -> ModelRequest:
+    choice = ModelChoice(provider=provider, model=model, base_url=base_url)
+    context = ModelContext(renderer="test", model=choice, system=(), tools=())
+    message = UserMessage(parts=(TextPart(text="hi"),))
+    return ModelRequest(context=context, messages=(message,), digest="d", blobs={})
+
+
+async def ignore(delta: Delta) -> None:
+    del delta
+
+
+def no_key(name: str) -> str | None:
+    del name
+    return None
+
+
+async def generate(registry: ModelRegistry, request: ModelRequest) -> ModelReply:
+    async with asyncio.timeout(5):
+        return await registry.generate(request, ignore)
+
+
+async def test_scripted_choice_names_a_script_file_under_the_root(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('[[reply]]\ntext = "from the file"')
+    registry = ModelRegistry(no_key, scripts_root=tmp_path)
+    reply = await generate(registry, request_for("scripted", "s.toml"))
+    assert reply.parts == (TextPart(text="from the file"),)
+
+
+async def test_changed_script_file_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text('[[reply]]\ntext = "old"')
+    registry = ModelRegistry(no_key)
+    await generate(registry, request_for("scripted", str(path)))
+    path.write_text('[[reply]]\ntext = "newer"')
+    reply = await generate(registry, request_for("scripted", str(path)))
+    assert reply.parts == (TextPart(text="newer"),)
+
+
+async def test_missing_script_file_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ModelFailure) as caught:
+        await generate(ModelRegistry(no_key), request_for("scripted", str(tmp_path / "no.toml")))
+    assert caught.value.kind == "rejected"
+
+
+async def test_registered_model_answers_before_a_file_of_its_name() -> None:
+    registry = ModelRegistry(no_key, inline={"inline": ScriptedModel(["a"])})
+    reply = await generate(registry, request_for("scripted", "inline"))
+    assert reply.parts == (TextPart(text="a"),)
+    registry.register(
+        "inline", FunctionModel(lambda _: ModelReply((TextPart(text="b"),), "end", None))
+    )
+    reply = await generate(registry, request_for("scripted", "inline"))
+    assert reply.parts == (TextPart(text="b"),)
+
+
+async def test_unknown_provider_is_rejected_with_the_nearest_name() -> None:
+    with pytest.raises(ModelFailure) as caught:
+        await generate(ModelRegistry(no_key), request_for("antropic", "m"))
+    assert caught.value.kind == "rejected"
+    assert "did you mean 'anthropic'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "provider", [name for name, provider in PROVIDERS.items() if provider.key_needed]
+)
+async def test_missing_key_names_the_variable_to_set(provider: str) -> None:
+    asked: list[str] = []
+
+    def key_of(name: str) -> str | None:
+        asked.append(name)
+        return None
+
+    with pytest.raises(ModelFailure) as caught:
+        await generate(ModelRegistry(key_of), request_for(provider, "m"))
+    assert caught.value.kind == "missing_key"
+    assert asked == [PROVIDERS[provider].key]
+    assert PROVIDERS[provider].key in caught.value.message
+
+
+@pytest.mark.parametrize("provider", ["ollama", "openai-chat"])
+async def test_own_server_needs_no_key(provider: str) -> None:
+    registry = ModelRegistry(no_key)
+    # Nothing listens on port 1: that the connection is tried is the proof.
+    with pytest.raises(ModelFailure) as caught:
+        async with asyncio.timeout(30):
+            await registry.generate(request_for(provider, "m", "http://127.0.0.1:1/v1"), ignore)
+    assert caught.value.kind == "network"
+    await registry.aclose()
+    await registry.aclose()
+
+
+def test_importing_the_registry_imports_no_sdk() -> None:
+    code = (
+        "import sys, services.loop.models.registry, services.loop.models.anthropic,"
+        " services.loop.models.openai_responses, services.loop.models.openai_chat;"
+        " sys.exit(any(name in sys.modules for name in ('anthropic', 'openai', 'httpx2')))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=root, timeout=60)
+    assert done.returncode == 0

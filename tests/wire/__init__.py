@@ -1,0 +1,1 @@
+"""Local servers that speak the formats of model providers. They know nothing of our code."""
