@@ -8,7 +8,10 @@ from domain.content import ContentPart
 from domain.ids import RunRef
 
 OnOutput = Callable[[str], Awaitable[None]]
-"""Hears output while a call still runs: for people who watch, never for the record."""
+"""Hears output while a call still runs: for people who watch, never for the record.
+
+It must not raise, and the call waits for it: whoever cannot keep up drops what they heard.
+"""
 
 
 @dataclass(frozen=True, slots=True)
