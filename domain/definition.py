@@ -1,4 +1,4 @@
-"""The resolved set of experts a job runs with, pinned by digest. Not the TOML file: `peritus.config` reads that."""
+"""The resolved set of experts a job runs with, pinned by digest. Not the TOML file it came from."""
 
 from typing import Annotated, Any, Literal
 
@@ -80,7 +80,7 @@ Skill = Annotated[
 
 
 class Expert(Record):
-    """One micro-agent's definition, resolved: nothing in it depends on a file or the environment."""
+    """One micro-agent's definition, resolved: nothing in it depends on a file or environment."""
 
     key: str
     version: str = "1.0.0"

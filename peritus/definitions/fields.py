@@ -1,0 +1,132 @@
+"""What single values of a definition file may look like. Not which keys there are."""
+
+import ipaddress
+import json
+import re
+from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from domain.limits import Reasoning
+
+# Characters, not bytes: what the seed counted, and twenty pages are twenty pages in any script.
+INSTRUCTION_CHARS_MAX = 20 * 1024
+DESCRIPTION_CHARS_MAX = 2 * 1024
+RULE_CHARS_MAX = 2 * 1024
+ENDPOINT_CHARS_MAX = 2 * 1024
+SCHEMA_CHARS_MAX = 20 * 1024
+NAME_CHARS_MAX = 255
+EXPERT_KEY_CHARS_MAX = 511
+ITEMS_MAX = 255
+TAGS_MAX = 8
+
+_NAME = r"[a-z0-9][a-z0-9_.-]*"
+_SEMVER = r"(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:-[\w.-]+)?(?:\+[\w.-]+)?"
+EXPERT_KEY = re.compile(rf"(?:@{_NAME}/)?{_NAME}(?:@{_SEMVER}|@{_NAME})?", re.ASCII)
+SEMVER = re.compile(_SEMVER, re.ASCII)
+TAG = re.compile(r"[a-z0-9][a-z0-9_-]*")
+VARIABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_LEVELS = ("none", "minimal", "low", "medium", "high")
+
+
+def _semver(value: str) -> str:
+    if SEMVER.fullmatch(value) is None:
+        message = f"{value!r} is not a version such as '1.0.0'"
+        raise ValueError(message)
+    return value
+
+
+def _tag(value: str) -> str:
+    if TAG.fullmatch(value) is None:
+        message = f"{value!r} must be lower-case letters, digits, '-' or '_'"
+        raise ValueError(message)
+    return value
+
+
+def _variable(value: str) -> str:
+    if VARIABLE.fullmatch(value) is None:
+        message = f"{value!r} is not the name of an environment variable"
+        raise ValueError(message)
+    return value
+
+
+def _domain(value: str) -> str:
+    """A host, or all hosts below one; punycode is refused because it can look like another name."""
+    labels = value.lower().split(".")
+    if _DOMAIN.fullmatch(value) is None or any(label.startswith("xn--") for label in labels):
+        message = f"{value!r} must be a host such as 'example.com' or '*.example.com', in ASCII"
+        raise ValueError(message)
+    return value
+
+
+def _reasoning(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and value in _LEVELS:
+        return value
+    message = f"{value!r} must be one of {', '.join(_LEVELS)}, or a number of tokens"
+    raise ValueError(message)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine, by its literal form."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_private(host: str) -> bool:
+    if is_loopback(host):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False
+
+
+def _endpoint(value: str) -> str:
+    """A public https address; what its name resolves to is checked when it is connected to."""
+    parts = urlsplit(value)
+    if parts.scheme != "https" or not parts.hostname or _is_private(parts.hostname):
+        message = f"{value!r} must be the https address of a public host"
+        raise ValueError(message)
+    return value
+
+
+def _json_schema(value: str) -> str:
+    try:
+        schema: Any = json.loads(value)
+    except ValueError as error:
+        message = f"not JSON: {error}"
+        raise ValueError(message) from None
+    if not isinstance(schema, dict) or cast("dict[str, object]", schema).get("type") != "object":
+        message = 'must be the JSON schema of an object, as in \'{"type": "object"}\''
+        raise ValueError(message)
+    return value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS_MAX)]
+Instruction = Annotated[str, StringConstraints(min_length=1, max_length=INSTRUCTION_CHARS_MAX)]
+Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_CHARS_MAX)]
+Rule = Annotated[str, StringConstraints(max_length=RULE_CHARS_MAX)]
+Version = Annotated[str, AfterValidator(_semver)]
+Tags = Annotated[list[Annotated[str, AfterValidator(_tag)]], Field(max_length=TAGS_MAX)]
+Names = Annotated[list[Name], Field(max_length=ITEMS_MAX)]
+Variables = Annotated[list[Annotated[Name, AfterValidator(_variable)]], Field(max_length=ITEMS_MAX)]
+Domains = Annotated[list[Annotated[Name, AfterValidator(_domain)]], Field(max_length=ITEMS_MAX)]
+Endpoint = Annotated[
+    str, StringConstraints(max_length=ENDPOINT_CHARS_MAX), AfterValidator(_endpoint)
+]
+JsonSchema = Annotated[
+    str, StringConstraints(max_length=SCHEMA_CHARS_MAX), AfterValidator(_json_schema)
+]
+ReasoningBudget = Annotated[Reasoning, BeforeValidator(_reasoning)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
