@@ -11,12 +11,12 @@ from domain.content import BlobRef, TextPart
 from domain.errors import IntegrityViolated, Unavailable
 from domain.ids import RunRef
 from domain.tools import Safety
-from domain.work import WORK, CallToolWork, Work
+from domain.work import CallToolWork, Work
 from eventlog.port import Backbone, Delivery
 from eventlog.port import Lane as WorkLane
-from services.worker.hands import Bench, Stop, Task
+from services.worker.hands import Bench, Stop
 from services.worker.live import LiveOutput
-from services.worker.queue import consume
+from services.worker.queue import consume, read_work
 from services.worker.reporter import Reporter
 from services.worker.toolbox import ToolBox, ToolCall, ToolResult
 
@@ -53,8 +53,8 @@ class Executor:
 
     async def deliver(self, delivery: Delivery) -> None:
         """One delivery: claim what must not run twice, execute, and ack when the result is safe."""
-        work = WORK.validate_json(delivery.data)
-        if not isinstance(work, CallToolWork) or self.bench.at(delivery.ref, work.call):
+        work = read_work(delivery)
+        if not isinstance(work, CallToolWork) or self.bench.begun(delivery.ref, work):
             await delivery.ack()
             return
         if work.safety is Safety.UNSAFE:
@@ -63,10 +63,10 @@ class Executor:
             if granted is None:
                 await delivery.retry(AGAIN_S)
                 return
-            if not granted or self.bench.at(delivery.ref, work.call):
+            if not granted:
                 await delivery.ack()
                 return
-        await self.bench.do(Task(delivery.ref, work.call), work)
+        await self.bench.do(delivery.ref, work)
         await delivery.ack()
 
     async def execute(self, ref: RunRef, work: Work, stop: Stop) -> None:
@@ -83,6 +83,10 @@ class Executor:
             outcome, result = self._ended(work, stop)
         except (Unavailable, IntegrityViolated) as error:
             outcome, result = "failed", failure("unavailable", f"The call did not run: {error}")
+        except Exception as error:
+            logger.exception("the executor of %s broke at tool %s", self.lane, work.tool)
+            outcome = "outcome_unknown" if work.safety is Safety.UNSAFE else "failed"
+            result = failure("internal", f"The call broke its executor: {type(error).__name__}")
         await self.reporter.record(
             ref,
             RecordToolResult(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,8 +15,12 @@ from domain.work import CallToolWork, Work
 logger = logging.getLogger(__name__)
 
 
+BEGUN_MAX = 100_000
+"""How many attempts a process remembers to have begun."""
+
+
 class Task(NamedTuple):
-    """The name of one piece of work: a run, and its step or its call."""
+    """The name of one piece of work: a run, and the attempt of its step or its call."""
 
     ref: RunRef
     name: str
@@ -23,7 +28,8 @@ class Task(NamedTuple):
 
 def name_of(work: Work) -> str:
     """What a piece of work is called inside its run."""
-    return work.call if isinstance(work, CallToolWork) else f"g{work.step}.{work.attempt}"
+    what = work.call if isinstance(work, CallToolWork) else f"g{work.step}"
+    return f"{what}.{work.attempt}"
 
 
 class Stop:
@@ -73,6 +79,7 @@ class Bench:
         self._generation: Post | None = None
         self._lanes: dict[Lane, Post] = {}
         self._flight: dict[Task, Stop] = {}
+        self._begun: OrderedDict[Task, None] = OrderedDict()
         self._count: dict[Lane | None, int] = {}
 
     def man(
@@ -98,22 +105,39 @@ class Bench:
         )
 
     def take(self, ref: RunRef, work: Work) -> None:
-        """Do this work, unless it is being done here already. Never blocks."""
-        task = Task(ref, name_of(work))
-        if task in self._flight:
-            return
-        self._flight[task] = Stop()
-        self._tasks.create_task(self.do(task, work), name=f"{ref.run}/{task.name}")
+        """Do this work, unless this process has begun it before. Never blocks."""
+        task = self._begin(ref, work)
+        if task is not None:
+            self._tasks.create_task(self._do(task, work), name=f"{ref.run}/{task.name}")
 
-    async def do(self, task: Task, work: Work) -> None:
-        """Do one piece of work to its end, counting it while it lasts."""
+    async def do(self, ref: RunRef, work: Work) -> None:
+        """Do one piece of work to its end, unless this process has begun it before."""
+        task = self._begin(ref, work)
+        if task is not None:
+            await self._do(task, work)
+
+    def begun(self, ref: RunRef, work: Work) -> bool:
+        """Whether this process has begun that attempt, ever: a late copy must not begin it again."""
+        return Task(ref, name_of(work)) in self._begun
+
+    def _begin(self, ref: RunRef, work: Work) -> Task | None:
+        task = Task(ref, name_of(work))
+        if task in self._begun:
+            return None
+        self._begun[task] = None
+        while len(self._begun) > BEGUN_MAX:
+            self._begun.popitem(last=False)
+        self._flight[task] = Stop()
+        return task
+
+    async def _do(self, task: Task, work: Work) -> None:
+        """The work itself, counted while it lasts."""
         lane = work.lane if isinstance(work, CallToolWork) else None
         post = self._generation if lane is None else self._lanes.get(lane)
-        stop = self._flight.setdefault(task, Stop())
         self._count[lane] = self._count.get(lane, 0) + 1
         try:
             if post is not None:
-                await post.run(task.ref, work, stop)
+                await post.run(task.ref, work, self._flight[task])
         finally:
             self._count[lane] -= 1
             self._flight.pop(task, None)

@@ -1,16 +1,23 @@
 """Takes deliveries of a queue and handles each in its own task, kept alive while it lasts."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
-from domain.errors import Unavailable
+from pydantic import ValidationError
+
+from domain.errors import IntegrityViolated, Unavailable
+from domain.work import WORK, Work
 from eventlog.port import WORK_ACK_WAIT_S, Delivery
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = WORK_ACK_WAIT_S / 3
 """How often a delivery that is still worked on says so, in seconds."""
 
 AGAIN_S = 1.0
+BROKEN_AGAIN_S = 60.0
 
 
 async def consume(
@@ -21,6 +28,15 @@ async def consume(
     async with source as deliveries, asyncio.TaskGroup() as tasks:
         async for delivery in deliveries:
             tasks.create_task(_handle(delivery, handle))
+
+
+def read_work(delivery: Delivery) -> Work | None:
+    """The work of a delivery; None for what another release put there, which is only a hint."""
+    try:
+        return WORK.validate_json(delivery.data)
+    except ValidationError:
+        logger.warning("work of run %s is of another release", delivery.ref.run)
+        return None
 
 
 async def _handle(delivery: Delivery, handle: Callable[[Delivery], Awaitable[None]]) -> None:
@@ -38,6 +54,10 @@ async def _handle(delivery: Delivery, handle: Callable[[Delivery], Awaitable[Non
             await handle(delivery)
         except Unavailable:
             await _retry(delivery)
+        except IntegrityViolated:
+            # One broken run must not take a worker with it: the reconciler alarms, people repair.
+            logger.exception("RunIntegrityViolated: run %s", delivery.ref.run)
+            await _retry(delivery, BROKEN_AGAIN_S)
         finally:
             beat.cancel()
 
@@ -49,8 +69,8 @@ async def _progress(delivery: Delivery) -> None:
         return  # it comes again, and is recognised
 
 
-async def _retry(delivery: Delivery) -> None:
+async def _retry(delivery: Delivery, delay_s: float = AGAIN_S) -> None:
     try:
-        await delivery.retry(AGAIN_S)
+        await delivery.retry(delay_s)
     except Unavailable:
         return  # it comes again by itself after the ack wait

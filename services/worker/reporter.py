@@ -10,7 +10,7 @@ from commands.client import CommandClient
 from commands.desk import Desk
 from commands.record_tool_result import record_tool_result
 from domain.commands import ClaimToolCall, RecordToolResult
-from domain.errors import Unavailable
+from domain.errors import IntegrityViolated, Unavailable
 from domain.ids import RunRef, derive_id
 from domain.record import canonical
 
@@ -54,6 +54,9 @@ class LocalReporter:
                 await record_tool_result(self.desk, ref, command)
             except Unavailable:
                 logger.warning("the result of call %s waits for the log", command.call)
+            except IntegrityViolated:
+                logger.exception("RunIntegrityViolated: run %s takes no result", ref.run)
+                return
             else:
                 return
             await asyncio.sleep(pause_s)

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
 from domain.errors import Unavailable
 from domain.record import Record, canonical
 from eventlog.port import RENEW_S, Leases
@@ -16,7 +18,7 @@ class Sign(Record):
     """What a living epoch says of itself: its services, and the unclaimed work it is at."""
 
     services: tuple[str, ...] = ()
-    holds: tuple[str, ...] = ()  # `<run>/<call>`
+    holds: tuple[str, ...] = ()  # `<run>/<call>.<attempt>`
 
 
 @dataclass
@@ -68,13 +70,26 @@ class Signs:
         """
         live = await self.leases.live()
         self._settled = await self.leases.settled()
-        self._live = {epoch: Sign.model_validate_json(data) for epoch, data in live.items()}
+        self._live = {epoch: _read(data) for epoch, data in live.items()}
 
     def gone(self, epoch: str) -> bool:
         """Whether an epoch has ended: proven, or its lease lapsed in a settled bucket."""
         if self.certainly_dead(epoch):
             return True
         return self._settled and epoch not in self._live
+
+    def serves(self, service: str) -> bool:
+        """Whether some living epoch offers that service."""
+        return any(
+            service in sign.services
+            for epoch, sign in self._live.items()
+            if not self.certainly_dead(epoch)
+        )
+
+    def at(self, epoch: str, name: str) -> bool:
+        """Whether an epoch said that it is at that work, or said nothing we can read."""
+        sign = self._live.get(epoch)
+        return sign is None or name in sign.holds or not sign.services
 
     def held(self) -> frozenset[str]:
         """The unclaimed work that living epochs say they are at."""
@@ -84,3 +99,11 @@ class Signs:
             if not self.certainly_dead(epoch)
             for name in sign.holds
         )
+
+
+def _read(data: bytes) -> Sign:
+    """What an epoch says of itself; nothing, when a newer release says it in another shape."""
+    try:
+        return Sign.model_validate_json(data)
+    except ValidationError:
+        return Sign()
