@@ -1,6 +1,7 @@
 """Futures, tasks and callbacks of the simulated loop, hashed by counters. Not the loop."""
 
 import asyncio
+from asyncio.tasks import _unregister_task  # pyright: ignore[reportPrivateUsage] - for other loops
 from collections.abc import Coroutine, Generator
 from contextvars import Context
 from types import CoroutineType
@@ -22,7 +23,11 @@ class SimFuture(asyncio.Future[T]):
 
 
 class SimTask(asyncio.Task[T]):
-    """A task whose hash is its number in its loop, so that sets of tasks keep one order."""
+    """A task whose hash is its number in its loop, so that sets of tasks keep one order.
+
+    `asyncio.all_tasks` does not know it: that set is shared by all loops of the process, so its
+    order would depend on what ran before.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class SimTask(asyncio.Task[T]):
         super().__init__(
             coro, loop=loop, name=f"task {serial}" if name is None else str(name), context=context
         )
+        _unregister_task(self)
 
     def __hash__(self) -> int:
         return self.serial

@@ -15,6 +15,7 @@ from domain.ids import RunRef
 from domain.state import RunState, changed
 from domain.tools import Safety
 from peritus.simulation.ledger import Ledger
+from peritus.simulation.loop import EPOCH_MS
 
 Histories = Mapping[RunRef, Sequence[bytes]]
 
@@ -131,7 +132,7 @@ class RunChecker:
             case e.ToolCallRequested():
                 self._requested[event.call] = event
             case e.ToolCallEnded():
-                self._outcome(before, event)
+                self._outcome(before, event, after)
             case e.RunContinued() | e.ToolResultLate() | e.GenerationSuperseded():
                 return
             case e.InputReceived():
@@ -151,7 +152,7 @@ class RunChecker:
         if event.request != this_request(after):
             self._problem(f"the request of step {event.step} cannot be made again")
 
-    def _outcome(self, before: RunState, event: e.ToolCallEnded) -> None:
+    def _outcome(self, before: RunState, event: e.ToolCallEnded, after: RunState) -> None:
         self._outcomes[event.call] += 1
         asked = self._requested.get(event.call)
         if asked is None:
@@ -165,8 +166,7 @@ class RunChecker:
             if event.outcome == "succeeded" and runs != 1:
                 self._problem(f"call {event.call} succeeded and ran {runs} times")
         if event.outcome == "outcome_unknown" and not before.cancelling and call is not None:
-            holder = call.holder or ""
-            if holder not in self._ledger.ended:
+            if not self._ledger.gone(call.holder or "", (after.at_ms - EPOCH_MS) / 1000):
                 self._problem(f"call {event.call} was taken from a worker that lived")
 
     def close(self, state: RunState) -> None:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from domain.ids import RunRef
+from eventlog.port import LEASE_S, RENEW_S
 
 
 @dataclass(slots=True)
@@ -19,6 +21,7 @@ class Ledger:
     dead: set[str] = field(default_factory=set[str])  # ids of commands among the dead letters
     cancels: set[RunRef] = field(default_factory=set[RunRef])
     ended: dict[str, float] = field(default_factory=dict[str, float])  # epoch -> end of its life
+    renewed: dict[str, list[float]] = field(default_factory=dict[str, list[float]])  # by epoch
     problems: list[str] = field(default_factory=list[str])
 
     def executed(self, key: str, result: str) -> None:
@@ -31,3 +34,10 @@ class Ledger:
         self.asked[request] += 1
         if self.asked[request] > self.attempts[request]:
             self.problems.append(f"a call of the model without an attempt in the log: {request}")
+
+    def gone(self, epoch: str, at_s: float) -> bool:
+        """Whether an epoch could rightly be taken for dead at that time: ended, or silent too long."""
+        if self.ended.get(epoch, at_s + 1) <= at_s:
+            return True
+        times = [time for time in self.renewed.get(epoch, []) if time <= at_s] + [at_s]
+        return any(b - a >= LEASE_S - RENEW_S for a, b in pairwise(times[-3:])) or len(times) == 1

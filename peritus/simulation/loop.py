@@ -80,7 +80,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._shut = False
         super().__init__()
         self.callbacks = 0
-        self._random = Random(seed).random  # noqa: S311 - an order, not a secret
+        self._random = Random(seed).random
         self._virtual_s_max = virtual_s_max
         self._callbacks_max = callbacks_max
         self._digest = blake2b(digest_size=16) if trace else None

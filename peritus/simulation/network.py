@@ -119,7 +119,7 @@ class FaultPlan:
     def client(self, name: str) -> "ClientFaults":
         """The faults of one process; the same name again goes on where it was."""
         if name not in self._clients:
-            self._clients[name] = ClientFaults(self, name, Random(f"{self._seed}/{name}"))  # noqa: S311
+            self._clients[name] = ClientFaults(self, name, Random(f"{self._seed}/{name}"))
         return self._clients[name]
 
     def at(self, point: FaultPoint) -> Fault:
@@ -151,6 +151,10 @@ class ClientFaults:
     def cut(self) -> None:
         """From now on nothing of this process reaches the server, and nothing comes back."""
         self._cut = True
+
+    def mend(self) -> None:
+        """It is connected again."""
+        self._cut = False
 
     def heal(self) -> None:
         """It is connected, and as fast as others."""

@@ -26,7 +26,7 @@ from peritus.worker import WorkerParts, run_worker
 from services.loop.models.port import Delta, ModelReply
 from services.loop.service import LoopLimits
 
-STORM_S = 90.0
+STORM_S = 120.0
 """How long things go wrong, in virtual seconds."""
 
 QUIET_S = 900.0
@@ -135,8 +135,10 @@ class World:
         while self.loop.time() < STORM_S:
             await asyncio.sleep(self.dice.uniform(0.5, 15))
             what = self.dice.random()
-            if what < 0.55:
+            if what < 0.4:
                 await self._kill(self.dice.choice(self.nodes), tasks)
+            elif what < 0.6:
+                tasks.create_task(self._part(self.dice.choice(self.nodes)))
             elif what < 0.75:
                 self.server.restart()
             else:
@@ -146,6 +148,13 @@ class World:
         for node in self.nodes:
             if node.client is None or node.client.dead:
                 self.boot(node, tasks)
+
+    async def _part(self, node: Node) -> None:
+        """Cut a worker off for longer than a lease, or not quite: it lives, and does not know."""
+        faults = self._faults(node)
+        faults.cut()
+        await asyncio.sleep(self.dice.choice((5.0, 28.0, 45.0)))
+        faults.mend()
 
     async def _kill(self, node: Node, tasks: asyncio.TaskGroup) -> None:
         if node.client is None or node.client.dead:
@@ -291,6 +300,14 @@ def watch(world: World) -> None:
         return seq
 
     store.append = checked  # type: ignore[method-assign]
+    leases = world.server.leases
+    renew = leases.renew
+
+    def noted(epoch: str, data: bytes) -> None:
+        renew(epoch, data)
+        world.ledger.renewed.setdefault(epoch, []).append(world.loop.time())
+
+    leases.renew = noted  # type: ignore[method-assign]
 
 
 def simulate(seed: int, people: int = 4) -> Report:
