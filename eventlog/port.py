@@ -1,4 +1,4 @@
-"""The ports to everything that is kept or carried between processes. Not JetStream: `eventlog.jetstream` spells that.
+"""The ports to all that is kept or carried between processes. Not JetStream: `eventlog.jetstream` is.
 
 Both forms, `eventlog.jetstream` and `eventlog.memory`, pass the one suite in `tests/contract`.
 """
@@ -23,27 +23,27 @@ class Stored(NamedTuple):
 
 
 class Cursor(NamedTuple):
-    """A reader's place: the next thing it gets comes after (`seq`, `index`) of this log incarnation.
+    """A reader's place: what it gets next comes after this event of this log incarnation.
 
-    Written as `<incarnation>-<seq>-<index>`; `index` counts events inside the envelope at `seq`.
+    Written as `<incarnation>-<seq>-<event>`; `event` counts inside the envelope at `seq`, from 0.
     """
 
     incarnation: str
     seq: int
-    index: int = 0
+    event: int = 0
 
     def __str__(self) -> str:
         """The form readers hold: also the SSE id."""
-        return f"{self.incarnation}-{self.seq}-{self.index}"
+        return f"{self.incarnation}-{self.seq}-{self.event}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor | None":
         """The cursor of that text; None when it is not one."""
         incarnation, _, rest = text.partition("-")
-        seq, _, index = rest.partition("-")
-        if not (incarnation and seq.isdecimal() and index.isdecimal()):
+        seq, _, event = rest.partition("-")
+        if not (incarnation and seq.isdecimal() and event.isdecimal()):
             return None
-        return cls(incarnation, int(seq), int(index))
+        return cls(incarnation, int(seq), int(event))
 
 
 class EventLog(Protocol):
@@ -188,7 +188,7 @@ class WorkQueue(Protocol):
     def consume(
         self, lane: Lane, *, in_flight_max: int
     ) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
-        """Take work; never more unanswered than `in_flight_max`. Comes back by itself after a server restart."""
+        """Take work; never more unanswered than `in_flight_max`. Outlives a server restart."""
         ...
 
 
@@ -196,7 +196,9 @@ class CommandQueue(Protocol):
     """COMMANDS: what the outside asks, stored before it is acknowledged; and timers."""
 
     async def put(self, ref: RunRef, data: bytes, *, message_id: str | None = None) -> None:
-        """Store a command; returns when it is durable. The same `message_id` within two minutes is stored once.
+        """Store a command; returns when it is durable.
+
+        The same `message_id` within two minutes is stored once.
 
         Raises:
             Unavailable: it may not be stored; send it again with the same id.
@@ -282,7 +284,7 @@ class Requests(Protocol):
         ...
 
     def serve(self, answer: Answer) -> AbstractAsyncContextManager[None]:
-        """Answer questions while the context is open; shared with every other server of questions."""
+        """Answer questions while the context is open; each question goes to one server."""
         ...
 
 
@@ -303,7 +305,7 @@ class Backbone:
 
 
 LEASE_S = 30.0
-"""How long a sign of life counts, in seconds: longer than any leader election (4 to 9 s, NATS raft.go)."""
+"""How long a sign of life counts, in seconds: longer than a leader election (4 to 9 s, raft.go)."""
 
 RENEW_S = 1.0
 """How often an epoch renews it, in seconds."""
