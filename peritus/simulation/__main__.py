@@ -1,4 +1,4 @@
-"""`python -m peritus.simulation --seeds N`: many seeded worlds; a failing seed is the bug report."""
+"""`python -m peritus.simulation --seeds N`: many worlds; a failing seed is the bug report."""
 
 import argparse
 import logging
@@ -42,5 +42,5 @@ if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
         # Sets of strings are ordered by their hash: one seed is one world only with a fixed one.
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "peritus.simulation", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-m", "peritus.simulation", *sys.argv[1:]])  # noqa: S606
     sys.exit(main())

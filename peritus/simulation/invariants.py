@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel
 
+from commands.runs import Loaded, fold_stored
 from domain import events as e
 from domain.content import BlobRef
 from domain.conversation import this_request
@@ -14,6 +15,7 @@ from domain.evolve import evolve
 from domain.ids import RunRef
 from domain.state import RunState, changed
 from domain.tools import Safety
+from eventlog.port import Stored
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import EPOCH_MS
 
@@ -55,9 +57,11 @@ def check_end(histories: Histories, ledger: Ledger) -> list[str]:
             states[ref] = _check_run(ref, history, ledger, problems)
         except IntegrityViolated as error:
             problems.append(f"run {ref.run}: {error}")
-    for ref in ledger.starts:
-        if ref not in states:
-            problems.append(f"run {ref.run}: its start was accepted and is gone")
+    problems.extend(
+        f"run {ref.run}: its start was accepted and is gone"
+        for ref in ledger.starts
+        if ref not in states
+    )
     for ref, inputs in ledger.inputs.items():
         seen = _inputs(histories.get(ref, ()))
         problems.extend(
@@ -82,9 +86,6 @@ def _inputs(history: Sequence[bytes]) -> Counter[str]:
 def _check_run(
     ref: RunRef, history: Sequence[bytes], ledger: Ledger, problems: list[str]
 ) -> RunState:
-    from commands.runs import Loaded, fold_stored  # noqa: PLC0415 - see below
-    from eventlog.port import Stored  # noqa: PLC0415
-
     loaded = Loaded(RunState(ref=ref))
     checker = RunChecker(ref, ledger, problems)
     for index, data in enumerate(history, start=1):
@@ -108,7 +109,6 @@ class RunChecker:
         self._outcomes: Counter[str] = Counter()
         self._requested: dict[str, e.ToolCallRequested] = {}
         self._attempts: Counter[tuple[int, int]] = Counter()
-        self._over: Counter[int] = Counter()
 
     def _problem(self, text: str) -> None:
         self._problems.append(f"run {self._ref.run}: {text}")
@@ -119,7 +119,6 @@ class RunChecker:
             case e.GenerationRequested():
                 self._generation(before, event, after)
             case e.GenerationCompleted():
-                self._over[event.step] += 1
                 open_now = before.generation
                 if open_now is None or (open_now.step, open_now.attempt, open_now.phase) != (
                     event.step,
@@ -165,9 +164,10 @@ class RunChecker:
                 self._problem(f"call {event.call}, not to be repeated, ran {runs} times")
             if event.outcome == "succeeded" and runs != 1:
                 self._problem(f"call {event.call} succeeded and ran {runs} times")
-        if event.outcome == "outcome_unknown" and not before.cancelling and call is not None:
-            if not self._ledger.gone(call.holder or "", (after.at_ms - EPOCH_MS) / 1000):
-                self._problem(f"call {event.call} was taken from a worker that lived")
+        taken = event.outcome == "outcome_unknown" and not before.cancelling
+        at_s = (after.at_ms - EPOCH_MS) / 1000
+        if taken and call and not self._ledger.gone(call.holder or "", at_s):
+            self._problem(f"call {event.call} was taken from a worker that lived")
 
     def close(self, state: RunState) -> None:
         """The end of the history."""

@@ -36,7 +36,7 @@ class Ledger:
             self.problems.append(f"a call of the model without an attempt in the log: {request}")
 
     def gone(self, epoch: str, at_s: float) -> bool:
-        """Whether an epoch could rightly be taken for dead at that time: ended, or silent too long."""
+        """Whether an epoch could rightly be taken for dead then: ended, or silent too long."""
         if self.ended.get(epoch, at_s + 1) <= at_s:
             return True
         times = [time for time in self.renewed.get(epoch, []) if time <= at_s] + [at_s]

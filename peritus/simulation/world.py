@@ -15,7 +15,7 @@ from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef
 from domain.prompt import ModelRequest
 from domain.tools import Lane
-from eventlog.memory import Client, Crashed, MemoryServer
+from eventlog.memory import Client, Crashed, Hook, MemoryServer
 from eventlog.port import Backbone
 from peritus.simulation.actors import LOCAL_TOOLS, SimulatedModel, SimulatedTools, definition
 from peritus.simulation.invariants import check_append, check_end
@@ -76,11 +76,11 @@ class World:
         for index, (loop, tools) in enumerate(kinds):
             self.nodes.append(Node(f"n{index}", loop, tools, handoff))
 
-    def boot(self, node: Node, tasks: asyncio.TaskGroup) -> None:
-        """A new life of a node, with a new epoch."""
+    def boot(self, node: Node, tasks: asyncio.TaskGroup, hook: Hook | None = None) -> None:
+        """A new life of a node, with a new epoch; `hook` may end it at a point of the ports."""
         node.life += 1
         node.epoch = f"{node.name}-{node.life}"
-        client = self.server.client(faults=self._faults(node))
+        client = self.server.client(faults=self._faults(node), hook=hook)
         node.client = client
         node.task = tasks.create_task(self._live(node, client), name=node.epoch)
 
@@ -170,7 +170,7 @@ class World:
 
     async def person(self, index: int, backbone: Backbone, digest: str) -> None:
         """Starts a run, and at times talks to it or cancels it; never gives up sending."""
-        dice = random.Random(f"{self.seed}/person/{index}")  # noqa: S311 - a world, not a secret
+        dice = random.Random(f"{self.seed}/person/{index}")
         ref = RunRef(TENANT, f"j{index}", f"r{index}")
         await asyncio.sleep(dice.uniform(0, 30))
         start = StartRun(
@@ -256,7 +256,7 @@ class Report:
 async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
     plan = FaultPlan(seed, Rates(stale=0))
     server = MemoryServer(now_ms=loop.now_ms, faults=plan)
-    world = World(seed, loop, random.Random(f"{seed}/world"), plan, server)  # noqa: S311
+    world = World(seed, loop, random.Random(f"{seed}/world"), plan, server)
     watch(world)
     world.make_nodes()
     person = server.backbone(faults=plan.client("people"))

@@ -11,20 +11,25 @@ from domain.commands import ClaimGeneration, CompleteGeneration, FailGeneration
 from domain.errors import IntegrityViolated, Unavailable
 from domain.events import Failure
 from domain.ids import RunRef
+from domain.limits import Usage
 from domain.prompt import ModelContext, ModelRequest
 from domain.record import canonical
 from domain.state import RunState
-from domain.work import WORK, GenerateWork, Work
+from domain.work import GenerateWork, Work
 from eventlog.port import Delivery
-from services.loop.models.port import Delta, ModelFailure, ModelReply
-from services.worker.hands import Bench, Stop, Task
+from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
+from services.worker.hands import Bench, Stop
 from services.worker.live import LiveDelta
+from services.worker.queue import read_work
 
 logger = logging.getLogger(__name__)
 
 CONTEXTS_MAX = 256
 PAUSE_S = 0.1
 PAUSE_MAX_S = 5.0
+
+MESSAGE_CHARS_MAX = 4_000
+"""How much of a provider's message is kept: some send whole pages."""
 
 Generate = Callable[[ModelRequest, Callable[[Delta], Awaitable[None]]], Awaitable[ModelReply]]
 """Asks the provider that the request's model names; raises ModelFailure."""
@@ -42,20 +47,22 @@ class Generations:
 
     async def deliver(self, delivery: Delivery) -> None:
         """Work of lane `step`: claim the attempt, make the call, and ack when its end is stored."""
-        work = WORK.validate_json(delivery.data)
+        work = read_work(delivery)
         if isinstance(work, GenerateWork):
             claim = ClaimGeneration(step=work.step, attempt=work.attempt, holder=self.epoch)
-            task = Task(delivery.ref, f"g{work.step}.{work.attempt}")
-            granted = await claim_generation(self.desk, delivery.ref, claim)
-            if granted and not self.bench.at(*task):
-                await self.bench.do(task, work)
+            if await claim_generation(self.desk, delivery.ref, claim):
+                await self.bench.do(delivery.ref, work)
         await delivery.ack()
 
     async def execute(self, ref: RunRef, work: Work, stop: Stop) -> None:
         """Make the call of an attempt that is ours, and record how it ended."""
         if not isinstance(work, GenerateWork):
             return
-        state = (await self.desk.runs.known(ref)).state
+        try:
+            state = (await self.desk.runs.known(ref)).state
+        except (Unavailable, IntegrityViolated):
+            logger.warning("the attempt of run %s is taken up again later", ref.run)
+            return
         if not _ours(state, work, self.epoch):
             return
         command = await self._attempt(ref, state, work, stop)
@@ -67,9 +74,11 @@ class Generations:
         self, ref: RunRef, state: RunState, work: GenerateWork, stop: Stop
     ) -> CompleteGeneration | FailGeneration | None:
         timeout_ms = state.limits.generation_timeout_ms
+        called = False
         try:
             async with stop.scope(timeout_ms / 1000):
                 request = await self.request(state)
+                called = True
                 reply = await self.generate(request, self._live(ref, work))
         except TimeoutError:
             if stop.requested:
@@ -79,7 +88,14 @@ class Generations:
         except ModelFailure as failure:
             return _failed(work, failure)
         except (Unavailable, IntegrityViolated) as error:
-            return _failed(work, ModelFailure("network", f"the request could not be made: {error}"))
+            usage = None if called else Usage()
+            kind: FailureKind = "rejected" if isinstance(error, IntegrityViolated) else "network"
+            message = f"the request could not be made: {error}"
+            return _failed(work, ModelFailure(kind, message, usage=usage))
+        except Exception as error:
+            logger.exception("the provider's adapter broke at run %s", ref.run)
+            message = f"the reply could not be read: {type(error).__name__}"
+            return _failed(work, ModelFailure("malformed", message))
         return CompleteGeneration(
             step=work.step,
             attempt=work.attempt,
@@ -137,6 +153,9 @@ class Generations:
                 await end_generation(self.desk, ref, command)
             except Unavailable:
                 logger.warning("a reply of run %s waits for the log", ref.run)
+            except IntegrityViolated:
+                logger.exception("RunIntegrityViolated: run %s takes no reply", ref.run)
+                return
             else:
                 return
             await asyncio.sleep(pause_s)
@@ -158,7 +177,9 @@ def _failed(work: GenerateWork, failure: ModelFailure) -> FailGeneration:
     return FailGeneration(
         step=work.step,
         attempt=work.attempt,
-        failure=Failure(kind=failure.kind, message=failure.message, status=failure.status),
+        failure=Failure(
+            kind=failure.kind, message=failure.message[:MESSAGE_CHARS_MAX], status=failure.status
+        ),
         retryable=failure.retryable,
         retry_after_ms=failure.retry_after_ms,
         usage=failure.usage,

@@ -12,6 +12,8 @@ from domain.effects import ArmTimer, CallTool, CancelChild, Effect, Generate, St
 from domain.errors import IntegrityViolated, Rejected, Unavailable
 from domain.ids import RunRef
 from domain.state import RunState
+from domain.tools import Safety
+from eventlog.port import LEASE_S
 from services.loop.watch import Watch
 from services.worker.signs import Signs
 
@@ -24,6 +26,9 @@ GRACE_MS = 3_000
 """How long work that nobody holds may be on its way, in milliseconds."""
 
 REMIND_MAX_MS = 60_000
+
+UNHELD_MS = 2_000 * int(LEASE_S)
+"""How long a living worker may hold work before it must have said that it is at it, in milliseconds."""
 
 
 @dataclass(slots=True)
@@ -100,9 +105,10 @@ class Reconciler:
             self.watch.close(ref, loaded.seq)
             return
         for holder in sorted(_holders(state)):
-            if self._lost(state, holder):
-                logger.warning("run %s: worker %s is gone; its work is taken back", ref.run, holder)
-                await abandon_holder(self.desk, ref, AbandonHolder(holder=holder))
+            lost = self._lost(state, holder)
+            if lost is not None:
+                logger.warning("run %s: work of %s is taken back: %s", ref.run, holder, lost)
+                await abandon_holder(self.desk, ref, AbandonHolder(holder=holder, names=lost))
                 state = (await self.desk.runs.known(ref)).state
         held = self.signs.held()
         for effect in effects(state):
@@ -116,14 +122,25 @@ class Reconciler:
         if await self.desk.dispatch(state, effects(state)):
             await self.desk.close(state)
 
-    def _lost(self, state: RunState, holder: str) -> bool:
-        """Whether what an epoch holds in this run is done by nobody any more."""
-        if holder != self.epoch:
-            return self.signs.gone(holder)
-        return any(
-            not self.at(state.ref, name) and self._due((state.ref, f"own/{name}"), state, since_ms)
+    def _lost(self, state: RunState, holder: str) -> tuple[str, ...] | None:
+        """What an epoch holds and nobody does any more: () is all of it, None is nothing."""
+        if holder != self.epoch and self.signs.gone(holder):
+            return ()
+        lost = [
+            name
             for name, since_ms in _held_by(state, holder)
-        )
+            if self._dropped(state, holder, name, since_ms)
+        ]
+        return tuple(lost) or None
+
+    def _dropped(self, state: RunState, holder: str, name: str, since_ms: int) -> bool:
+        """Whether a living epoch holds this work and is not at it."""
+        if holder == self.epoch:
+            held = self.at(state.ref, name)
+            return not held and self._due((state.ref, f"own/{name}"), state, since_ms)
+        # Its sign may be as old as a lease: only one from after the claim says anything.
+        old = self.desk.runs.now_ms() - since_ms > UNHELD_MS
+        return old and not self.signs.at(holder, f"{state.ref.run}/{name}")
 
     async def _remind(self, state: RunState, effect: Effect, held: frozenset[str]) -> None:
         match effect:
@@ -134,12 +151,10 @@ class Reconciler:
                     await self.desk.dispatch(state, (effect,))
             case CallTool():
                 call = effect.call
-                busy = call.holder is not None or f"{state.ref.run}/{call.id}" in held
-                if not busy and self._due(
-                    (state.ref, f"{call.id}.{call.attempt}"), state, call.since_ms
-                ):
-                    command = RetryToolCall(call=call.id, attempt=call.attempt)
-                    await retry_tool_call(self.desk, state.ref, command)
+                name = f"{call.id}.{call.attempt}"
+                busy = call.holder is not None or f"{state.ref.run}/{name}" in held
+                if not busy and self._due((state.ref, call.id), state, call.since_ms):
+                    await self._offer_again(state, effect)
             case StartChild() | CancelChild():
                 name = f"{type(effect).__name__}/{effect.child.run}"
                 if self._due((state.ref, name), state, state.at_ms):
@@ -150,6 +165,15 @@ class Reconciler:
                     await self.desk.dispatch(state, (effect,))
             case _:
                 return
+
+    async def _offer_again(self, state: RunState, effect: CallTool) -> None:
+        """Have a call done that nobody is known to do; only what may have run is an attempt more."""
+        call = effect.call
+        if call.safety is Safety.UNSAFE or not self.signs.serves(str(call.lane)):
+            await self.desk.dispatch(state, (effect,))  # never claimed, so never begun
+            return
+        command = RetryToolCall(call=call.id, attempt=call.attempt)
+        await retry_tool_call(self.desk, state.ref, command)
 
     def _due(self, key: tuple[RunRef, str], state: RunState, since_ms: int) -> bool:
         """Whether it is time to do something again: after the grace, then ever more seldom."""
@@ -164,7 +188,11 @@ class Reconciler:
 
 def _held_by(state: RunState, holder: str) -> list[tuple[str, int]]:
     """What an epoch holds in a run, and since when: generations and calls."""
-    found = [(call.id, call.since_ms) for call in state.open_calls if call.holder == holder]
+    found = [
+        (f"{call.id}.{call.attempt}", call.since_ms)
+        for call in state.open_calls
+        if call.holder == holder
+    ]
     generation = state.generation
     if generation and generation.phase == "open" and generation.holder == holder:
         found.append((f"g{generation.step}.{generation.attempt}", generation.since_ms))

@@ -54,7 +54,7 @@ class LoopService:
         self._bench = bench
         self._limits = limits or LoopLimits()
         self._generations = Generations(desk, generate, bench, desk.epoch)
-        self._watch = Watch(desk.backbone.log)
+        self._watch = Watch(desk.backbone.log, bench)
         self._reconciler = Reconciler(
             desk, signs, desk.epoch, bench.at, self._watch, self._limits.pass_s
         )

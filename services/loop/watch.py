@@ -1,4 +1,4 @@
-"""Reads the whole log once and then live: which runs are open, whatever the index says. Not a view."""
+"""Reads the log once and then live: which runs are open, and which are cancelled. Not a view."""
 
 import asyncio
 import logging
@@ -8,6 +8,8 @@ from domain.errors import Unavailable
 from domain.events import TERMINAL_TYPES
 from domain.ids import RunRef
 from eventlog.port import EventLog
+from services.worker.cancels import CANCEL
+from services.worker.hands import Bench
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +21,10 @@ AGAIN_S = 1.0
 
 @dataclass(slots=True)
 class Watch:
-    """The open runs as EVENTS has them: what OPEN is rebuilt from."""
+    """The open runs as EVENTS has them: what OPEN is rebuilt from. Does what `Cancels` does too."""
 
     log: EventLog
+    bench: Bench
     open: dict[RunRef, int] = field(default_factory=dict[RunRef, int])
     """The runs whose last envelope does not bring them to rest, and its sequence."""
 
@@ -33,6 +36,8 @@ class Watch:
                 async with self.log.follow(after_seq=after) as stored:
                     async for item in stored:
                         after = item.seq
+                        if CANCEL in item.data:
+                            self.bench.stop(item.ref)
                         if any(end in item.data for end in ENDS):
                             self.open.pop(item.ref, None)
                         else:

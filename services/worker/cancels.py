@@ -10,7 +10,7 @@ from services.worker.hands import Bench
 
 logger = logging.getLogger(__name__)
 
-NEEDLE = b'"run.cancel_requested.v1"'
+CANCEL = b'"run.cancel_requested.v1"'
 """Looked for in the bytes: decoding every envelope of the system would cost each worker a core."""
 
 AGAIN_S = 1.0
@@ -33,7 +33,7 @@ class Cancels:
                 async with self.log.follow(after_seq=after) as stored:
                     async for item in stored:
                         after = item.seq
-                        if NEEDLE in item.data:
+                        if CANCEL in item.data:
                             self.bench.stop(item.ref)
             except Unavailable:
                 logger.warning("cancels are not heard for now; listening again")

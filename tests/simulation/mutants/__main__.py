@@ -1,4 +1,4 @@
-"""Plants each bug of this folder in a copy of the code and has the simulation find it. Not a test."""
+"""Plants each bug of this folder in a copy of the code, for the simulation to find."""
 
 import os
 import shutil
@@ -20,9 +20,7 @@ def plant(patch: Path, folder: Path) -> None:
         shutil.copytree(
             ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    subprocess.run(
-        ["patch", "-p1", "--silent", "--input", str(patch)], cwd=folder, check=True
-    )
+    subprocess.run(["patch", "-p1", "--silent", "--input", str(patch)], cwd=folder, check=True)
 
 
 def hunt(patch: Path) -> tuple[bool, str]:

@@ -1,0 +1,59 @@
+"""A crash before and after every append, publish, ack and answer of one job (C3, C4, C7)."""
+
+import logging
+
+import pytest
+
+from eventlog.memory import FaultPoint as Point
+from peritus.simulation.crashes import SHAPES, crash
+
+POINTS = (
+    Point.APPEND,
+    Point.BLOB_PUT,
+    Point.OPEN_ADD,
+    Point.OPEN_REMOVE,
+    Point.WORK_PUT,
+    Point.WORK_DELIVER,
+    Point.WORK_ACK,
+    Point.COMMAND_PUT,
+    Point.COMMAND_PUT_AT,
+    Point.COMMAND_DELIVER,
+    Point.COMMAND_ACK,
+    Point.REQUEST,
+    Point.REPLY,
+)
+PASSAGES_MAX = 100
+
+UNUSED = {
+    ("alone", Point.WORK_PUT),
+    ("alone", Point.WORK_DELIVER),
+    ("alone", Point.WORK_ACK),
+    ("alone", Point.REQUEST),
+    ("alone", Point.REPLY),
+    ("queued", Point.REQUEST),
+    ("queued", Point.REPLY),
+}
+"""What a deployment has no use for: work handed over in the process needs no queue."""
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """Crashes are the point here: what workers log about them is noise."""
+    logging.getLogger("services").setLevel(logging.CRITICAL)
+    logging.getLogger("commands").setLevel(logging.CRITICAL)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_crash_at_any_passage_of_a_point_loses_and_repeats_nothing(
+    shape: str, point: Point, when: str
+) -> None:
+    passages = 0
+    for occurrence in range(1, PASSAGES_MAX):
+        problems = crash(shape, point, after=when == "after", occurrence=occurrence)
+        if problems is None:
+            break
+        assert problems == [], f"at passage {occurrence}"
+        passages += 1
+    assert (passages == 0) == ((shape, point) in UNUSED)
