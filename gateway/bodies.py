@@ -1,0 +1,102 @@
+"""What clients may send, field by field. Not what becomes of it: `writes` does that."""
+
+import difflib
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+
+from gateway.problems import Problem
+
+NAME_CHARS_MAX = 200
+SHOWN_CHARS_MAX = 64
+COUNT_MAX = 1_000_000_000
+
+
+class Body(BaseModel):
+    """A JSON object with these fields and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class StartBody(Body):
+    """Start a run of an expert."""
+
+    expert: str = Field(min_length=1, max_length=NAME_CHARS_MAX)
+    query: str = Field(min_length=1)
+    job: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    provider: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
+    model: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
+    steps_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxSteps")
+
+
+class ContinueBody(Body):
+    """Say something to a run."""
+
+    query: str = ""
+    steps_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxSteps")
+    tokens_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxTokens")
+
+
+class CancelBody(Body):
+    """Stop a run."""
+
+    reason: str = Field(default="", max_length=NAME_CHARS_MAX)
+
+
+BodyT = TypeVar("BodyT", bound=Body)
+
+
+async def read_body(request: Request, kind: type[BodyT], *, bytes_max: int) -> BodyT:
+    """The body of a request; an empty one is an empty object.
+
+    Raises:
+        Problem: it is too large, not JSON, or not what is asked for: every wrong field is named.
+    """
+    data = await _read(request, bytes_max)
+    try:
+        raw: object = orjson.loads(data) if data else {}
+    except orjson.JSONDecodeError:
+        raise Problem(400, "bad_json", "The body is not valid JSON.") from None
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        errors = [_field_error(kind, item["loc"], item["type"], item["msg"]) for item in _of(error)]
+    detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
+    raise Problem(422, "invalid", detail, errors=errors)
+
+
+async def _read(request: Request, bytes_max: int) -> bytes:
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > bytes_max:
+            raise Problem(413, "too_large", f"The body may have {bytes_max} bytes.")
+    return bytes(data)
+
+
+def _of(error: ValidationError) -> list[Any]:
+    """The errors without the input they are about (C15)."""
+    return list(error.errors(include_url=False, include_input=False, include_context=False))
+
+
+def _field_error(
+    kind: type[Body], loc: tuple[int | str, ...], what: str, message: str
+) -> dict[str, str]:
+    field = ".".join(str(part) for part in loc)[:SHOWN_CHARS_MAX] or "body"
+    if what == "extra_forbidden":
+        message = f"there is no such field{_did_you_mean(field, kind)}"
+    return {"field": field, "message": message}
+
+
+def _did_you_mean(field: str, kind: type[Body]) -> str:
+    known = {(info.alias or name).lower(): info.alias or name for name, info in _fields(kind)}
+    near = difflib.get_close_matches(field.lower().replace("_", ""), known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {known[near[0]]!r}?"
+    return f"; there are: {', '.join(sorted(known.values()))}"
+
+
+def _fields(kind: type[Body]) -> list[tuple[str, Any]]:
+    return list(kind.model_fields.items())

@@ -1,0 +1,79 @@
+"""What the gateway is made of, as arguments. Not the wiring: `peritus` does that."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import HTTPConnection
+
+from domain.definition import Definition
+from eventlog.port import Backbone
+from projections.queries import Reader
+
+HEARTBEAT_S = 10.0
+"""How often a silent stream says that it lives, in seconds: proxies cut at 30 s and more (C9)."""
+
+WAIT_S = 5.0
+"""How long a query waits for the position it asks for, in seconds."""
+
+BODY_BYTES_MAX = 1024 * 1024
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+class DefinitionSource(Protocol):
+    """Reads the definition new runs start with; blocking, called in a thread."""
+
+    def __call__(self, *, provider: str | None, model: str | None) -> Definition:
+        """The definition, with what the caller asks for above the file.
+
+        Raises:
+            Rejected: it cannot be used.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayDeps:
+    """The parts of one gateway.
+
+    `token` None: no bearer token is asked for, and only `hosts` may be named as the host, so that
+    no web page can reach a loopback gateway under a name of its own.
+    """
+
+    backbone: Backbone
+    reader: Reader
+    definitions: DefinitionSource
+    new_id: Callable[[], str]
+    tenant: Callable[[HTTPConnection], str]
+    token: str | None = None
+    hosts: frozenset[str] = LOOPBACK_HOSTS
+    heartbeat_s: float = HEARTBEAT_S
+    wait_s: float = WAIT_S
+    body_bytes_max: int = BODY_BYTES_MAX
+
+
+def one_definition(load: Callable[[], Definition]) -> DefinitionSource:
+    """A source that puts the provider and model asked for into every expert of one definition."""
+
+    def source(*, provider: str | None, model: str | None) -> Definition:
+        definition = load()
+        if provider is None and model is None:
+            return definition
+        changes: dict[str, str | None] = {}
+        if model is not None:
+            changes["model"] = model
+        if provider is not None:
+            changes |= {"provider": provider, "base_url": None}
+        experts = {
+            key: expert.model_copy(update={"model": expert.model.model_copy(update=changes)})
+            for key, expert in definition.experts.items()
+        }
+        return definition.model_copy(update={"experts": experts})
+
+    return source
+
+
+def one_tenant(name: str) -> Callable[[HTTPConnection], str]:
+    """A resolver for a deployment with a single tenant."""
+    return lambda _: name

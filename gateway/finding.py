@@ -1,0 +1,27 @@
+"""Which run a path means, within the tenant that asks (C9, C18). Not a query to the views."""
+
+from starlette.requests import Request
+
+from domain.ids import TOKEN, RunRef
+from gateway.deps import GatewayDeps
+from gateway.problems import Problem
+
+
+async def find_run(deps: GatewayDeps, request: Request, *, job: str | None = None) -> RunRef:
+    """The run named in the path, if it is this tenant's.
+
+    With its job it may be one whose start is stored and not handled yet.
+
+    Raises:
+        Problem: it is not there.
+        Unavailable: the log is away.
+    """
+    name, tenant = request.path_params["run"], deps.tenant(request)
+    ref = None
+    if TOKEN.fullmatch(name):
+        ref = await deps.backbone.log.find(tenant, name)
+    if ref is None and job is not None and TOKEN.fullmatch(name) and TOKEN.fullmatch(job):
+        return RunRef(tenant, job, name)
+    if ref is None:
+        raise Problem.no_such_run()
+    return ref

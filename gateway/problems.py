@@ -1,0 +1,131 @@
+"""What went wrong, as problem+json (RFC 9457). The one place that catches what nobody expected.
+
+A problem names fields and codes, never what a request held (C15).
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from domain.errors import IntegrityViolated, NoSuchRun, Rejected, TooLarge, Unavailable
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 1
+
+STATUS_BY_CODE: Mapping[str, int] = {
+    "no_such_run": 404,
+    "bad_id": 404,
+    "unknown_expert": 422,
+    "unknown_provider": 422,
+    "bad_definition": 422,
+    "no_definition": 422,
+    "empty_input": 422,
+}
+"""HTTP status by the code of a rejection; any other is a conflict with the state of the run."""
+
+
+class Problem(Exception):
+    """An answer that is not what was asked for."""
+
+    def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:  # noqa: ANN401
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.more = more
+
+    @classmethod
+    def no_such_run(cls) -> "Problem":
+        """The run is not there, or is another tenant's: the same answer."""
+        return cls(404, "no_such_run", "There is no such run.")
+
+    def response(self) -> Response:
+        """The answer."""
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}  # noqa: PLR2004
+        if self.status == 503:  # noqa: PLR2004
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        body = {
+            "type": f"urn:peritus:problem:{self.code}",
+            "title": self.code.replace("_", " "),
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            **self.more,
+        }
+        return Response(
+            orjson.dumps(body),
+            status_code=self.status,
+            headers=headers,
+            media_type="application/problem+json",
+        )
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem an error is to a client; what is not meant for clients is an internal one."""
+    match error:
+        case Problem():
+            return error
+        case NoSuchRun():
+            return Problem.no_such_run()
+        case Rejected():
+            return Problem(STATUS_BY_CODE.get(error.code, 409), error.code, error.message)
+        case TooLarge():
+            return Problem(413, "too_large", "The request is too large.")
+        case Unavailable():
+            return Problem(503, "unavailable", "A part of the system is away; try again.")
+        case IntegrityViolated():
+            return Problem(500, "integrity_violated", "The stored history cannot be read.")
+        case HTTPException():
+            code = error.detail.lower().replace(" ", "_")
+            return Problem(error.status_code, code, error.detail)
+        case _:
+            return Problem(500, "internal", "Something went wrong inside; it was logged.")
+
+
+async def answer(_: Request, error: Exception) -> Response:
+    """The handler of every error that is expected."""
+    if isinstance(error, IntegrityViolated):
+        logger.error("a request met a stored history that cannot be read")
+    return problem_of(error).response()
+
+
+EXPECTED: tuple[type[Exception], ...] = (
+    Problem,
+    Rejected,
+    TooLarge,
+    Unavailable,
+    IntegrityViolated,
+    HTTPException,
+)
+
+
+class Boundary:
+    """The outermost layer: what nobody expected becomes an answer and a log entry."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:  # the named boundary of the gateway
+            problem = problem_of(error)
+            if problem.code == "internal":
+                logger.exception("a request to %s failed", scope.get("path"))
+            if not started:
+                await problem.response()(scope, receive, send)

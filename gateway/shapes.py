@@ -1,0 +1,64 @@
+"""How rows look to clients: plain JSON with links. Not the rows, and not the problems."""
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from projections.views import CheckpointRow, RunRow
+
+
+def json_answer(body: dict[str, Any], *, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
+
+
+def links(request: Request, run: str) -> dict[str, str]:
+    """Where a run is looked at and followed."""
+    return {
+        "status_url": str(request.url_for("run", run=run).path),
+        "events_url": str(request.url_for("events", run=run).path),
+    }
+
+
+def run_json(request: Request, row: RunRow) -> dict[str, Any]:
+    """A run as clients see it."""
+    failure = row.failure_kind and {"kind": row.failure_kind, "message": row.failure_message}
+    return {
+        "run": row.run,
+        "job": row.job,
+        "parent_run": row.parent_run,
+        "expert": row.expert,
+        "status": row.status,
+        "query": row.query,
+        "step": row.step,
+        "steps_max": row.steps_max,
+        "provider": row.provider,
+        "model": row.model,
+        "started_at_ms": row.started_at_ms,
+        "updated_at_ms": row.updated_at_ms,
+        "ended_at_ms": row.ended_at_ms,
+        "cancel_requested_at_ms": row.cancel_requested_at_ms,
+        "usage": row.usage.model_dump(),
+        "tokens_charged": row.tokens_charged,
+        "result": row.result,
+        "result_digest": row.result_digest,
+        "stopped_by": row.stopped_by,
+        "failure": failure,
+        "definition": row.definition,
+        "version": row.version,
+        "integrity": row.integrity,
+        **links(request, row.run),
+    }
+
+
+def checkpoint_json(row: CheckpointRow) -> dict[str, Any]:
+    """A checkpoint as clients see it."""
+    return {
+        "run": row.run,
+        "step": row.step,
+        "version": row.version,
+        "at_ms": row.at_ms,
+        "tokens": row.tokens,
+    }
