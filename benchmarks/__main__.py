@@ -22,7 +22,7 @@ PROJECT = '[experts."one"]\ninstruction = "Answer."\n'
 
 def cold_run_s() -> float:
     """`peritus run` of a one-step script from nothing, in seconds: the median of a few."""
-    times = []
+    times: list[float] = []
     for _ in range(COLD_RUNS):
         with tempfile.TemporaryDirectory(prefix="peritus-cold-") as name:
             folder = Path(name)

@@ -33,7 +33,8 @@ async def floor_step_ms(rig: Rig, steps: int, name: str) -> list[float]:
     """Two bare appends and one hop through WORK a step: what nothing built on this can beat."""
     ref = RunRef("floor", f"j{name}", f"r{name}")
     data = b"x" * FLOOR_BYTES
-    times, seq = [], 0
+    times: list[float] = []
+    seq = 0
     async with rig.backbone.work.consume("sandbox", in_flight_max=4) as deliveries:
         for _ in range(steps):
             begun = time.perf_counter()
@@ -83,7 +84,7 @@ async def measure(durability: Durability) -> dict[str, float]:
             steps += step_times_ms(seen)
             firsts.append((seen[0][0] - begun) * 1000)
             floors += await floor_step_ms(bench, 20, f"floor{index}")
-        fans = []
+        fans: list[float] = []
         for index in range(3):
             seen, begun = await bench.run("fan", f"fan{index}")
             fans.append((seen[-1][0] - begun) * 1000)

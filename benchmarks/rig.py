@@ -14,7 +14,7 @@ from commands.client import CommandClient
 from commands.desk import Desk
 from domain.commands import StartRun
 from domain.content import AssistantPart, CallPart, TextPart
-from domain.definition import Definition, Expert, LocalSkill
+from domain.definition import Definition, Expert, LocalSkill, Skill
 from domain.envelope import Envelope, decode
 from domain.events import TERMINAL_TYPES
 from domain.ids import RunRef
@@ -58,7 +58,7 @@ async def ping(arguments: dict[str, Any], call: ToolCall) -> str:
 
 def definition() -> Definition:
     """Experts of k steps each: `w20` makes 20 steps; `fan` starts 16 children of one step."""
-    skills = {"bench": LocalSkill(tools=("ping",))}
+    skills: dict[str, Skill] = {"bench": LocalSkill(tools=("ping",))}
     experts = {
         f"w{k}": Expert(key=f"w{k}", instruction="bench", skills=skills, model=MODEL)
         for k in (1, 20, 300, 1_000)

@@ -17,5 +17,8 @@ async def cancel_run(desk: Desk, ref: RunRef, command: CancelRun) -> Decision:
     if not decision.events:
         if decision.after.cancelling:
             desk.hands.stop(ref)
-        await desk.dispatch(decision.after, effects(decision.after))
+        if decision.after.at_rest:
+            await desk.finish(decision.after)
+        else:
+            await desk.dispatch(decision.after, effects(decision.after))
     return decision

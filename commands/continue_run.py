@@ -13,9 +13,12 @@ async def continue_run(desk: Desk, ref: RunRef, command: ContinueRun) -> Decisio
         Rejected: there is no such run, or it cannot be continued.
         Unavailable: not now.
     """
-    if (await desk.runs.known(ref)).state.at_rest:
+    if (await desk.runs.fresh(ref)).state.at_rest:
         await desk.backbone.open_runs.add(ref)
     decision = await desk.execute(ref, command)
-    if decision.after.at_rest or decision.after.status == "new":
+    if decision.before.at_rest and decision.events:
+        # Whoever saw the run at rest may have taken it out of the index just now.
+        await desk.backbone.open_runs.add(ref)
+    if decision.after.at_rest:
         await desk.close(decision.after)
     return decision

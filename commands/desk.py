@@ -1,4 +1,4 @@
-"""What every use case needs: run store, ports and the dispatch of effects. Not a use case itself."""
+"""What every use case needs: run store, ports, dispatch of effects. Not a use case itself."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -82,10 +82,17 @@ class Desk:
             if done:
                 await self.close(decision.after)
 
+    async def finish(self, state: RunState) -> None:
+        """Tell the end of a run at rest where it must be, then close it."""
+        if await self.dispatch(state, effects(state)):
+            await self.close(state)
+
     async def close(self, state: RunState) -> None:
         """Take a run at rest out of the index, once its end is where it must be."""
         try:
             await self.backbone.open_runs.remove(state.ref)
+            if (await self.runs.fresh(state.ref)).state.status == "running":
+                await self.backbone.open_runs.add(state.ref)  # continued meanwhile
         except Unavailable:
             logger.warning("run %s stays in the index of open runs for now", state.ref.run)
 
@@ -114,7 +121,11 @@ class Desk:
             case StartChild():
                 await self.send(effect.child, effect.command, effect.command.id)
             case CancelChild():
-                cancel = CancelRun(id=derive_id("cancel", effect.child.run), reason="parent")
+                cancel = CancelRun(
+                    id=derive_id("cancel", effect.child.run),
+                    reason="the run that asked for it was cancelled",
+                    parent=effect.parent,
+                )
                 await self.send(effect.child, cancel, "")
             case ArmTimer():
                 timer = effect.timer

@@ -12,7 +12,7 @@ from commands.record_tool_result import record_tool_result
 from commands.start_run import start_run
 from commands.step_run import claim_generation, end_generation, fire_timer
 from domain import commands as c
-from domain.errors import Rejected, Unavailable
+from domain.errors import Rejected, TooLarge, Unavailable
 from domain.ids import RunRef
 from domain.record import Record
 
@@ -37,6 +37,8 @@ async def route(desk: Desk, ref: RunRef, command: c.Command) -> Answer:
         return await _route(desk, ref, command)
     except Rejected as error:
         return Answer(status="rejected", detail=error.message, code=error.code)
+    except TooLarge as error:
+        return Answer(status="rejected", detail=str(error), code="too_large")
     except Unavailable as error:
         return Answer(status="unavailable", detail=str(error), code="unavailable")
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from domain.commands import Command, Situation
 from domain.decide import decide
@@ -43,6 +43,14 @@ class Decision:
     events: tuple[Event, ...]
 
 
+@dataclass(slots=True)
+class _Turns:
+    """Decisions about one run in this process take turns: they would only conflict."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
 def fold_stored(loaded: Loaded, stored: Stored) -> Loaded:
     """The run after one more stored envelope, checked against what was there.
 
@@ -74,13 +82,13 @@ class RunStore:
         now_ms: Callable[[], int],
         new_id: Callable[[], str],
     ) -> None:
-        """`epoch` signs the envelopes; `now_ms` and `new_id` are this process's clock and id source."""
+        """`epoch` signs the envelopes; `now_ms` and `new_id` are this process's clock and ids."""
         self._log = backbone.log
         self._epoch = epoch
         self._new_id = new_id
         self.now_ms = now_ms
         self._cache: OrderedDict[RunRef, Loaded] = OrderedDict()
-        self._locks: dict[RunRef, asyncio.Lock] = {}
+        self._locks: dict[RunRef, _Turns] = {}
 
     async def fresh(self, ref: RunRef) -> Loaded:
         """The run as the log has it now.
@@ -113,27 +121,26 @@ class RunStore:
         while len(self._cache) > CACHED_RUNS_MAX:
             self._cache.popitem(last=False)
 
-    async def execute(
-        self, ref: RunRef, command: Command, situation: Situation, *, command_id: str = ""
-    ) -> Decision:
+    async def execute(self, ref: RunRef, command: Command, situation: Situation) -> Decision:
         """Decide a command and append what follows: one envelope, or nothing.
 
         Raises:
             Rejected: the command is wrong for this run.
             Unavailable: it could not be decided or stored now; the same command may be sent again.
+            TooLarge: what follows does not fit into one envelope, now or ever.
             IntegrityViolated: the stored history is not what was written.
         """
-        lock = self._locks.setdefault(ref, asyncio.Lock())
+        lock = self._locks.setdefault(ref, _Turns())
+        lock.users += 1
         try:
-            async with lock:
-                return await self._execute(ref, command, situation, command_id)
+            async with lock.lock:
+                return await self._execute(ref, command, situation)
         finally:
-            if not lock.locked() and self._locks.get(ref) is lock:
+            lock.users -= 1
+            if not lock.users:
                 del self._locks[ref]
 
-    async def _execute(
-        self, ref: RunRef, command: Command, situation: Situation, command_id: str
-    ) -> Decision:
+    async def _execute(self, ref: RunRef, command: Command, situation: Situation) -> Decision:
         loaded = self._cache.get(ref)
         certain = loaded is None
         loaded = loaded or await self.fresh(ref)
@@ -151,22 +158,22 @@ class RunStore:
                 loaded, certain = await self.fresh(ref), True
                 continue
             try:
-                return await self._append(loaded, command, events, command_id)
+                return await self._append(loaded, command, events, situation.now_ms)
             except Conflict:
                 loaded, certain = await self.fresh(ref), True
         msg = f"run {ref.run!r} changed under every try to decide {command.type}"
         raise Unavailable(msg)
 
     async def _append(
-        self, loaded: Loaded, command: Command, events: tuple[Event, ...], command_id: str
+        self, loaded: Loaded, command: Command, events: tuple[Event, ...], now_ms: int
     ) -> Decision:
         state = loaded.state
         envelope = Envelope(
             id=self._new_id(),
             ref=state.ref,
             version=state.version + 1,
-            at_ms=max(self.now_ms(), state.at_ms),
-            cause=Cause(type=command.type, id=command_id or getattr(command, "id", "")),
+            at_ms=max(now_ms, state.at_ms),
+            cause=Cause(type=command.type, id=getattr(command, "id", "")),
             by=self._epoch,
             prev=loaded.hash,
             events=events,

@@ -1,4 +1,6 @@
-"""Start a run of an expert: resolve and pin what its requests depend on, then the first generation."""
+"""Start a run of an expert: pin what its requests depend on, then ask for the first reply."""
+
+from pydantic import ValidationError
 
 from commands.desk import Desk
 from commands.runs import Decision
@@ -6,7 +8,6 @@ from domain.commands import PinnedContext, RecordDelegation, StartRun
 from domain.content import TextPart
 from domain.context import build_context
 from domain.definition import Definition
-from domain.effects import effects
 from domain.errors import IntegrityViolated, Rejected
 from domain.ids import RunRef
 from domain.record import canonical, digest_of
@@ -20,16 +21,17 @@ async def start_run(desk: Desk, ref: RunRef, command: StartRun) -> Decision:
         Unavailable: not now.
     """
     try:
-        context = await _pin(desk, ref, command)
-        await desk.backbone.open_runs.add(ref)
+        context = None
+        if (await desk.runs.known(ref)).state.status == "new":
+            context = await _pin(desk, ref, command)
+            await desk.backbone.open_runs.add(ref)
         decision = await desk.execute(ref, command, context)
     except Rejected as error:
         if command.parent is not None:
             await _tell_refusal(desk, ref, command, error)
         raise
     if not decision.events and decision.after.at_rest:
-        if await desk.dispatch(decision.after, effects(decision.after)):
-            await desk.close(decision.after)
+        await desk.finish(decision.after)
     return decision
 
 
@@ -40,8 +42,17 @@ async def _pin(desk: Desk, ref: RunRef, command: StartRun) -> PinnedContext:
     except IntegrityViolated as error:
         msg = f"the definition {command.definition!r} is not stored: {error}"
         raise Rejected("no_definition", msg) from error
-    definition = Definition.model_validate_json(data)
-    context, tools = build_context(definition, command.expert, extra_tools=desk.local_tools)
+    try:
+        definition = Definition.model_validate_json(data)
+    except ValidationError as error:
+        msg = f"the blob {command.definition!r} is no definition: {error}"
+        raise Rejected("no_definition", msg) from error
+    context, tools = build_context(
+        definition,
+        command.expert,
+        extra_tools=desk.local_tools,
+        child=command.parent is not None,
+    )
     stored = canonical(context)
     await desk.backbone.blobs.put(ref.tenant, stored)
     return PinnedContext(

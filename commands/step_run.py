@@ -3,6 +3,8 @@
 from commands.desk import Desk
 from commands.runs import Decision
 from domain.commands import ClaimGeneration, CompleteGeneration, FailGeneration, FireTimer
+from domain.errors import TooLarge
+from domain.events import Failure
 from domain.ids import RunRef
 
 
@@ -32,7 +34,18 @@ async def end_generation(
     Raises:
         Unavailable: not now.
     """
-    return await desk.execute(ref, command)
+    try:
+        return await desk.execute(ref, command)
+    except TooLarge as error:
+        # Never again with the same bytes (C2): the run ends and says why.
+        failed = FailGeneration(
+            step=command.step,
+            attempt=command.attempt,
+            failure=Failure(kind="too_large", message=f"what the model replied: {error}"),
+            retryable=False,
+            usage=command.usage,
+        )
+        return await desk.execute(ref, failed)
 
 
 async def fire_timer(desk: Desk, ref: RunRef, command: FireTimer) -> Decision:

@@ -44,6 +44,7 @@ class CancelRun(Record):
     type: Literal["cancel_run.v1"] = "cancel_run.v1"
     id: str
     reason: str = ""
+    parent: Parent | None = None  # whom to tell, should the child never have started
 
 
 class FireTimer(Record):
@@ -122,10 +123,14 @@ class RecordDelegation(Record):
 
 
 class AbandonHolder(Record):
-    """The reconciler proved that an epoch is dead: what it held in this run is free, or unknown."""
+    """The reconciler proved that an epoch is dead: what it held in this run is free, or unknown.
+
+    With `names` (`<call>.<attempt>`, `g<step>.<attempt>`), that it is alive and not at these.
+    """
 
     type: Literal["abandon_holder.v1"] = "abandon_holder.v1"
     holder: str
+    names: tuple[str, ...] = ()
 
 
 class RetryToolCall(Record):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
-from domain.record import Record
+from domain.record import Clean, Record
 
 
 class BlobRef(Record):
@@ -15,7 +15,7 @@ class BlobRef(Record):
     media_type: str = "text/plain"
 
 
-Text = str | BlobRef
+Text = Clean | BlobRef
 """A text: inline, or by digest when the log would grow too large with it."""
 
 
@@ -31,7 +31,7 @@ class FilePart(Record):
 
     kind: Literal["file"] = "file"
     blob: BlobRef
-    name: str = ""
+    name: Clean = ""
 
 
 class ThinkingPart(Record):
@@ -50,8 +50,8 @@ class CallPart(Record):
     """A tool call as the model asked for it: `arguments` is the JSON text, valid or not."""
 
     kind: Literal["call"] = "call"
-    provider_id: str
-    tool: str
+    provider_id: Clean
+    tool: Clean
     arguments: Text
 
 

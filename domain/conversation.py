@@ -13,7 +13,7 @@ from domain.content import (
     UserMessage,
     UserPart,
 )
-from domain.events import ToolCallEnded
+from domain.ids import call_id
 from domain.prompt import request_digest
 from domain.record import canonical, digest_of
 from domain.state import Call, Conversation, RunState
@@ -32,27 +32,37 @@ def say(conversation: Conversation, message: Message) -> Conversation:
     )
 
 
-def result_part(call: Call) -> ResultPart:
+def result_part(part: CallPart, call: Call | None) -> ResultPart:
     """The answer to a call as the model reads it; an open call gets a synthetic one (C4)."""
-    ended: ToolCallEnded | None = call.ended
+    ended = call.ended if call else None
     if ended is None:
         return ResultPart(
-            provider_id=call.provider_id,
-            tool=call.tool,
+            provider_id=part.provider_id,
+            tool=part.tool,
             content=(TextPart(text=INTERRUPTED),),
             is_error=True,
         )
     return ResultPart(
-        provider_id=call.provider_id,
-        tool=call.tool,
+        provider_id=part.provider_id,
+        tool=part.tool,
         content=ended.content,
         is_error=ended.is_error,
     )
 
 
+def _asked(state: RunState) -> list[CallPart]:
+    """The calls of the reply that came last, if nothing was said since."""
+    messages = state.conversation.messages
+    last = messages[-1].parts if messages else ()
+    return [part for part in last if isinstance(part, CallPart)]
+
+
 def pending_message(state: RunState) -> UserMessage | None:
     """What the model is told next: results in call order, then inputs; None for nothing."""
-    parts: list[UserPart] = [result_part(call) for call in state.calls.values()]
+    parts: list[UserPart] = [
+        result_part(part, state.calls.get(call_id(state.step, index)))
+        for index, part in enumerate(_asked(state))
+    ]
     parts.extend(state.inputs)
     return UserMessage(parts=tuple(parts)) if parts else None
 

@@ -1,4 +1,4 @@
-"""A decision in the making: the events so far and the state they lead to. Not stored before it is whole."""
+"""A decision in the making: its events so far and the state they lead to. Not stored yet."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ class Draft:
             )
 
     def request_attempt(self, step: int, attempt: int) -> bool:
-        """Ask for a reply, if steps and tokens allow; else the run stops. Whether it was asked for."""
+        """Ask for a reply if steps and tokens allow, else stop the run; whether it was asked."""
         state = self.state
         if attempt == 1 and state.steps_left == 0:
             self.emit(e.RunStopped(limit="steps", step=state.step))

@@ -6,9 +6,8 @@ from domain.commands import RecordDelegation, RestStatus, StartRun
 from domain.content import ContentPart, TextPart
 from domain.events import Parent, TimerArmed
 from domain.ids import RunRef
-from domain.loop_tools import ATTEMPT_COMPLETION, parse_arguments
+from domain.loop_tools import delegate_query, is_completion, parse_arguments
 from domain.state import Call, RunState
-from domain.tools import Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,7 @@ class CancelChild:
     """Have a delegate's run stopped."""
 
     child: RunRef
+    parent: Parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,14 @@ def effects(state: RunState) -> tuple[Effect, ...]:
 def _call_effects(state: RunState) -> list[Effect]:
     found: list[Effect] = []
     for call in state.open_calls:
-        if call.tool == ATTEMPT_COMPLETION and call.lane is Lane.LOOP:
+        if is_completion(call):
             continue
         if call.delegation is None:
             found.append(CallTool(call))
             continue
         child = RunRef(state.ref.tenant, state.ref.job, call.delegation.child)
         if state.cancelling:
-            found.append(CancelChild(child))
+            found.append(CancelChild(child, Parent(run=state.ref.run, call=call.id)))
         else:
             found.append(StartChild(child, _start(state, call, child)))
     return found
@@ -92,12 +92,11 @@ def _call_effects(state: RunState) -> list[Effect]:
 
 def _start(state: RunState, call: Call, child: RunRef) -> StartRun:
     arguments = parse_arguments(call.arguments) or {}
-    query = arguments.get("query", "")
     return StartRun(
         id=child.run,
         expert=call.delegation.expert if call.delegation else "",
         definition=state.definition,
-        parts=(TextPart(text=query if isinstance(query, str) else str(query)),),
+        parts=(TextPart(text=delegate_query(arguments)),),
         limits=call.delegation.limits if call.delegation else None,
         parent=Parent(run=state.ref.run, call=call.id),
         depth=state.depth + 1,

@@ -1,7 +1,7 @@
-"""One decision as one message: its events, its place in the run and the hash of the one before. Not a stream position."""
+"""One decision as one message: events, place in the run, hash of the one before."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ class Cause(Record):
 
 
 class Envelope(NamedTuple):
-    """All events of one decision. `version` is that of the first event; versions are contiguous from 1."""
+    """All events of one decision. `version` is that of the first; contiguous from 1."""
 
     id: str
     ref: RunRef
@@ -75,15 +75,19 @@ def encode(envelope: Envelope) -> bytes:
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Mapping[str, Upcaster] = {}
-"""Old wire name -> the same fact in the next shape. Applied in a chain until none matches (rule 12)."""
+"""Old wire name -> the same fact in the next shape; applied until none matches (rule 12)."""
 
 
-def decode_event(raw: dict[str, Any], upcasters: Mapping[str, Upcaster] = UPCASTERS) -> Event:
+def decode_event(value: object, upcasters: Mapping[str, Upcaster] = UPCASTERS) -> Event:
     """One event from its JSON: upcast, known, or carried opaque.
 
     Raises:
         IntegrityViolated: a known event does not have the shape it was released with.
     """
+    if not isinstance(value, dict):
+        msg = f"an event that is no object: {value!r}"
+        raise IntegrityViolated(msg)
+    raw = cast("dict[str, Any]", value)
     while (upcast := upcasters.get(str(raw.get("type")))) is not None:
         raw = upcast(raw)
     name = raw.get("type")
@@ -109,6 +113,9 @@ def decode(data: bytes) -> Envelope:
         raw = orjson.loads(data)
         if raw["format"] != FORMAT:
             msg = f"envelope format {raw['format']!r} is not {FORMAT}: written by a newer release"
+            raise IntegrityViolated(msg)
+        if not all(isinstance(raw[name], int) for name in ("version", "at_ms")):
+            msg = f"version {raw['version']!r} and at_ms {raw['at_ms']!r} are not both integers"
             raise IntegrityViolated(msg)
         return Envelope(
             id=raw["id"],

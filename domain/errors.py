@@ -1,4 +1,4 @@
-"""The error tree, split by what the caller does about it. Not a place for tool failures: those are events.
+"""The error tree, split by what the caller does. Not for tool failures: those are events.
 
 PeritusError
 ├── Rejected       the request is wrong for this run: tell the caller, never retry

@@ -6,7 +6,7 @@ from pydantic import Discriminator, TypeAdapter
 
 from domain.content import AssistantPart, ContentPart, Text
 from domain.limits import Limits, ModelChoice, Usage
-from domain.record import Record
+from domain.record import Clean, Record
 from domain.tools import Lane, Safety, ToolEntry
 
 Outcome = Literal["succeeded", "failed", "refused", "cancelled", "outcome_unknown"]
@@ -29,7 +29,7 @@ class Failure(Record):
     """Why something did not work: `kind` for programs, `message` for people."""
 
     kind: str
-    message: str
+    message: Clean
     status: int | None = None  # of HTTP, where there was one
 
 
@@ -74,7 +74,7 @@ class InputReceived(Record):
 
 
 class RunContinued(Record):
-    """A root run that had come to rest goes on; `steps_max` and `tokens_max` replace the limits if given."""
+    """A root run at rest goes on; `steps_max` and `tokens_max` replace the limits if given."""
 
     type: Literal["run.continued.v1"] = "run.continued.v1"
     command: str
@@ -264,6 +264,7 @@ class CancelRequested(Record):
     type: Literal["run.cancel_requested.v1"] = "run.cancel_requested.v1"
     command: str
     reason: str = ""
+    parent: Parent | None = None  # of a child that was cancelled before it started
 
 
 class RunCompleted(Record):

@@ -101,7 +101,7 @@ Lifecycle = (
 )
 
 
-def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
+def _lifecycle(state: RunState, event: Lifecycle) -> RunState:  # noqa: PLR0911 - one an event
     match event:
         case e.RunStarted():
             return changed(
@@ -137,6 +137,7 @@ def _lifecycle(state: RunState, event: Lifecycle) -> RunState:
                 state,
                 cancelling=True,
                 timers=timers,
+                parent=state.parent or event.parent,
                 commands_seen=state.commands_seen | {event.command},
             )
         case e.RunCompleted():
@@ -208,7 +209,9 @@ def _generation(state: RunState, event: Generating) -> RunState:
         case e.GenerationCompleted():
             over = _charge(state, event.charged, event.usage)
             generation = over.generation and replace(over.generation, phase="over", reserved=0)
-            said = say(over.conversation, AssistantMessage(parts=event.parts))
+            said = over.conversation
+            if event.parts:  # providers take no empty message
+                said = say(said, AssistantMessage(parts=event.parts))
             return changed(over, generation=generation, conversation=said)
         case e.GenerationFailed():
             over = _charge(state, event.charged, event.usage)
@@ -221,10 +224,12 @@ def _generation(state: RunState, event: Generating) -> RunState:
             return changed(over, generation=generation, unsettled=unsettled)
         case e.GenerationSuperseded():
             key = attempt_key(event.step, event.attempt)
+            before = event.step <= state.steps_base  # charged to the budget before the continue
             return changed(
                 state,
                 unsettled={name: v for name, v in state.unsettled.items() if name != key},
                 tokens_charged=state.tokens_charged - event.refunded,
+                tokens_base=state.tokens_base - (event.refunded if before else 0),
                 usage=state.usage.plus(event.usage or Usage()),
             )
         case _:

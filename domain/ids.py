@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from domain.errors import Rejected
 
-TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What may be a subject token: tenant, job, run, call and timer names."""
 
 DERIVED_BYTES = 16
@@ -27,7 +27,7 @@ def check_token(what: str, value: str) -> str:
     Raises:
         Rejected: it is empty, longer than 64 characters, or has other characters.
     """
-    if TOKEN.match(value) is None:
+    if TOKEN.fullmatch(value) is None:
         raise Rejected(
             "bad_id", f"{what} {value!r} must be 1 to 64 letters, digits, '-' or '_' characters"
         )
@@ -46,16 +46,16 @@ def child_run_id(parent: str, call: str) -> str:
 
 
 def call_id(step: int, index: int) -> str:
-    """The id of a tool call inside its run: the step, and the place among the calls of its reply."""
+    """The id of a tool call inside its run: the step, and the place in its reply."""
     return f"c{step}-{index}"
 
 
 def idempotency_key(run: str, call: str) -> str:
-    """The stable key a tool receives for a call: the same over every attempt, never over two runs."""
+    """The key a tool receives for a call: the same over every attempt, never over two runs."""
     return derive_id("call", run, call)
 
 
 def jitter(*parts: str) -> float:
-    """A number in [0, 1) that is a pure function of its parts: spreads retries without randomness."""
+    """A number in [0, 1) that is a pure function of its parts: spreads retries."""
     raw = hashlib.sha256("\x00".join(parts).encode()).digest()[:8]
     return int.from_bytes(raw, "big") / 2**64

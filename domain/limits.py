@@ -51,7 +51,7 @@ class Usage(Record):
 
 
 class ModelChoice(Record):
-    """The resolved model and its parameters: pinned before first use, so a request can be made again."""
+    """The resolved model and its parameters: pinned before first use."""
 
     provider: str
     model: str

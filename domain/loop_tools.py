@@ -1,18 +1,23 @@
-"""The tools whose state is the run itself: todo, clearTodo, attemptCompletion. Not executed anywhere else."""
+"""The tools whose state is the run itself: todo, clearTodo, attemptCompletion. Never dispatched."""
 
 import json
-from typing import Any
+from typing import Any, cast
+
+from pydantic import ValidationError
 
 from domain import events as e
+from domain.base_tools import Todo
 from domain.content import Text
 from domain.draft import Draft
 from domain.state import Call, RunState
+from domain.tools import Lane
 
 TODO = "todo"
 CLEAR_TODO = "clearTodo"
 ATTEMPT_COMPLETION = "attemptCompletion"
 
 TODOS_MAX = 200
+TODO_TITLE_CHARS_MAX = 500
 
 
 def parse_arguments(arguments: Text) -> dict[str, Any] | None:
@@ -20,16 +25,29 @@ def parse_arguments(arguments: Text) -> dict[str, Any] | None:
     if not isinstance(arguments, str):
         return None
     try:
-        value = json.loads(arguments or "{}")
-    except ValueError:
+        value: Any = json.loads(arguments or "{}")
+        # A lone surrogate escape is JSON but has no UTF-8 form, so no event could hold it.
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def completion_result(arguments: Text) -> str:
     """The `result` of attemptCompletion; empty when it gave none."""
-    value = (parse_arguments(arguments) or {}).get("result", "")
+    value = (parse_arguments(arguments) or {}).get("result") or ""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def is_completion(call: Call) -> bool:
+    """Whether a call is the loop's own attemptCompletion, not a tool of that name."""
+    return call.tool == ATTEMPT_COMPLETION and call.lane is Lane.LOOP
+
+
+def delegate_query(arguments: dict[str, Any]) -> str:
+    """What a delegate is asked to do; empty when there is no such text."""
+    query = arguments.get("query", "")
+    return query if isinstance(query, str) and query.strip() else ""
 
 
 def remaining_todos(state: RunState) -> list[dict[str, Any]]:
@@ -41,48 +59,53 @@ def run_loop_tool(draft: Draft, call: Call) -> None:
     """Decide a loop tool at once. attemptCompletion stays open until the step's other calls end."""
     if call.tool == ATTEMPT_COMPLETION:
         return
-    arguments = parse_arguments(call.arguments) or {}
     if call.tool == CLEAR_TODO:
         draft.emit(e.TodoChanged(items=(), next_id=0))
     else:
-        problem = _todo_problem(draft.state, arguments)
-        if problem:
+        asked = _todo_arguments(call)
+        problem = asked if isinstance(asked, str) else _todo_problem(draft.state, asked)
+        if isinstance(asked, str) or problem:
             body = {"error": "invalid_arguments", "message": problem}
             draft.end_call(call, "failed", body, is_error=True)
             return
-        draft.emit(_changed_todos(draft.state, arguments))
+        draft.emit(_changed_todos(draft.state, asked))
     items = [item.model_dump() for item in draft.state.todos]
     draft.end_call(call, "succeeded", {"todos": items})
 
 
-def _todo_problem(state: RunState, arguments: dict[str, Any]) -> str | None:
-    new, done = arguments.get("newTodos", []), arguments.get("completedTodos", [])
-    unknown = set(arguments) - {"newTodos", "completedTodos"}
-    if unknown:
-        return f"unknown parameters {sorted(unknown)}; use newTodos and completedTodos"
-    if not isinstance(new, list) or not all(isinstance(title, str) for title in new):
-        return "newTodos must be a list of strings"
-    if not isinstance(done, list) or not all(type(number) is int for number in done):
-        return "completedTodos must be a list of todo ids (integers)"
-    known = {item.id for item in state.todos} | set(
-        range(state.todo_next_id, state.todo_next_id + len(new))
-    )
-    missing = [number for number in done if number not in known]
-    if missing:
-        return f"no todo has id {missing[0]}; the ids are {sorted(known)}"
+def _todo_arguments(call: Call) -> Todo | str:
+    """What is to change; or what is wrong with it, in words."""
+    try:
+        text = call.arguments if isinstance(call.arguments, str) else ""
+        return Todo.model_validate_json(text or "{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}; use newTodos (texts) and completedTodos (ids)"
+
+
+def _todo_problem(state: RunState, asked: Todo) -> str | None:
+    new = asked.new_todos or ()
+    if any(len(title) > TODO_TITLE_CHARS_MAX for title in new):
+        return f"a todo has at most {TODO_TITLE_CHARS_MAX} characters; write details to a file"
     if len(state.todos) + len(new) > TODOS_MAX:
         return f"at most {TODOS_MAX} todos; clear the list with clearTodo first"
+    first = state.todo_next_id
+    known = {item.id for item in state.todos} | set(range(first, first + len(new)))
+    missing = [number for number in asked.completed_todos or () if number not in known]
+    if missing:
+        return f"no todo has id {missing[0]}; the ids are {sorted(known)}"
     return None
 
 
-def _changed_todos(state: RunState, arguments: dict[str, Any]) -> e.TodoChanged:
-    next_id = state.todo_next_id
-    items = list(state.todos)
-    for title in arguments.get("newTodos", []):
-        items.append(e.TodoItem(id=next_id, title=title))
-        next_id += 1
-    done = set(arguments.get("completedTodos", []))
-    changed = tuple(
-        item.model_copy(update={"completed": True}) if item.id in done else item for item in items
+def _changed_todos(state: RunState, asked: Todo) -> e.TodoChanged:
+    new, done = asked.new_todos or (), asked.completed_todos or ()
+    first = state.todo_next_id
+    items = [*state.todos, *(e.TodoItem(id=first + n, title=new[n]) for n in range(len(new)))]
+    return e.TodoChanged(
+        items=tuple(
+            item.model_copy(update={"completed": True}) if item.id in done else item
+            for item in items
+        ),
+        next_id=first + len(new),
     )
-    return e.TodoChanged(items=changed, next_id=next_id)

@@ -9,7 +9,7 @@ from domain.record import Record, digest_of
 from domain.tools import ToolSpec
 
 RENDERER = "peritus-1"
-"""The version of everything that turns a log into a request; a run keeps the one it started with."""
+"""The version of all that turns a log into a request; a run keeps the one it started with."""
 
 EMPTY_CONVERSATION = digest_of(b"")
 

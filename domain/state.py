@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from domain.content import ContentPart, Message, Text
 from domain.events import Outcome, Parent, TimerArmed, TodoItem, ToolCallEnded
@@ -203,8 +203,8 @@ if TYPE_CHECKING:
     changed = replace
 else:
 
-    def changed(state: RunState, **changes: Any) -> RunState:
-        """`dataclasses.replace` for a run's state, ten times faster: this is the fold's inner loop."""
+    def changed(state: RunState, **changes: object) -> RunState:
+        """`dataclasses.replace` for a run's state, ten times faster: the fold's inner loop."""
         new = object.__new__(RunState)
         new.__dict__.update(state.__dict__, **changes)
         return new

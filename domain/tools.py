@@ -1,4 +1,4 @@
-"""What a tool is to a run: its name, its lane, how safe it is to repeat, and its schema for the model."""
+"""What a tool is to a run: name, lane, how safe it is to repeat, schema. Not its execution."""
 
 from enum import StrEnum
 from typing import Any

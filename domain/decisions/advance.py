@@ -3,7 +3,7 @@
 from domain import events as e
 from domain.content import AssistantMessage, Text, TextPart, text_of
 from domain.draft import Draft
-from domain.loop_tools import ATTEMPT_COMPLETION, completion_result, remaining_todos
+from domain.loop_tools import completion_result, is_completion, remaining_todos
 
 CUT_NOTE = (
     "Your reply was cut off at the output limit. Go on from where it ended; write long content to "
@@ -20,11 +20,8 @@ def advance(draft: Draft) -> None:
     generation = state.generation
     if state.status != "running" or generation is None or generation.phase != "over":
         return
-    completing = None
-    for call in state.open_calls:
-        if call.tool != ATTEMPT_COMPLETION:
-            return
-        completing = completing or call
+    if any(not is_completion(call) for call in state.open_calls):
+        return
     result: Text | None = None
     for call in draft.state.open_calls:
         todos = remaining_todos(draft.state)

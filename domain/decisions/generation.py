@@ -2,12 +2,12 @@
 
 from domain import commands as c
 from domain import events as e
-from domain.content import AssistantPart, BlobRef, CallPart, TextPart
+from domain.content import BlobRef, CallPart, TextPart
 from domain.decisions.advance import CUT_NOTE, advance
 from domain.draft import Draft
 from domain.ids import call_id, child_run_id, derive_id, idempotency_key, jitter
 from domain.limits import Usage
-from domain.loop_tools import parse_arguments, run_loop_tool
+from domain.loop_tools import delegate_query, parse_arguments, run_loop_tool
 from domain.state import Generation, attempt_key
 from domain.tools import Lane, Safety, ToolEntry
 
@@ -42,14 +42,15 @@ def complete_generation(draft: Draft, command: c.CompleteGeneration) -> None:
             model=command.model,
         )
     )
+    calls = [part for part in command.parts if isinstance(part, CallPart)]
+    cut = command.stop_reason == "max_tokens"
+    for index, part in enumerate(calls):
+        stopped = None if cut and index < len(calls) - 1 else command.stop_reason
+        _request_call(draft, index, part, stopped)
     if command.stop_reason == "refusal":
         failure = e.Failure(kind="refusal", message="the model refused to answer this")
         draft.emit(e.RunFailed(step=command.step, failure=failure))
         return
-    calls = [part for part in command.parts if isinstance(part, CallPart)]
-    cut = command.stop_reason == "max_tokens"
-    for index, part in enumerate(calls):
-        _request_call(draft, index, part, cut=cut and index == len(calls) - 1)
     _carve_delegations(draft)
     if cut and not calls:
         note = derive_id("cut", draft.state.ref.run, str(command.step))
@@ -57,7 +58,7 @@ def complete_generation(draft: Draft, command: c.CompleteGeneration) -> None:
     advance(draft)
 
 
-def _request_call(draft: Draft, index: int, part: CallPart, *, cut: bool) -> None:
+def _request_call(draft: Draft, index: int, part: CallPart, stopped: e.StopReason | None) -> None:
     state = draft.state
     entry = state.tool(part.tool)
     known = entry or UNKNOWN_TOOL
@@ -76,7 +77,7 @@ def _request_call(draft: Draft, index: int, part: CallPart, *, cut: bool) -> Non
         )
     )
     call = draft.state.calls[name]
-    refusal = _refusal(draft, index, part, entry, cut=cut)
+    refusal = _refusal(draft, index, part, entry, stopped)
     if refusal:
         kind, message = refusal
         draft.end_call(call, "refused", {"error": kind, "message": message}, is_error=True)
@@ -87,9 +88,11 @@ def _request_call(draft: Draft, index: int, part: CallPart, *, cut: bool) -> Non
 
 
 def _refusal(
-    draft: Draft, index: int, part: CallPart, entry: ToolEntry | None, *, cut: bool
+    draft: Draft, index: int, part: CallPart, entry: ToolEntry | None, stopped: e.StopReason | None
 ) -> tuple[str, str] | None:
     """Why a call is answered without being executed, in words the model can act on."""
+    if stopped == "refusal":
+        return "refused", "The reply that asked for this call ended as a refusal; nothing was done."
     if entry is None:
         names = ", ".join(tool.name for tool in draft.state.tools)
         return "unknown_tool", f"There is no tool {part.tool!r}. The tools are: {names}."
@@ -100,11 +103,20 @@ def _refusal(
         if entry.lane in (Lane.LOOP, Lane.DELEGATE):
             return "arguments_too_long", "The arguments are over 32 KiB; write the text to a file."
         return None
-    if parse_arguments(part.arguments) is not None:
-        return None
-    if cut:
+    return _argument_problem(part, entry, stopped)
+
+
+def _argument_problem(
+    part: CallPart, entry: ToolEntry, stopped: e.StopReason | None
+) -> tuple[str, str] | None:
+    arguments = parse_arguments(part.arguments)
+    if stopped == "max_tokens" and not arguments:
         return "cut_off", f"The arguments were cut off by the output limit. {CUT_NOTE}"
-    return "malformed_arguments", "The arguments are not a JSON object; send them again."
+    if arguments is None:
+        return "malformed_arguments", "The arguments are not a JSON object; send them again."
+    if entry.lane is Lane.DELEGATE and not delegate_query(arguments):
+        return "invalid_arguments", "The delegate needs its task: a text in the parameter query."
+    return None
 
 
 def _carve_delegations(draft: Draft) -> None:
@@ -116,7 +128,7 @@ def _carve_delegations(draft: Draft) -> None:
     shares = len(calls) + 1
     limits = state.limits.model_copy(
         update={
-            "steps_max": max(1, state.steps_left // shares),
+            "steps_max": state.steps_left // shares,
             "tokens_max": None if state.tokens_left is None else state.tokens_left // shares,
         }
     )
@@ -135,10 +147,13 @@ def _carve_delegations(draft: Draft) -> None:
 def fail_generation(draft: Draft, command: c.FailGeneration) -> None:
     """Arm a retry, or end the run: the history the model sees stays as it is."""
     generation = _current(draft, command.step, command.attempt)
+    usage = command.usage
+    if usage is None and command.failure.kind in REFUSED_BY_PROVIDER:
+        usage = Usage()
     if generation is None:
-        _settle_late(draft, command.step, command.attempt, command.usage)
+        _settle_late(draft, command.step, command.attempt, usage)
         return
-    charged = command.usage.tokens if command.usage else _unknown_charge(command, generation)
+    charged = usage.tokens if usage else generation.reserved
     draft.emit(
         e.GenerationFailed(
             step=command.step,
@@ -163,10 +178,6 @@ REFUSED_BY_PROVIDER = frozenset(
     {"rate_limited", "overloaded", "auth", "rejected", "not_found", "missing_key", "exhausted"}
 )
 """Failures of requests that were never worked on: nothing to charge."""
-
-
-def _unknown_charge(command: c.FailGeneration, generation: Generation) -> int:
-    return 0 if command.failure.kind in REFUSED_BY_PROVIDER else generation.reserved
 
 
 def retry_delay_ms(draft: Draft, command: c.FailGeneration) -> int:
@@ -218,8 +229,3 @@ def _settle_late(draft: Draft, step: int, attempt: int, usage: Usage | None) -> 
         return
     refunded = max(0, charged - usage.tokens) if usage else 0
     draft.emit(e.GenerationSuperseded(step=step, attempt=attempt, usage=usage, refunded=refunded))
-
-
-def has_calls(parts: tuple[AssistantPart, ...]) -> bool:
-    """Whether a reply asks for tools."""
-    return any(isinstance(part, CallPart) for part in parts)

@@ -2,10 +2,12 @@
 
 from domain import commands as c
 from domain import events as e
-from domain.content import text_of
+from domain.content import AssistantMessage, ContentPart, FilePart
+from domain.conversation import pending_message
 from domain.decisions.advance import advance, settle_cancel
 from domain.draft import Draft
 from domain.errors import Rejected
+from domain.state import RunState
 from domain.tools import Lane
 
 CANCELLED_BODY = {
@@ -28,6 +30,8 @@ def start_run(draft: Draft, command: c.StartRun) -> None:
         if not state.expert:
             raise Rejected("cancelled", f"run {state.ref.run!r} was cancelled before it started")
         raise Rejected("run_exists", f"run {state.ref.run!r} exists; continue it instead")
+    if not says_something(command.parts):
+        raise Rejected("empty_input", "say what is to be done: a run starts with a task")
     context = draft.situation.context
     if context is None:
         msg = "a start needs its pinned context"
@@ -82,12 +86,27 @@ def continue_run(draft: Draft, command: c.ContinueRun) -> None:
                 command=command.id, steps_max=command.steps_max, tokens_max=command.tokens_max
             )
         )
-    if not text_of(command.parts) and not state.at_rest:
+    said = says_something(command.parts)
+    if not said and not state.at_rest:
         raise Rejected("empty_input", "say something: a running run needs no bare continue")
-    if command.parts:
+    if not said and _model_spoke_last(state):
+        raise Rejected("empty_input", "say something: the model has answered all it was told")
+    if said:
         draft.emit(e.InputReceived(input=command.id, speaker="user", parts=command.parts))
     if state.at_rest:
         draft.request_attempt(draft.state.step + 1, 1)
+
+
+def says_something(parts: tuple[ContentPart, ...]) -> bool:
+    """Whether there is anything a provider would take as a message."""
+    return any(isinstance(part, FilePart) or bool(part.text) for part in parts)
+
+
+def _model_spoke_last(state: RunState) -> bool:
+    """Whether a request made now would end with the model's own words, which providers refuse."""
+    messages = state.conversation.messages
+    spoke = bool(messages) and isinstance(messages[-1], AssistantMessage)
+    return spoke and pending_message(state) is None
 
 
 def cancel_run(draft: Draft, command: c.CancelRun) -> None:
@@ -95,7 +114,7 @@ def cancel_run(draft: Draft, command: c.CancelRun) -> None:
     state = draft.state
     if state.at_rest or state.cancelling or command.id in state.commands_seen:
         return
-    draft.emit(e.CancelRequested(command=command.id, reason=command.reason))
+    draft.emit(e.CancelRequested(command=command.id, reason=command.reason, parent=command.parent))
     generation = state.generation
     if generation and generation.phase == "open":
         draft.emit(
@@ -111,7 +130,8 @@ def cancel_run(draft: Draft, command: c.CancelRun) -> None:
             draft.end_call(call, "cancelled", CANCELLED_BODY, is_error=True)
     if any(call.holder is not None for call in draft.state.open_calls):
         due_ms = draft.now_ms + state.limits.cancel_grace_ms
-        draft.emit(e.TimerArmed(timer="cancel", purpose="cancel_grace", due_ms=due_ms))
+        timer = f"cancel-{state.step}"  # never that of an earlier cancel, which may still come
+        draft.emit(e.TimerArmed(timer=timer, purpose="cancel_grace", due_ms=due_ms))
     settle_cancel(draft)
 
 

@@ -1,4 +1,4 @@
-"""Claims, results and lost executors of tool calls, and the ends of delegates. Not their execution."""
+"""Claims, results and losses of tool calls, and the ends of delegates. Not their execution."""
 
 from domain import commands as c
 from domain import events as e
@@ -10,13 +10,16 @@ from domain.evolve import remembered, result_digest
 from domain.state import Call
 from domain.tools import Lane, Safety
 
+EXECUTED = frozenset({Lane.SANDBOX, Lane.TOOL})
+"""The lanes whose calls an executor claims, runs and reports."""
+
 
 def claim_tool_call(draft: Draft, command: c.ClaimToolCall) -> None:
     """Give a call that nobody holds to the first that asks; nothing starts while cancelling."""
     call = draft.state.calls.get(command.call)
     if call is None or call.ended is not None or call.holder is not None:
         return
-    if draft.state.cancelling or command.attempt != call.attempt:
+    if call.lane not in EXECUTED or draft.state.cancelling or command.attempt != call.attempt:
         return
     draft.emit(e.ToolCallClaimed(call=call.id, attempt=command.attempt, holder=command.holder))
 
@@ -43,13 +46,15 @@ def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
 
 def _may_report(call: Call, holder: str) -> bool:
     """What must not run twice is reported by its claimant only; anybody may have read something."""
-    return call.holder == holder or call.safety is not Safety.UNSAFE
+    return call.lane in EXECUTED and (call.holder == holder or call.safety is not Safety.UNSAFE)
 
 
 def _record_late(draft: Draft, command: c.RecordToolResult) -> None:
     state = draft.state
     call = state.calls.get(command.call)
     past = remembered(call) if call is not None else state.past_calls.get(command.call)
+    if call is not None and call.lane not in EXECUTED:
+        return
     if past is None or (past.outcome == "cancelled" and not past.claimed):
         return
     if state.parent is not None and state.at_rest:  # a child is sealed by its end
@@ -94,11 +99,17 @@ def record_delegation(draft: Draft, command: c.RecordDelegation) -> None:
 
 def abandon_holder(draft: Draft, command: c.AbandonHolder) -> None:
     """An epoch is dead: its generation is asked for again, its calls are free or unknown."""
-    abandon_generation(draft, command.holder)
+    generation = draft.state.generation
+    if generation is not None and _named(command, f"g{generation.step}.{generation.attempt}"):
+        abandon_generation(draft, command.holder)
     for call in draft.state.open_calls:
-        if call.holder == command.holder:
+        if call.holder == command.holder and _named(command, f"{call.id}.{call.attempt}"):
             _lose(draft, call)
     advance(draft)
+
+
+def _named(command: c.AbandonHolder, name: str) -> bool:
+    return not command.names or name in command.names
 
 
 def _lose(draft: Draft, call: Call) -> None:
@@ -113,7 +124,7 @@ def retry_tool_call(draft: Draft, command: c.RetryToolCall) -> None:
     call = draft.state.calls.get(command.call)
     if call is None or call.ended is not None or call.holder is not None:
         return
-    if call.lane is Lane.DELEGATE or call.attempt != command.attempt or draft.state.cancelling:
+    if call.lane not in EXECUTED or call.attempt != command.attempt or draft.state.cancelling:
         return
     _hand_out_again(draft, call)
     advance(draft)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from pydantic import BaseModel
 
@@ -44,7 +45,7 @@ def _blobs_named(value: object) -> Iterable[str]:
         for name in type(value).model_fields:
             yield from _blobs_named(getattr(value, name))
     elif isinstance(value, tuple):
-        for item in value:
+        for item in cast("tuple[object, ...]", value):
             yield from _blobs_named(item)
 
 

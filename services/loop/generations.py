@@ -1,4 +1,4 @@
-"""Makes generations: the request from the log, one provider call, the reply to the desk. No retries."""
+"""Makes generations: request from the log, one provider call, reply to the desk. No retries."""
 
 import asyncio
 import logging

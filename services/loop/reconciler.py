@@ -28,7 +28,7 @@ GRACE_MS = 3_000
 REMIND_MAX_MS = 60_000
 
 UNHELD_MS = 2_000 * int(LEASE_S)
-"""How long a living worker may hold work before it must have said that it is at it, in milliseconds."""
+"""How long a living worker may hold work before its sign must name it, in milliseconds."""
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ class Reconciler:
                 return
 
     async def _offer_again(self, state: RunState, effect: CallTool) -> None:
-        """Have a call done that nobody is known to do; only what may have run is an attempt more."""
+        """Have a call done that nobody does; only what may have run counts as an attempt."""
         call = effect.call
         if call.safety is Safety.UNSAFE or not self.signs.serves(str(call.lane)):
             await self.desk.dispatch(state, (effect,))  # never claimed, so never begun

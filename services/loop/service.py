@@ -84,7 +84,7 @@ class LoopService:
         return canonical(answer)
 
     async def deliver(self, delivery: Delivery) -> None:
-        """One stored command: acked when it is in the log, or given up on where a person sees it."""
+        """One stored command: acked when it is in the log, or kept as a dead letter."""
         try:
             command = COMMAND.validate_json(delivery.data)
             answer = await route(self._desk, delivery.ref, command)

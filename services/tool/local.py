@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from domain.content import TextPart
 from domain.tools import LocalTool
@@ -16,7 +16,7 @@ from services.worker.toolbox import OnOutput, ToolCall, ToolResult
 logger = logging.getLogger(__name__)
 
 Function = Callable[[dict[str, Any], ToolCall], Awaitable[str] | str]
-"""Takes the arguments and the call (its key is stable over attempts); returns what the model reads."""
+"""Takes the arguments and the call, whose key is stable; returns what the model reads."""
 
 
 class ToolFailed(Exception):
@@ -49,13 +49,16 @@ class LocalToolBox:
             return failure("unknown_tool", f"This worker has no tool {call.tool!r}.")
         try:
             arguments = json.loads(call.arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return failure("malformed_arguments", f"The arguments are not JSON: {error}")
+        if not isinstance(arguments, dict):
+            return failure("malformed_arguments", "The arguments are not a JSON object.")
+        given = cast("dict[str, Any]", arguments)
         try:
             if inspect.iscoroutinefunction(registered.function):
-                text = await registered.function(arguments, call)
+                text = await registered.function(given, call)
             else:
-                text = await asyncio.to_thread(registered.function, arguments, call)
+                text = await asyncio.to_thread(registered.function, given, call)
         except ToolFailed as error:
             return failure("tool_failed", str(error))
         except Exception as error:  # noqa: BLE001 - the boundary to the program's own functions

@@ -1,4 +1,4 @@
-"""Hears cancels of runs whose work this process is at. Not the cancel: that is in the log already."""
+"""Hears cancels of runs whose work this process is at. The cancel itself is in the log."""
 
 import asyncio
 import logging

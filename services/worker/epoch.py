@@ -1,4 +1,4 @@
-"""The name of one life of a worker process, and the proof that it ended. Not a lease: that is `signs`."""
+"""The name of one life of a worker process, and the proof that it ended. Not a lease."""
 
 import hashlib
 import os
@@ -63,7 +63,7 @@ def this_epoch() -> Epoch:
     return Epoch(
         machine=_short(_read(Path("/etc/machine-id"), os.uname().nodename)),
         boot=_short(_read(PROC / "sys/kernel/random/boot_id", "unknown")),
-        namespace=_short(str(os.stat("/proc/self/ns/pid").st_ino) if PROC.is_dir() else "none"),
+        namespace=_short(str((PROC / "self/ns/pid").stat().st_ino) if PROC.is_dir() else "none"),
         pid=pid,
         start=start_ticks(pid) or 0,
     )

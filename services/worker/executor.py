@@ -1,4 +1,4 @@
-"""Executes tool calls of one lane: claim, run, report. Not a tool: those come through the toolbox."""
+"""Executes tool calls of one lane: claim, run, report. Not a tool: the toolbox has those."""
 
 import asyncio
 import json

@@ -117,7 +117,7 @@ class Bench:
             await self._do(task, work)
 
     def begun(self, ref: RunRef, work: Work) -> bool:
-        """Whether this process has begun that attempt, ever: a late copy must not begin it again."""
+        """Whether this process ever began that attempt: a late copy must not begin it again."""
         return Task(ref, name_of(work)) in self._begun
 
     def _begin(self, ref: RunRef, work: Work) -> Task | None:

@@ -1,4 +1,4 @@
-"""How an executor claims calls and hands over results: in the process, or by request and COMMANDS."""
+"""How an executor claims calls and hands over results: in the process, or over the wire."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The port every model provider fills. Not a retry policy: a failure is classified here and retried by the run."""
+"""The port every model provider fills. Not a retry policy: the run retries."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class ModelReply:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a reply while it is made: `offset` counts characters of that kind and part so far."""
+    """A piece of a reply in the making: `offset` counts characters of that kind and part."""
 
     kind: Literal["text", "thinking", "arguments"]
     part: int  # index of the content block in the reply
@@ -56,7 +56,7 @@ RETRYABLE: frozenset[FailureKind] = frozenset(
 
 @dataclass(eq=False)
 class ModelFailure(Exception):
-    """A generation that ended without a reply. `usage` is what is known to be spent, if anything."""
+    """A generation that ended without a reply. `usage` is what is known to be spent."""
 
     kind: FailureKind
     message: str
