@@ -9,7 +9,6 @@ from domain.content import TextPart
 from domain.ids import RunRef
 from eventlog.memory import CrashAt, FaultPoint, MemoryServer
 from peritus.simulation.actors import definition
-from peritus.simulation.invariants import check_end
 from peritus.simulation.loop import SimLoop, run
 from peritus.simulation.network import CALM, FaultPlan
 from peritus.simulation.world import TENANT, Node, World, watch
@@ -43,7 +42,7 @@ async def _crash(loop: SimLoop, shape: str, hook: CrashAt) -> list[str] | None:
     plan = FaultPlan(SEED, CALM)
     server = MemoryServer(now_ms=loop.now_ms, faults=plan)
     world = World(SEED, loop, random.Random(SEED), plan, server)
-    watch(world)
+    auditor = watch(world)
     world.nodes = [Node(n.name, n.loop, n.tools, n.handoff) for n in SHAPES[shape]]
     person = server.backbone(faults=plan.client("people"))
     digest = await person.blobs.put(TENANT, definition().to_bytes())
@@ -59,7 +58,7 @@ async def _crash(loop: SimLoop, shape: str, hook: CrashAt) -> list[str] | None:
         for keeper in keepers:
             keeper.cancel()
     crashed = any(node.life > 1 for node in world.nodes)
-    problems = check_end(world.histories(), world.ledger)
+    problems = auditor.close()
     return problems if crashed or problems else None
 
 

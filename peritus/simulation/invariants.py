@@ -1,7 +1,7 @@
 """What must hold in every simulated world, read from the stored bytes and the ledger alone."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from pydantic import BaseModel
@@ -10,6 +10,7 @@ from commands.runs import Loaded, fold_stored
 from domain import events as e
 from domain.content import BlobRef
 from domain.conversation import this_request
+from domain.effects import CancelChild, effects
 from domain.envelope import decode
 from domain.errors import IntegrityViolated
 from domain.evolve import evolve
@@ -20,18 +21,58 @@ from eventlog.port import Stored
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import EPOCH_MS
 
-Histories = Mapping[RunRef, Sequence[bytes]]
 
+class Auditor:
+    """Reads every envelope at the moment it is stored, and the whole at the end."""
 
-def check_append(ref: RunRef, data: bytes, blobs: Iterable[str], ledger: Ledger) -> None:
-    """What an envelope must hold at the moment it is stored: its blobs are stored already."""
-    events = decode(data).events
-    missing = set(_blobs_named(events)) - set(blobs)
-    if missing:
-        ledger.problems.append(f"run {ref.run}: envelope before its blobs {sorted(missing)}")
-    for event in events:
-        if isinstance(event, e.GenerationRequested):
-            ledger.attempts[event.request] += 1
+    def __init__(self, ledger: Ledger) -> None:
+        """Problems are added to the ledger's."""
+        self._ledger = ledger
+        self._runs: dict[RunRef, Loaded] = {}
+        self._checkers: dict[RunRef, RunChecker] = {}
+
+    def stored(self, item: Stored, blobs: Iterable[str]) -> None:
+        """One envelope: what it names is stored already, and it may follow what is there."""
+        ref, problems = item.ref, self._ledger.problems
+        events = decode(item.data).events
+        missing = set(_blobs_named(events)) - set(blobs)
+        if missing:
+            problems.append(f"run {ref.run}: envelope before its blobs {sorted(missing)}")
+        loaded = self._runs.get(ref) or Loaded(RunState(ref=ref))
+        checker = self._checkers.setdefault(ref, RunChecker(ref, self._ledger, problems))
+        state = changed(loaded.state, at_ms=decode(item.data).at_ms)
+        for event in events:
+            before, state = state, evolve(state, event)
+            checker.see(before, event, state)
+            if isinstance(event, e.GenerationRequested):
+                self._ledger.attempts[event.request] += 1
+        checker.between(state)
+        try:
+            self._runs[ref] = fold_stored(loaded, item)
+        except IntegrityViolated as error:
+            problems.append(f"run {ref.run}: {error}")
+
+    def close(self) -> list[str]:
+        """All problems of a world that has come to rest."""
+        problems = self._ledger.problems
+        states = {ref: loaded.state for ref, loaded in self._runs.items()}
+        for ref, checker in self._checkers.items():
+            checker.close(states[ref])
+        problems.extend(
+            f"run {ref.run}: its start was accepted and is gone"
+            for ref in self._ledger.starts
+            if ref not in states
+        )
+        for ref, inputs in self._ledger.inputs.items():
+            heard = self._checkers[ref].inputs if ref in self._checkers else Counter[str]()
+            problems.extend(
+                f"run {ref.run}: input {name} is there {heard[name]} times"
+                for name in inputs
+                if heard[name] != 1 and not (heard[name] == 0 and name in self._ledger.dead)
+            )
+        for state in states.values():
+            _check_tree(state, states, problems)
+        return list(dict.fromkeys(problems))
 
 
 def _blobs_named(value: object) -> Iterable[str]:
@@ -49,56 +90,6 @@ def _blobs_named(value: object) -> Iterable[str]:
             yield from _blobs_named(item)
 
 
-def check_end(histories: Histories, ledger: Ledger) -> list[str]:
-    """All problems of a world that has come to rest."""
-    problems = list(ledger.problems)
-    states: dict[RunRef, RunState] = {}
-    for ref, history in histories.items():
-        try:
-            states[ref] = _check_run(ref, history, ledger, problems)
-        except IntegrityViolated as error:
-            problems.append(f"run {ref.run}: {error}")
-    problems.extend(
-        f"run {ref.run}: its start was accepted and is gone"
-        for ref in ledger.starts
-        if ref not in states
-    )
-    for ref, inputs in ledger.inputs.items():
-        seen = _inputs(histories.get(ref, ()))
-        problems.extend(
-            f"run {ref.run}: input {name} is there {seen[name]} times"
-            for name in inputs
-            if seen[name] != 1 and not (seen[name] == 0 and name in ledger.dead)
-        )
-    for state in states.values():
-        _check_tree(state, states, problems)
-    return problems
-
-
-def _inputs(history: Sequence[bytes]) -> Counter[str]:
-    return Counter(
-        event.input
-        for data in history
-        for event in decode(data).events
-        if isinstance(event, e.InputReceived)
-    )
-
-
-def _check_run(
-    ref: RunRef, history: Sequence[bytes], ledger: Ledger, problems: list[str]
-) -> RunState:
-    loaded = Loaded(RunState(ref=ref))
-    checker = RunChecker(ref, ledger, problems)
-    for index, data in enumerate(history, start=1):
-        state = changed(loaded.state, at_ms=decode(data).at_ms)
-        for event in decode(data).events:
-            before, state = state, evolve(state, event)
-            checker.see(before, event, state)
-        loaded = fold_stored(loaded, Stored(index, ref, data))
-    checker.close(loaded.state)
-    return loaded.state
-
-
 class RunChecker:
     """Follows one history event by event, and knows what may never come."""
 
@@ -110,6 +101,7 @@ class RunChecker:
         self._outcomes: Counter[str] = Counter()
         self._requested: dict[str, e.ToolCallRequested] = {}
         self._attempts: Counter[tuple[int, int]] = Counter()
+        self.inputs: Counter[str] = Counter()
 
     def _problem(self, text: str) -> None:
         self._problems.append(f"run {self._ref.run}: {text}")
@@ -136,10 +128,24 @@ class RunChecker:
             case e.RunContinued() | e.ToolResultLate() | e.GenerationSuperseded():
                 return
             case e.InputReceived():
-                return
+                self.inputs[event.input] += 1
             case _:
                 if before.at_rest:
                     self._problem(f"{event.type} after its end")
+
+    def between(self, state: RunState) -> None:
+        """What holds between two envelopes: an open run waits for something, and owes nothing."""
+        if not state.at_rest and state.expert and not effects(state):
+            self._problem(f"waits for nothing at version {state.version}")
+        if state.tokens_reserved < 0:
+            self._problem(f"{state.tokens_reserved} tokens are reserved")
+        if state.cancelling:
+            told = {
+                effect.child.run for effect in effects(state) if isinstance(effect, CancelChild)
+            }
+            for call in state.open_calls:
+                if call.delegation and call.delegation.child not in told:
+                    self._problem(f"is cancelled and leaves child {call.delegation.child} at work")
 
     def _generation(self, before: RunState, event: e.GenerationRequested, after: RunState) -> None:
         self._attempts[event.step, event.attempt] += 1

@@ -16,9 +16,9 @@ from domain.ids import RunRef
 from domain.prompt import ModelRequest
 from domain.tools import Lane
 from eventlog.memory import Client, Crashed, Hook, MemoryServer
-from eventlog.port import Backbone
+from eventlog.port import Backbone, Stored
 from peritus.simulation.actors import LOCAL_TOOLS, SimulatedModel, SimulatedTools, definition
-from peritus.simulation.invariants import check_append, check_end
+from peritus.simulation.invariants import Auditor
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import SimLoop, run
 from peritus.simulation.network import ClientFaults, FaultPlan, Rates
@@ -232,13 +232,6 @@ class World:
         """Whether commands still wait to be handled."""
         return bool(self.server.commands.queue.messages)
 
-    def histories(self) -> dict[RunRef, list[bytes]]:
-        """The stored bytes of every run."""
-        found: dict[RunRef, list[bytes]] = {}
-        for stored in self.server.log.all:
-            found.setdefault(stored.ref, []).append(stored.data)
-        return found
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -246,7 +239,6 @@ class Report:
 
     seed: int
     problems: tuple[str, ...]
-    runs: int
     envelopes: int
     lives: int
     faults: int
@@ -257,7 +249,7 @@ async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
     plan = FaultPlan(seed, Rates(stale=0))
     server = MemoryServer(now_ms=loop.now_ms, faults=plan)
     world = World(seed, loop, random.Random(f"{seed}/world"), plan, server)
-    watch(world)
+    auditor = watch(world)
     world.make_nodes()
     person = server.backbone(faults=plan.client("people"))
     digest = await server.backbone().blobs.put(TENANT, definition().to_bytes())
@@ -276,11 +268,10 @@ async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
                 node.task.cancel()
     for letter in server.dead.letters.values():
         world.ledger.dead.add(str(orjson.loads(letter.data).get("id")))
-    problems = check_end(world.histories(), world.ledger)
+    problems = auditor.close()
     return Report(
         seed=seed,
-        problems=tuple(dict.fromkeys(problems)),
-        runs=len(world.histories()),
+        problems=tuple(problems),
         envelopes=len(server.log.all),
         lives=sum(node.life for node in world.nodes),
         faults=len(plan.trace),
@@ -288,15 +279,16 @@ async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
     )
 
 
-def watch(world: World) -> None:
+def watch(world: World) -> Auditor:
     """Check every envelope at the moment it is stored."""
+    auditor = Auditor(world.ledger)
     store = world.server.log
     append = store.append
 
     def checked(ref: RunRef, data: bytes, expected_seq: int) -> int:
         seq = append(ref, data, expected_seq)
         blobs = (digest for tenant, digest in world.server.blobs if tenant == ref.tenant)
-        check_append(ref, data, blobs, world.ledger)
+        auditor.stored(Stored(seq, ref, data), blobs)
         return seq
 
     store.append = checked  # type: ignore[method-assign]
@@ -308,6 +300,7 @@ def watch(world: World) -> None:
         world.ledger.renewed.setdefault(epoch, []).append(world.loop.time())
 
     leases.renew = noted  # type: ignore[method-assign]
+    return auditor
 
 
 def simulate(seed: int, people: int = 4) -> Report:
