@@ -1,4 +1,4 @@
-"""The ports to all that is kept or carried between processes. Not JetStream: `eventlog.jetstream` is.
+"""The ports to all that is kept or carried between processes. Not JetStream itself.
 
 Both forms, `eventlog.jetstream` and `eventlog.memory`, pass the one suite in `tests/contract`.
 """
@@ -84,7 +84,7 @@ class EventLog(Protocol):
     def follow(
         self, *, after_seq: int, tenant: str = "*", job: str = "*", run: str = "*"
     ) -> AbstractAsyncContextManager[AsyncIterator[Stored]]:
-        """Every stored envelope after a sequence that matches: catch-up, then live, no gap, in order.
+        """Every stored envelope after a sequence that matches, in order: catch-up, then live.
 
         Never ends by itself; makes no consumer at the server; survives reconnects.
 
@@ -98,7 +98,7 @@ class Blobs(Protocol):
     """BLOBS: write-once content by digest, any size."""
 
     async def put(self, tenant: str, data: bytes) -> str:
-        """Store content and return its digest (SHA-256 hex); durable when this returns. Twice is fine.
+        """Store content and return its digest (SHA-256 hex); durable when it returns.
 
         Raises:
             Unavailable: it is not stored.

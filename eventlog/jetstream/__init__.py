@@ -1,1 +1,1 @@
-"""Package."""
+"""The JetStream form of every port in `eventlog.port`. Nothing else in Peritus imports `nats`."""

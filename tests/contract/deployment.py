@@ -1,8 +1,6 @@
 """The deployments the contract suite runs over, one a form. Not fixtures: `conftest` has them."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +11,7 @@ from eventlog.embedded import EmbeddedServer
 from eventlog.jetstream.backbone import Timing, connect_backbone
 from eventlog.memory import Fault, FaultPoint, MemoryServer
 from eventlog.port import Backbone
+from tests.support.freezing import freeze, thaw
 
 BOUND_S = 10.0
 """How long a test waits for anything, in seconds."""
@@ -132,10 +131,10 @@ class JetStreamDeployment:
         await self.server.start()
 
     def freeze(self) -> None:
-        os.kill(self.server.process.pid, signal.SIGSTOP)
+        freeze(self.server.process.pid)
 
     def thaw(self) -> None:
-        os.kill(self.server.process.pid, signal.SIGCONT)
+        thaw(self.server.process.pid)
 
 
 def now_ms() -> int:
