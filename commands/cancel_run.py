@@ -14,11 +14,9 @@ async def cancel_run(desk: Desk, ref: RunRef, command: CancelRun) -> Decision:
         Unavailable: not now.
     """
     decision = await desk.execute(ref, command)
-    if not decision.events:
-        if decision.after.cancelling:
-            desk.hands.stop(ref)
-        if decision.after.at_rest:
-            await desk.finish(decision.after)
-        else:
-            await desk.dispatch(decision.after, effects(decision.after))
+    if not decision.events and decision.after.cancelling:
+        desk.hands.stop(ref)
+        await desk.dispatch(decision.after, effects(decision.after))
+    if not decision.events and decision.after.at_rest:
+        await desk.finish(decision.after)
     return decision

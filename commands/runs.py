@@ -4,17 +4,18 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from commands.history import SNAPSHOT_BYTES_MIN, History, Loaded
 from domain.commands import Command, Situation
 from domain.decide import decide
-from domain.envelope import FIRST_HASH, Cause, Envelope, decode, encode, hash_of
-from domain.errors import AppendUnknown, Conflict, IntegrityViolated, Rejected, Unavailable
+from domain.envelope import Cause, Envelope, decode, encode, hash_of
+from domain.errors import AppendUnknown, Conflict, Rejected, Unavailable
 from domain.events import Event
 from domain.evolve import fold
 from domain.ids import RunRef
 from domain.state import RunState
-from eventlog.port import Backbone, Stored
+from eventlog.port import Backbone
 
 logger = logging.getLogger(__name__)
 
@@ -23,15 +24,6 @@ UNKNOWN_TRIES_MAX = 12
 UNKNOWN_PAUSE_S = 0.2
 UNKNOWN_PAUSE_MAX_S = 3.0
 """Together a good 20 s: longer than a leader election (4 to 9 s, nats-server raft.go)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A run as far as this process knows it: its state, and where the next envelope goes."""
-
-    state: RunState
-    seq: int = 0  # stream sequence of the run's last envelope
-    hash: str = FIRST_HASH
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +43,6 @@ class _Turns:
     users: int = 0
 
 
-def fold_stored(loaded: Loaded, stored: Stored) -> Loaded:
-    """The run after one more stored envelope, checked against what was there.
-
-    Raises:
-        IntegrityViolated: a gap in the versions, a broken hash chain, or another run's envelope.
-    """
-    envelope = decode(stored.data)
-    state = loaded.state
-    if envelope.ref != state.ref:
-        msg = f"run {state.ref.run!r} holds an envelope of run {envelope.ref.run!r}"
-        raise IntegrityViolated(msg)
-    if envelope.version != state.version + 1:
-        msg = f"run {state.ref.run!r}: version {envelope.version} follows {state.version}"
-        raise IntegrityViolated(msg)
-    if envelope.prev != loaded.hash:
-        msg = f"run {state.ref.run!r}: version {envelope.version} does not follow what is stored"
-        raise IntegrityViolated(msg)
-    return Loaded(fold(state, envelope), stored.seq, hash_of(stored.data))
-
-
 class RunStore:
     """Runs of the log, cached: a cached run is a guess that the append verifies."""
 
@@ -81,9 +53,11 @@ class RunStore:
         epoch: str,
         now_ms: Callable[[], int],
         new_id: Callable[[], str],
+        snapshot_bytes_min: int = SNAPSHOT_BYTES_MIN,
     ) -> None:
         """`epoch` signs the envelopes; `now_ms` and `new_id` are this process's clock and ids."""
         self._log = backbone.log
+        self._history = History(backbone.log, backbone.snapshots, snapshot_bytes_min)
         self._epoch = epoch
         self._new_id = new_id
         self.now_ms = now_ms
@@ -97,16 +71,32 @@ class RunStore:
             Unavailable: the store is away.
             IntegrityViolated: the stored history is not what was written.
         """
-        loaded = self._cache.get(ref) or Loaded(RunState(ref=ref))
-        for stored in await self._log.load(ref, after_seq=loaded.seq):
-            if stored.seq > loaded.seq:
-                loaded = fold_stored(loaded, stored)
+        cached = self._cache.get(ref)
+        if cached is None:
+            loaded = await self._history.read(ref)
+        else:
+            loaded = await self._history.catch_up(cached)
         self._keep(ref, loaded)
         return loaded
 
     async def known(self, ref: RunRef) -> Loaded:
         """The run as this process last saw it; from the log when it never did."""
         return self._cache.get(ref) or await self.fresh(ref)
+
+    async def whole(self, ref: RunRef) -> Loaded:
+        """The run with all messages of its conversation, as generating needs it.
+
+        Raises:
+            Unavailable: the store is away.
+            IntegrityViolated: the stored history is not what was written.
+        """
+        loaded = await self.known(ref)
+        if loaded.state.conversation.whole:
+            return loaded
+        self.forget(ref)
+        loaded = await self._history.read_whole(ref)
+        self._keep(ref, loaded)
+        return loaded
 
     def forget(self, ref: RunRef) -> None:
         """Drop what is cached of a run."""
@@ -180,7 +170,14 @@ class RunStore:
         )
         data = encode(envelope)
         seq = await self._store(loaded, envelope.id, data)
-        after = Loaded(fold(state, envelope), seq, hash_of(data))
+        after = replace(
+            loaded,
+            state=fold(state, envelope),
+            seq=seq,
+            hash=hash_of(data),
+            weight=loaded.weight + len(data),
+        )
+        after = await self._history.keep(after)
         self._keep(state.ref, after)
         return Decision(state, after.state, events)
 

@@ -29,6 +29,7 @@ def say(conversation: Conversation, message: Message) -> Conversation:
         digest=digest_of(conversation.digest.encode() + data),
         size=conversation.size + len(data),
         blobs=conversation.blobs.union(_blobs_of(message)),
+        whole=conversation.whole,
     )
 
 

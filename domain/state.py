@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, overload
 
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+
 from domain.content import ContentPart, Message, Text
 from domain.events import Outcome, Parent, TimerArmed, TodoItem, ToolCallEnded
 from domain.ids import RunRef
@@ -58,6 +61,19 @@ class Messages(Sequence[Message]):
     def __hash__(self) -> int:
         return hash(tuple(self))
 
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """In a snapshot only the last message is kept: what deciding looks at."""
+        return core_schema.no_info_after_validator_function(
+            lambda kept: cls(list(kept), len(kept)),
+            handler(tuple[Message, ...]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda messages: [message.model_dump(mode="json") for message in messages[-1:]]
+            ),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
@@ -67,6 +83,7 @@ class Conversation:
     digest: str = EMPTY_CONVERSATION
     size: int = 0  # bytes of the messages in canonical form
     blobs: frozenset[str] = frozenset()  # digests of content the messages name, not carry
+    whole: bool = True  # False after a snapshot: older messages are in the log only
 
 
 @dataclass(frozen=True, slots=True)

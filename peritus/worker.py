@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from commands.client import CommandClient
 from commands.desk import Desk
+from commands.history import SNAPSHOT_BYTES_MIN
+from commands.hands import Hands
 from commands.runs import RunStore
 from domain.tools import Lane, LocalTool
 from eventlog.port import RENEW_S, Backbone
@@ -28,7 +30,7 @@ CALLS_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """What a worker is made of. `generate` None: no loop service here; `toolboxes` by lane served."""
+    """What a worker is made of. `generate` None: no loop service; `toolboxes` by lane served."""
 
     backbone: Backbone
     epoch: str
@@ -42,6 +44,8 @@ class WorkerParts:
     calls_max: int = CALLS_MAX
     loop_limits: LoopLimits = field(default_factory=LoopLimits)
     renew_s: float = RENEW_S
+    snapshot_bytes_min: int = SNAPSHOT_BYTES_MIN
+    hands: Callable[[Bench], Hands] = lambda bench: bench  # what the desk hands work to
 
 
 async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda _: None) -> None:
@@ -53,8 +57,21 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         bench = Bench(tasks, handoff=parts.handoff)
-        runs = RunStore(parts.backbone, epoch=parts.epoch, now_ms=parts.now_ms, new_id=parts.new_id)
-        desk = Desk(parts.backbone, runs, bench, parts.epoch, parts.new_id, parts.local_tools)
+        runs = RunStore(
+            parts.backbone,
+            epoch=parts.epoch,
+            now_ms=parts.now_ms,
+            new_id=parts.new_id,
+            snapshot_bytes_min=parts.snapshot_bytes_min,
+        )
+        desk = Desk(
+            parts.backbone,
+            runs,
+            parts.hands(bench),
+            parts.epoch,
+            parts.new_id,
+            parts.local_tools,
+        )
         names = (("loop",) if parts.generate else ()) + tuple(str(x) for x in parts.toolboxes)
         signs = Signs(
             parts.backbone.leases,
@@ -66,10 +83,10 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
         )
         await signs.renew()  # before any work can be held by this epoch
         tasks.create_task(signs.run(), name="signs of life")
-        tasks.create_task(Cancels(parts.backbone.log, bench).run(), name="cancels")
         for executor in _executors(parts, desk, bench):
             tasks.create_task(executor.run(), name=f"executor {executor.lane}")
         if parts.generate is None:
+            tasks.create_task(Cancels(parts.backbone.log, bench).run(), name="cancels")
             ready(desk)
             return
         loop = LoopService(desk, bench, signs, parts.generate, parts.loop_limits)

@@ -6,7 +6,7 @@ from typing import cast
 
 from pydantic import BaseModel
 
-from commands.runs import Loaded, fold_stored
+from commands.history import Loaded, fold_stored
 from domain import events as e
 from domain.content import BlobRef
 from domain.conversation import this_request

@@ -124,6 +124,7 @@ class World:
             local_tools=LOCAL_TOOLS,
             handoff=node.handoff,
             loop_limits=LoopLimits(pass_s=1.0),
+            snapshot_bytes_min=2_000,  # so that short runs have some too
         )
 
     def _certainly_dead(self, epoch: str) -> bool:

@@ -123,6 +123,8 @@ class Generations:
                 self._contexts.clear()
             self._contexts[state.context] = context
         conversation = state.conversation
+        if not conversation.whole:
+            conversation = (await self.desk.runs.whole(state.ref)).state.conversation
         needed = sorted(conversation.blobs)
         contents = {digest: await blobs.get(tenant, digest) for digest in needed}
         digest = state.generation.request if state.generation else ""

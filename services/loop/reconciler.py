@@ -138,9 +138,12 @@ class Reconciler:
         if holder == self.epoch:
             held = self.at(state.ref, name)
             return not held and self._due((state.ref, f"own/{name}"), state, since_ms)
-        # Its sign may be as old as a lease: only one from after the claim says anything.
+        # Its sign may be as old as a lease, so only one from after the claim says anything; and its
+        # result may wait in COMMANDS, so it has to stay so for a while.
         old = self.desk.runs.now_ms() - since_ms > UNHELD_MS
-        return old and not self.signs.at(holder, f"{state.ref.run}/{name}")
+        if not old or self.signs.at(holder, f"{state.ref.run}/{name}"):
+            return False
+        return self._due((state.ref, f"{holder}/{name}"), state, 0, wait_ms=UNHELD_MS)
 
     async def _remind(self, state: RunState, effect: Effect, held: frozenset[str]) -> None:
         match effect:
@@ -175,10 +178,12 @@ class Reconciler:
         command = RetryToolCall(call=call.id, attempt=call.attempt)
         await retry_tool_call(self.desk, state.ref, command)
 
-    def _due(self, key: tuple[RunRef, str], state: RunState, since_ms: int) -> bool:
+    def _due(
+        self, key: tuple[RunRef, str], state: RunState, since_ms: int, *, wait_ms: int = GRACE_MS
+    ) -> bool:
         """Whether it is time to do something again: after the grace, then ever more seldom."""
         now_ms = max(self.desk.runs.now_ms(), state.at_ms)
-        reminder = self._reminders.setdefault(key, Reminder(since_ms or now_ms))
+        reminder = self._reminders.setdefault(key, Reminder(since_ms or now_ms, wait_ms))
         if now_ms - reminder.since_ms < reminder.wait_ms:
             return False
         reminder.since_ms = now_ms

@@ -1,0 +1,75 @@
+"""Folds a stored history as a worker would, and makes each of its requests anew. Not a test."""
+
+from typing import Any
+
+from commands.history import Loaded, fold_stored
+from domain.content import Message, text_of
+from domain.conversation import say
+from domain.effects import TellParent, effects
+from domain.envelope import decode
+from domain.events import Event, GenerationRequested
+from domain.evolve import evolve
+from domain.prompt import request_digest
+from domain.state import Conversation, RunState
+from eventlog.port import Stored
+from tests.support.invariants import check_answered, check_state, render
+
+
+def replay(lines: list[bytes]) -> RunState:
+    """The run after all its envelopes; the hash chain, versions and requests are checked."""
+    loaded = Loaded(RunState(ref=decode(lines[0]).ref))
+    for seq, line in enumerate(lines, start=1):
+        envelope = decode(line)
+        state = loaded.state
+        for event in envelope.events:
+            state = evolve(state, event)
+            check_answered(render(state))
+            if isinstance(event, GenerationRequested) and event.attempt == 1:
+                messages = list(state.conversation.messages)
+                assert request_anew(state.context, messages) == event.request
+        loaded = fold_stored(loaded, Stored(seq, envelope.ref, line))
+        check_state(loaded.state)
+    return loaded.state
+
+
+def request_anew(context: str, messages: list[Message]) -> str:
+    """The digest of a request from its messages alone, with nothing kept from before."""
+    conversation = Conversation()
+    for message in messages:
+        conversation = say(conversation, message)
+    return request_digest(context, conversation.digest)
+
+
+def events_of(lines: list[bytes]) -> list[Event]:
+    """Every event of a history."""
+    return [event for line in lines for event in decode(line).events]
+
+
+def summary(state: RunState) -> dict[str, Any]:
+    """What a history leads to, as it is committed beside it."""
+    owed = [effect for effect in effects(state) if isinstance(effect, TellParent)]
+    return {
+        "run": "/".join(state.ref),
+        "version": state.version,
+        "status": state.status,
+        "step": state.step,
+        "result": state.result,
+        "failure": state.failure_kind,
+        "stopped_by": state.stopped_by,
+        "limits": state.limits.model_dump(),
+        "usage": state.usage.model_dump(),
+        "tokens_charged": state.tokens_charged,
+        "steps_left": state.steps_left,
+        "tokens_left": state.tokens_left,
+        "todos": [item.model_dump() for item in state.todos],
+        "calls": {
+            **{name: ended.outcome for name, ended in state.past_calls.items()},
+            **{n: call.ended.outcome if call.ended else "" for n, call in state.calls.items()},
+        },
+        "late_results": sorted(state.late_results),
+        "commands_seen": sorted(state.commands_seen),
+        "unsettled": dict(state.unsettled),
+        "conversation": state.conversation.digest,
+        "messages": len(state.conversation.messages),
+        "tells_parent": [[one.command.status, text_of(one.command.content)] for one in owed],
+    }

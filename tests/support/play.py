@@ -1,0 +1,260 @@
+"""Random histories: a model of an outside world that claims, answers, loses, repeats and reorders.
+
+Not a scheduler: each move is one command, decided on the state as it is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeVar
+
+from domain import commands as c
+from domain.content import AssistantPart, BlobRef, CallPart, TextPart, ThinkingPart
+from domain.errors import Rejected
+from domain.events import Event, Failure, Parent, StopReason
+from domain.limits import Limits, Usage
+from domain.state import RunState
+from domain.tools import Lane
+from tests.support.runs import NOW_MS, REF, TOOLS, says, situation, when
+
+T = TypeVar("T")
+
+EPOCHS = ("e1", "e2", "e3")
+LANES = (Lane.SANDBOX, Lane.TOOL)
+ARGUMENTS = (
+    "{}",
+    "",
+    '{"query": "help"}',
+    '{"newTodos": ["a", "b"]}',
+    '{"completedTodos": [0]}',
+    '{"result": "it"}',
+    '{"cut',
+    "[]",
+    '{"newTodos": ["\\ud800"]}',
+)
+STOPS: tuple[StopReason, ...] = ("end", "tool_calls", "max_tokens", "refusal")
+OUTCOMES: tuple[c.ResultOutcome, ...] = ("succeeded", "failed", "cancelled", "outcome_unknown")
+RESTS: tuple[c.RestStatus, ...] = ("completed", "stopped", "failed", "cancelled")
+
+
+Watch = Callable[[RunState, c.Command, c.Situation, tuple[Event, ...]], None]
+"""Sees each decision: the state before, what was asked and where, and what follows."""
+
+
+def unwatched(
+    before: RunState, command: c.Command, where: c.Situation, events: tuple[Event, ...]
+) -> None:
+    """Nobody looks."""
+
+
+@dataclass
+class World:
+    """One run, and everything that was ever asked of it."""
+
+    chances: Random
+    state: RunState = field(default_factory=lambda: RunState(ref=REF))
+    events: list[Event] = field(default_factory=list[Event])
+    asked: list[c.Command] = field(default_factory=list[c.Command])
+    now_ms: int = NOW_MS
+    serial: int = 0
+    watch: Watch = unwatched
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of some options."""
+        return self.chances.choice(options)
+
+    def number(self, most: int) -> int:
+        """0 to `most`."""
+        return self.chances.randint(0, most)
+
+    def chance(self, one_in: int) -> bool:
+        """True once in a while."""
+        return self.number(one_in - 1) == 0
+
+    def name(self) -> str:
+        """A fresh command id."""
+        self.serial += 1
+        return f"k{self.serial}"
+
+    def move(self) -> None:
+        """Something happens outside, and the run decides what follows."""
+        command = self.command()
+        epoch = self.pick(EPOCHS)
+        self.now_ms += self.number(5) - 1
+        where = situation(
+            self.now_ms,
+            epoch=epoch,
+            holder=epoch if self.chance(2) else None,
+            lanes=frozenset(lane for lane in LANES if self.chance(2)),
+        )
+        self.asked.append(command)
+        before = self.state
+        try:
+            then = when(before, command, where)
+        except Rejected:
+            return
+        self.watch(before, command, where, then.events)
+        self.state = then.after
+        self.events.extend(then.events)
+
+    def command(self) -> c.Command:
+        """What is asked next: mostly what the state waits for, sometimes anything."""
+        if self.state.status == "new" and not self.chance(20):
+            return self.start()
+        if self.state.at_rest and self.chance(3):
+            return self.go_on()
+        if self.chance(40):
+            return self.cancel()
+        if self.asked and self.chance(6):
+            return self.pick(self.asked)  # a duplicate, or one that was overtaken
+        moves: tuple[Callable[[], c.Command], ...] = (
+            self.complete,
+            self.complete,
+            self.complete,
+            self.tell,
+            self.record,
+            self.record,
+            self.record,
+            self.record,
+            self.tell,
+            self.fail,
+            self.claim_call,
+            self.claim_generation,
+            self.fire,
+            self.go_on,
+            self.abandon,
+            self.retry,
+            self.start,
+        )
+        return self.pick(moves)()
+
+    def start(self) -> c.StartRun:
+        limits = Limits(
+            steps_max=self.pick((0, 1, 3, 8, 20)),
+            generation_attempts_max=1 + self.number(2),
+            call_attempts_max=1 + self.number(2),
+            calls_per_step_max=1 + self.number(4),
+            tokens_max=self.pick((None, None, 1_000, 5_000, 100_000)),
+        )
+        child = self.chance(3)
+        return c.StartRun(
+            id=self.name(),
+            expert="boss",
+            definition="d" * 64,
+            parts=says("go"),
+            limits=limits,
+            parent=Parent(run="parent", call="c1-0") if child else None,
+        )
+
+    def attempt(self) -> tuple[int, int]:
+        """Mostly the open attempt, sometimes an old or impossible one."""
+        generation = self.state.generation
+        if generation is None or self.chance(6):
+            return 1 + self.number(3), 1 + self.number(2)
+        return generation.step, generation.attempt
+
+    def usage(self) -> Usage | None:
+        """What a provider says was used."""
+        return None if self.chance(4) else Usage(input=self.number(200), output=self.number(100))
+
+    def part(self) -> AssistantPart:
+        kind = self.number(5)
+        if kind == 0:
+            return TextPart(text=self.pick(("", "hello", "\u00e9\U0001f600")))
+        if kind == 1:
+            return ThinkingPart(provider="anthropic", block='{"type":"thinking"}')
+        arguments = self.pick((*ARGUMENTS, BlobRef(digest="b" * 64, size=99_999)))
+        tool = self.pick((*(tool.name for tool in TOOLS), "helper", "nope"))
+        if tool == "helper" and not self.chance(4):
+            arguments = '{"query": "help"}'
+        return CallPart(provider_id=f"p{self.number(3)}", tool=tool, arguments=arguments)
+
+    def complete(self) -> c.CompleteGeneration:
+        step, attempt = self.attempt()
+        return c.CompleteGeneration(
+            step=step,
+            attempt=attempt,
+            parts=tuple(self.part() for _ in range(self.number(5))),
+            stop_reason="refusal" if self.chance(20) else self.pick(STOPS[:3]),
+            usage=self.usage(),
+        )
+
+    def fail(self) -> c.FailGeneration:
+        step, attempt = self.attempt()
+        return c.FailGeneration(
+            step=step,
+            attempt=attempt,
+            failure=Failure(kind=self.pick(("overloaded", "network", "rejected")), message="no"),
+            retryable=not self.chance(4),
+            retry_after_ms=self.pick((None, 5_000)),
+            usage=self.usage(),
+        )
+
+    def some_call(self) -> str:
+        """A call of this step, of an earlier one, or of none."""
+        here = tuple(call.id for call in self.state.open_calls)
+        if here and not self.chance(3):
+            return self.pick(here)
+        return self.pick((*self.state.calls, *self.state.past_calls, "c9-9"))
+
+    def record(self) -> c.RecordToolResult:
+        name = self.some_call()
+        known = self.state.calls.get(name)
+        holder = known.holder if known and known.holder and not self.chance(5) else None
+        return c.RecordToolResult(
+            call=name,
+            holder=holder or self.pick(EPOCHS),
+            outcome=self.pick(OUTCOMES),
+            content=says(self.pick(("one", "two"))),
+            is_error=self.chance(2),
+        )
+
+    def tell(self) -> c.RecordDelegation:
+        name = self.some_call()
+        known = self.state.calls.get(name)
+        delegation = known.delegation if known else None
+        most = delegation.limits.tokens_max if delegation else None
+        return c.RecordDelegation(
+            call=name,
+            child=delegation.child if delegation else "nobody",
+            status=self.pick(RESTS),
+            content=says("the child's end"),
+            steps=self.number(delegation.limits.steps_max if delegation else 3),
+            tokens=self.number(300 if most is None else most),
+        )
+
+    def claim_call(self) -> c.ClaimToolCall:
+        name = self.some_call()
+        known = self.state.calls.get(name)
+        attempt = known.attempt if known and not self.chance(5) else 1 + self.number(3)
+        return c.ClaimToolCall(call=name, attempt=attempt, holder=self.pick(EPOCHS))
+
+    def claim_generation(self) -> c.ClaimGeneration:
+        step, attempt = self.attempt()
+        return c.ClaimGeneration(step=step, attempt=attempt, holder=self.pick(EPOCHS))
+
+    def fire(self) -> c.FireTimer:
+        return c.FireTimer(timer=self.pick((*self.state.timers, "retry-1-1", "cancel-1")))
+
+    def go_on(self) -> c.ContinueRun:
+        return c.ContinueRun(
+            id=self.name(),
+            parts=says("more") if not self.chance(4) else (),
+            steps_max=self.pick((None, None, 3)),
+            tokens_max=self.pick((None, None, 4_000)),
+        )
+
+    def abandon(self) -> c.AbandonHolder:
+        known = self.state.calls.get(self.some_call())
+        names = (f"{known.id}.{known.attempt}",) if known and self.chance(3) else ()
+        return c.AbandonHolder(holder=self.pick(EPOCHS), names=names)
+
+    def retry(self) -> c.RetryToolCall:
+        name = self.some_call()
+        known = self.state.calls.get(name)
+        attempt = known.attempt if known and not self.chance(5) else 1 + self.number(2)
+        return c.RetryToolCall(call=name, attempt=attempt)
+
+    def cancel(self) -> c.CancelRun:
+        parent = Parent(run="parent", call="c1-0") if self.chance(3) else None
+        return c.CancelRun(id=self.name(), parent=parent)
