@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from commands.offload import CommandT, offload
 from commands.route import Answer
 from domain.commands import Command
 from domain.errors import Rejected
@@ -26,6 +27,17 @@ class CommandClient:
             return Answer(status="unavailable", detail="no answer in time", code="no_answer")
         return Answer.model_validate_json(data)
 
+    async def slim(self, ref: RunRef, command: CommandT) -> CommandT:
+        """The command with its large texts stored as blobs, so that it fits into a message.
+
+        Raises:
+            Unavailable: they could not be stored.
+        """
+        smaller, blobs = offload(command)
+        for data in blobs.values():
+            await self.backbone.blobs.put(ref.tenant, data)
+        return smaller
+
     async def submit(self, ref: RunRef, command: Command, message_id: str) -> Answer | None:
         """Ask; without an answer, store the command and return None: it will be handled.
 
@@ -33,6 +45,7 @@ class CommandClient:
             Rejected: the command was refused.
             Unavailable: it was neither answered nor stored.
         """
+        command = await self.slim(ref, command)
         answer = await self.ask(ref, command)
         if answer.status == "rejected":
             raise Rejected(answer.code, answer.detail)

@@ -119,7 +119,8 @@ class Desk:
             case CallTool():
                 await self._dispatch_call(state, effect)
             case StartChild():
-                await self.send(effect.child, effect.command, effect.command.id)
+                # A new message id each time: a start that is sent again must not be taken for a copy.
+                await self.send(effect.child, effect.command, "")
             case CancelChild():
                 cancel = CancelRun(
                     id=derive_id("cancel", effect.child.run),

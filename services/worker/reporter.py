@@ -79,13 +79,14 @@ class RemoteReporter:
 
     async def record(self, ref: RunRef, command: RecordToolResult) -> None:
         """One try by request; without a positive reply, COMMANDS until it is stored."""
-        answer = await self.client.ask(ref, command)
-        if answer.status == "accepted":
-            return
         message_id = derive_id("result", ref.run, command.call, command.holder)
         pause_s = PAUSE_S
         while True:
             try:
+                command = await self.client.slim(ref, command)
+                answer = await self.client.ask(ref, command)
+                if answer.status == "accepted":
+                    return
                 await self.client.backbone.commands.put(
                     ref, canonical(command), message_id=message_id
                 )

@@ -16,7 +16,7 @@ from domain.state import RunState
 from domain.tools import Lane, LocalTool, Safety, ToolSpec
 from domain.work import Work
 from eventlog.memory.client import Client
-from eventlog.memory.faults import Faults
+from eventlog.memory.faults import Fault, FaultPoint, Faults, Kind
 from eventlog.memory.server import MemoryServer
 from tests.support.runs import NOW_MS, Asked
 
@@ -166,3 +166,22 @@ def office(
     )
     made.now = of.now if of else made.now
     return made
+
+
+@dataclass
+class Next:
+    """Faults that happen once each, in order, at their point."""
+
+    faults: list[tuple[FaultPoint, Kind]] = field(default_factory=list[tuple[FaultPoint, Kind]])
+
+    def at(self, point: FaultPoint) -> Fault:
+        if self.faults and self.faults[0][0] is point:
+            return Fault(self.faults.pop(0)[1])
+        return Fault()
+
+
+def troubled(*faults: tuple[FaultPoint, Kind]) -> tuple[Office, Next]:
+    """An office whose port calls go wrong in that order, once `Next` holds them."""
+    plan = Next(list(faults))
+    server = MemoryServer(now_ms=lambda: NOW_MS, timeout_s=0.01)
+    return office(server=server, faults=plan), plan

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -19,11 +18,9 @@ from domain.ids import RunRef, child_run_id
 from domain.limits import Limits
 from domain.record import canonical, digest_of
 from domain.work import CallToolWork, GenerateWork
-from eventlog.memory.faults import Fault, FaultPoint, Kind
-from eventlog.memory.server import MemoryServer
-from tests.support.office import Office, office
+from eventlog.memory.faults import FaultPoint, Kind
+from tests.support.office import Office, office, troubled
 from tests.support.runs import (
-    NOW_MS,
     call,
     cancel,
     claim,
@@ -38,25 +35,6 @@ pytestmark = pytest.mark.anyio
 
 REF = RunRef("acme", "job1", "run1")
 CHILD = RunRef("acme", "job1", child_run_id("run1", "c1-0"))
-
-
-@dataclass
-class Next:
-    """Faults that happen once each, in order, at their point."""
-
-    faults: list[tuple[FaultPoint, Kind]] = field(default_factory=list[tuple[FaultPoint, Kind]])
-
-    def at(self, point: FaultPoint) -> Fault:
-        if self.faults and self.faults[0][0] is point:
-            return Fault(self.faults.pop(0)[1])
-        return Fault()
-
-
-def troubled(*faults: tuple[FaultPoint, Kind]) -> tuple[Office, Next]:
-    """An office whose port calls go wrong in that order, once `Next` holds them."""
-    plan = Next(list(faults))
-    server = MemoryServer(now_ms=lambda: NOW_MS, timeout_s=0.01)
-    return office(server=server, faults=plan), plan
 
 
 async def test_work_is_handed_to_this_process_with_its_claim() -> None:
@@ -237,50 +215,6 @@ async def test_timer_is_armed_at_its_time_and_asks_again() -> None:
     state = await desk.fire(REF)
     assert state.generation is not None
     assert state.generation.attempt == 2
-
-
-async def test_append_whose_answer_is_lost_is_found_and_not_made_twice() -> None:
-    """Rule 4."""
-    desk, plan = troubled()
-    await desk.start(REF)
-    plan.faults.append((FaultPoint.APPEND, Kind.LOST_ACK))
-    await desk.tell(REF, goes_on("more"))
-    assert len(desk.lines(REF)) == 2
-
-
-@pytest.mark.parametrize("kind", [Kind.DROP, Kind.REFUSE, Kind.CONFLICT])
-async def test_append_that_was_not_made_is_made_again(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rule 4, and the spurious conflicts of a cluster."""
-    monkeypatch.setattr(run_store, "UNKNOWN_PAUSE_S", 0.0)
-    desk, plan = troubled()
-    await desk.start(REF)
-    plan.faults.append((FaultPoint.APPEND, kind))
-    await desk.tell(REF, goes_on("more"))
-    assert len(desk.lines(REF)) == 2
-
-
-async def test_append_without_an_answer_that_others_overtook_is_decided_again() -> None:
-    """Rules 1 and 4."""
-    desk, plan = troubled()
-    await desk.start(REF)
-    await office("e2", desk).tell(REF, goes_on("other", "k0"))
-    plan.faults.append((FaultPoint.APPEND, Kind.DROP))
-    await desk.tell(REF, cancel())
-    assert (await desk.state(REF)).commands_seen == {"start", "k0", "x1"}
-
-
-async def test_append_that_is_only_found_at_the_next_try_is_not_made_twice(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Rule 4: the conflict is with ourselves."""
-    monkeypatch.setattr(run_store, "UNKNOWN_PAUSE_S", 0.0)
-    desk, plan = troubled()
-    await desk.start(REF)
-    plan.faults.extend([(FaultPoint.APPEND, Kind.LOST_ACK), (FaultPoint.LOAD, Kind.REFUSE)])
-    await desk.tell(REF, cancel())
-    assert len(desk.lines(REF)) == 2
 
 
 async def test_cancel_of_a_child_at_rest_has_its_end_told_again() -> None:
