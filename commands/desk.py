@@ -119,7 +119,7 @@ class Desk:
             case CallTool():
                 await self._dispatch_call(state, effect)
             case StartChild():
-                # A new message id each time: a start that is sent again must not be taken for a copy.
+                # A new message id each time: a start sent again must not be taken for a copy.
                 await self.send(effect.child, effect.command, "")
             case CancelChild():
                 cancel = CancelRun(

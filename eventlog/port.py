@@ -315,7 +315,7 @@ WORK_ACK_WAIT_S = 30.0
 """How long a delivery may stay unanswered before it comes again, in seconds."""
 
 PAYLOAD_BYTES_MAX = 900_000
-"""The largest message; envelopes stay under `ENVELOPE_BYTES_MAX`, blobs are chunked."""
+"""The largest message, in bytes; large texts are offloaded and blobs are chunked."""
 
 
 def matches(pattern: Sequence[str], ref: RunRef) -> bool:

@@ -44,12 +44,8 @@ class Writes:
         """
         body = await self._body(request, StartBody)
         tenant, key = self._deps.tenant(request), self._key(request)
-        ref = RunRef(
-            tenant, body.job or derive_id("job", tenant, key), derive_id("run", tenant, key)
-        )
-        found = await self._log.find(tenant, ref.run)
-        if found is not None and found.job != ref.job:
-            raise _key_used()
+        name = body.job or derive_id("run", tenant, key)
+        ref = RunRef(tenant, name, name)  # a job has one root, which has its name
         definition = await asyncio.to_thread(
             self._deps.definitions, provider=body.provider, model=body.model
         )
@@ -141,8 +137,3 @@ def _check_expert(definition: Definition, key: str) -> None:
     known = ", ".join(sorted(definition.experts)) or "none"
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {known}"
     raise Problem(422, "unknown_expert", f"expert: no such expert is defined; {hint}")
-
-
-def _key_used() -> Problem:
-    detail = "This Idempotency-Key was used for another request."
-    return Problem(422, "idempotency_key_reused", detail)

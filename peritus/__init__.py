@@ -1,1 +1,1 @@
-"""Package."""
+"""Peritus: a durable agent harness. Programs use `peritus.api`; importing this alone is cheap."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from commands.client import CommandClient
 from commands.desk import Desk
-from commands.history import SNAPSHOT_BYTES_MIN
 from commands.hands import Hands
+from commands.history import SNAPSHOT_BYTES_MIN
 from commands.runs import RunStore
 from domain.tools import Lane, LocalTool
 from eventlog.port import RENEW_S, Backbone

@@ -169,8 +169,10 @@ class Link:
         try:
             # nats-py 2.16 writes PING ahead of what it has buffered (client.py, `_send_ping`), so
             # the first answer says nothing of that; the second comes after it.
-            await self._client.flush(timeout=CONNECT_TIMEOUT_S)
-            await self._client.flush(timeout=CONNECT_TIMEOUT_S)
+            # Shielded: a flush that is cancelled leaves a cancelled future among those that wait for
+            # PONG, and the read loop dies of it (client.py, `_process_pong`).
+            await asyncio.shield(self._client.flush(timeout=CONNECT_TIMEOUT_S))
+            await asyncio.shield(self._client.flush(timeout=CONNECT_TIMEOUT_S))
         except (nats.errors.Error, OSError) as failed:
             msg = f"the server at {self.url} does not answer: {failed}"
             raise Unavailable(msg) from failed
@@ -232,7 +234,8 @@ class Link:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if drain and self._client.is_connected:
-                    await under.drain()  # type: ignore[no-untyped-call]  # it is untyped
+                    drained = under.drain()  # type: ignore[no-untyped-call]  # it is untyped
+                    await asyncio.shield(drained)
                 else:
                     await under.unsubscribe()
         except (nats.errors.Error, TimeoutError):

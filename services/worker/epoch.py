@@ -72,12 +72,9 @@ def this_epoch() -> Epoch:
 def proven_dead(epoch: Epoch, here: Epoch) -> bool:
     """Whether this machine can tell that the process of an epoch is gone, without waiting.
 
-    False means "cannot tell": another machine or pid namespace, or still alive.
+    False means "cannot tell", or alive. Another boot proves nothing: machines made from one image
+    can share a machine id.
     """
-    if epoch.machine != here.machine:
-        return False
-    if epoch.boot != here.boot:
-        return True
-    if epoch.namespace != here.namespace:
+    if (epoch.machine, epoch.boot, epoch.namespace) != (here.machine, here.boot, here.namespace):
         return False
     return start_ticks(epoch.pid) != epoch.start

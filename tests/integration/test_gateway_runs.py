@@ -96,9 +96,17 @@ async def test_a_key_used_again_for_another_request_is_refused(
     async with working(backbone):
         assert (await post(client, "/v1/runs", BODY, key="k1")).status_code == 202
         other_query = await post(client, "/v1/runs", BODY | {"query": "else"}, key="k1")
-        other_job = await post(client, "/v1/runs", BODY | {"job": "elsewhere"}, key="k1")
     assert (other_query.status_code, other_query.json()["code"]) == (409, "run_exists")
-    assert (other_job.status_code, other_job.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_named_job_has_one_root_run_of_its_name(
+    backbone: Backbone, client: httpx2.AsyncClient
+) -> None:
+    async with working(backbone):
+        first = await post(client, "/v1/runs", BODY | {"job": "release-7"}, key="k1")
+        again = await post(client, "/v1/runs", BODY | {"job": "release-7"}, key="k2")
+    assert (first.json()["job"], first.json()["run"]) == ("release-7", "release-7")
+    assert (again.status_code, again.json()["code"]) == (409, "run_exists")
 
 
 async def test_a_start_without_a_worker_is_stored_and_its_stream_waits_for_one(

@@ -1,3 +1,5 @@
+"""The pinned context is pure, sorted and stable: the same expert, the same bytes (C20)."""
+
 import asyncio
 import re
 from typing import get_args

@@ -1,0 +1,96 @@
+"""The table of commands, and the one place where errors become a line and an exit code."""
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import typer
+
+NAME = "peritus"
+
+
+class Entry(NamedTuple):
+    """A command: the module that defines a function `command`, and its line in the overview."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "run": Entry("run", "Run an expert, or go on with its newest run, and show it live."),
+    "runs": Entry("runs", "List runs, newest first."),
+    "show": Entry("show", "Show a run: where it is, what it used, what it answered."),
+    "events": Entry("events", "Print the events of a run."),
+    "resume": Entry("resume", "Take an open run up again and show it until it is at rest."),
+    "cancel": Entry("cancel", "Ask a run, and everything under it, to stop."),
+    "replay": Entry("replay", "Check that every request of a run follows from the log."),
+    "serve": Entry("serve", "Run services until told to stop."),
+    "doctor": Entry("doctor", "Check what Peritus needs on this machine."),
+    "dead": Entry("dead", "List commands that were given up on, and send them again."),
+}
+
+
+def build(names: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:
+    """The application, with those commands in full and the others by name and summary only."""
+    app = typer.Typer(
+        name=NAME,
+        help="A durable agent harness: experts from a `perstack.toml`, runs that are not lost.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_everywhere)
+    for name, (module, summary) in COMMANDS.items():
+        if name not in names:
+            app.command(name, help=summary)(_not_loaded)
+            continue
+        found = importlib.import_module(f"peritus.cli.{module}")
+        if isinstance(sub := getattr(found, "app", None), typer.Typer):
+            app.add_typer(sub, name=name, help=summary)
+        else:
+            app.command(name, epilog=getattr(found, "EPILOG", None))(found.command)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in argv  # wherever it is written: it is about errors of any part
+    argv = [word for word in argv if word != "--debug"]
+    asked = next((word for word in argv if not word.startswith("-")), "")
+    try:
+        build((asked,))(argv, prog_name=NAME)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    except BaseException as error:  # noqa: BLE001 - the one boundary to people
+        from peritus.cli.errors import report  # noqa: PLC0415 - help texts need none of it
+
+        return report(error, debug=debug)
+    return 0
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    if wanted:
+        typer.echo(importlib.import_module("importlib.metadata").version(NAME))
+        raise typer.Exit
+
+
+def _everywhere(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),  # noqa: FBT001, FBT003
+    version: bool = typer.Option(  # noqa: FBT001
+        False,  # noqa: FBT003
+        "--version",
+        callback=_version,
+        is_eager=True,
+        help="Print the version.",
+    ),
+) -> None:
+    del debug, version  # read where they act
+
+
+def _not_loaded() -> None:
+    """Stand in for a command in the overview."""

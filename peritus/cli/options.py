@@ -1,0 +1,33 @@
+"""Options and arguments that several commands have. Not what they lead to."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="The definition file; by default the nearest `perstack.toml`.",
+        metavar="FILE",
+    ),
+]
+
+Json = Annotated[
+    bool | None,
+    typer.Option(
+        "--json/--no-json",
+        help="One JSON value a line; the default when standard output is no terminal.",
+    ),
+]
+
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="The id of a run, or the beginning of only one.")
+]
+
+
+def wants_json(asked: bool | None) -> bool:  # noqa: FBT001 - the value of an option
+    """Whether to print JSON: as asked, else when no person reads."""
+    return not sys.stdout.isatty() if asked is None else asked

@@ -1,0 +1,79 @@
+"""`peritus resume`: work on an open run until it is at rest. Not a continue: nothing is said."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from domain.errors import Rejected
+from peritus.cli import options
+from peritus.cli.attend import Attendance
+from peritus.cli.ending import finish, say_end
+from peritus.cli.exits import OF_STATUS, Exit, epilog
+from peritus.cli.loop import Out, notice, run_async
+from peritus.cli.observing import Place, here
+from peritus.cli.screens import screen_for
+from peritus.cli.serving import at_work, leave
+from peritus.definitions import load_definition
+from peritus.jobs import at_desk, load_state
+from peritus.keys import Keys
+from peritus.lookup import Runs, views_path
+from peritus.project import Project
+from peritus.runtime import open_backbone, open_models
+
+EPILOG = epilog()
+
+
+def command(
+    run: options.Run,
+    config: options.Config = None,
+    env_path: Annotated[
+        list[Path] | None,
+        typer.Option(help="File with keys; may be given more than once.", metavar="FILE"),
+    ] = None,
+    as_json: options.Json = None,
+) -> None:
+    """Take an open run up again and show it until it is at rest.
+
+    A run that is at rest prints its end. Ctrl-C works as in `peritus run`.
+    """
+    place = here(config)
+    keys = Keys(tuple(env_path) if env_path else env_files(place.project))
+    raise typer.Exit(run_async(_resume(place, keys, run, as_json=options.wants_json(as_json))))
+
+
+def env_files(project: Project) -> tuple[Path, ...]:
+    """The files with keys that the definition names; the usual ones when it cannot be read."""
+    if project.config is not None:
+        try:
+            return load_definition(project.config, lenient=True).env_paths
+        except Rejected as error:
+            notice(f"the definition cannot be read, so only .env is looked at for keys: {error}")
+    return (project.folder / ".env", project.folder / ".env.local")
+
+
+async def _resume(place: Place, keys: Keys, name: str, *, as_json: bool) -> Exit:
+    settings, project = place.settings, place.project
+    async with open_backbone(settings, project.state) as link, open_models(keys) as models:
+        log = link.backbone.log
+        ref = await Runs(log, settings.tenant, views_path(settings, project)).find(name)
+        state, seq = await load_state(log, ref)
+        async with at_work(settings, project, link, models) as (desk, door):
+            attendance = Attendance(
+                backbone=link.backbone,
+                send=at_desk(desk),
+                ref=ref,
+                screen=screen_for(ref, as_json=as_json),
+                out=Out(),
+                after_seq=seq,
+                after_version=state.version,
+            )
+            await attendance.recall()
+            if state.at_rest:
+                await say_end(attendance, state)
+                return OF_STATUS.get(state.status, Exit.FAILED)
+            end = await attendance.watch()
+            code = await finish(attendance, end)
+            if end is not None:
+                await leave(door, settings)
+            return code

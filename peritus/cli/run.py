@@ -1,0 +1,163 @@
+"""`peritus run`: start an expert or go on with it, and show it to its end. Not the loop itself."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from domain.definition import Definition
+from domain.errors import Rejected
+from domain.ids import RunRef
+from peritus.cli import options
+from peritus.cli.attend import Attendance
+from peritus.cli.ending import finish
+from peritus.cli.exits import Exit, epilog
+from peritus.cli.loop import Out, log_to_stderr, notice, run_async
+from peritus.cli.screens import screen_for
+from peritus.cli.serving import at_work, leave, tell_others
+from peritus.definitions import load_definition, parse_reasoning
+from peritus.jobs import Send, at_desk, load_state, new_root, say, start
+from peritus.keys import Keys
+from peritus.lookup import Runs, views_path
+from peritus.project import Project, find_project, need_config, workspaces_of
+from peritus.runtime import Link, open_backbone, open_models
+from peritus.settings import Settings, load_settings
+
+EPILOG = epilog()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks for."""
+
+    expert: str
+    query: str
+    go_on: bool
+    job: str | None
+    workspace: Path | None
+    steps_max: int | None
+    as_json: bool
+
+
+def command(  # noqa: PLR0913 - one parameter an option
+    expert: Annotated[str, typer.Argument(help="The key of the expert in the definition.")],
+    query: Annotated[str, typer.Argument(help="What to tell it; `-` reads standard input.")],
+    *,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Go on with the expert's newest run, or --job's.")
+    ] = False,
+    job: Annotated[
+        str | None, typer.Option("--job", "--job-id", help="The id of the job.", metavar="ID")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model, above the definition.")] = None,
+    provider: Annotated[str | None, typer.Option(help="The provider, above the file.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Steps the run may take.", min=1, metavar="N")
+    ] = None,
+    max_retries: Annotated[
+        int | None, typer.Option(help="Retries of a failed generation.", min=0, metavar="N")
+    ] = None,
+    timeout: Annotated[
+        int | None, typer.Option(help="Limit of one generation.", min=1, metavar="MS")
+    ] = None,
+    reasoning_budget: Annotated[
+        str | None,
+        typer.Option(help="none, minimal, low, medium, high or a number of tokens."),
+    ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(help="Folder the expert works in; by default `workspace` in the project."),
+    ] = None,
+    config: options.Config = None,
+    env_path: Annotated[
+        list[Path] | None,
+        typer.Option(help="File with keys; may be given more than once.", metavar="FILE"),
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Unknown keys in the definition are notices.")
+    ] = False,
+    as_json: options.Json = None,
+) -> None:
+    """Run an expert, or go on with its newest run, and show it live.
+
+    Prints one JSON event a line when standard output is no terminal. Ctrl-C stops the run cleanly;
+    pressed again it leaves the run alone, and `peritus resume` takes it up again.
+    """
+    settings = load_settings()
+    log_to_stderr(settings.log_level)
+    project = find_project(Path.cwd(), settings, config)
+    loaded = load_definition(
+        need_config(project),
+        provider=provider,
+        model=model,
+        reasoning=None if reasoning_budget is None else parse_reasoning(reasoning_budget),
+        lenient=lenient,
+        steps_max=max_steps,
+        generation_attempts_max=None if max_retries is None else max_retries + 1,
+        generation_timeout_ms=timeout,
+    )
+    loaded.definition.expert(expert)
+    for text in loaded.notices:
+        notice(text)
+    asked = Asked(
+        expert, _query(query), go_on, job, workspace, max_steps, options.wants_json(as_json)
+    )
+    keys = Keys(tuple(env_path) if env_path else loaded.env_paths)
+    raise typer.Exit(run_async(_run(settings, project, loaded.definition, keys, asked)))
+
+
+def _query(text: str) -> str:
+    query = sys.stdin.read() if text == "-" else text
+    if not query.strip():
+        raise Rejected("bad_query", "the query is empty; say what the expert is to do")
+    return query
+
+
+async def _run(
+    settings: Settings, project: Project, definition: Definition, keys: Keys, asked: Asked
+) -> Exit:
+    async with open_backbone(settings, project.state) as link, open_models(keys) as models:
+        ref = await _target(settings, project, link, asked)
+        _settle_workspace(settings, project, ref, asked)
+        async with at_work(settings, project, link, models) as (desk, door):
+            attendance = await _begin(link, at_desk(desk), ref, definition, asked)
+            await tell_others(link, ref)
+            end = await attendance.watch()
+            code = await finish(attendance, end)
+            if end is not None:
+                await leave(door, settings)
+            return code
+
+
+async def _target(settings: Settings, project: Project, link: Link, asked: Asked) -> RunRef:
+    if not asked.go_on or asked.job is not None:
+        return new_root(settings.tenant, asked.job)
+    runs = Runs(link.backbone.log, settings.tenant, views_path(settings, project))
+    return await runs.newest_root(asked.expert)
+
+
+def _settle_workspace(settings: Settings, project: Project, ref: RunRef, asked: Asked) -> None:
+    """Write down where the job works, and say so."""
+    workspaces = workspaces_of(project, settings)
+    known = workspaces.known(ref)
+    wanted = asked.workspace or known or project.workspace
+    folder = workspaces.assign(ref, wanted)
+    notice(f"run {ref.run} in workspace {folder}")
+
+
+async def _begin(
+    link: Link, send: Send, ref: RunRef, definition: Definition, asked: Asked
+) -> Attendance:
+    """Start or continue the run, and attend it from there."""
+    attendance = Attendance(link.backbone, send, ref, screen_for(ref, as_json=asked.as_json), Out())
+    if asked.go_on:
+        state, attendance.after_seq = await load_state(link.backbone.log, ref)
+        attendance.after_version = state.version
+        await attendance.recall()
+        await say(send, ref, asked.query, asked.steps_max)
+    else:
+        blobs = link.backbone.blobs
+        await start(send, blobs, ref, definition, expert=asked.expert, query=asked.query)
+    return attendance

@@ -1,0 +1,53 @@
+"""A worker inside a command that watches a run: loop and sandbox in this process. Not `serve`."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from commands.desk import Desk
+from domain.ids import RunRef
+from domain.tools import Lane
+from peritus.cli.loop import notice
+from peritus.door import Door
+from peritus.project import Project
+from peritus.runtime import Link, sandbox_toolbox, worker_parts, working
+from peritus.settings import Settings
+from services.loop.models.registry import ModelRegistry
+
+
+@asynccontextmanager
+async def at_work(
+    settings: Settings, project: Project, link: Link, models: ModelRegistry
+) -> AsyncGenerator[tuple[Desk, Door]]:
+    """Be a worker of the project while the context is open.
+
+    Raises:
+        Unavailable: the store cannot be reached.
+    """
+    door = Door()
+    parts = await worker_parts(
+        settings,
+        link,
+        door,
+        generate=models.generate,
+        toolboxes={Lane.SANDBOX: sandbox_toolbox(settings, project)},
+    )
+    async with working(parts) as desk:
+        yield desk, door
+
+
+async def tell_others(link: Link, ref: RunRef) -> None:
+    """Say that this process works on other open runs of the project too, as every worker does.
+
+    Raises:
+        Unavailable: the store is away.
+    """
+    others = [other for other in await link.backbone.open_runs.list() if other.job != ref.job]
+    if others:
+        names = ", ".join(sorted(other.run for other in others)[:3])
+        notice(f"{len(others)} more open here, which are carried on meanwhile: {names}")
+
+
+async def leave(door: Door, settings: Settings) -> None:
+    """Finish what was begun for other runs, for a bounded time; the rest is taken up again."""
+    if not await door.idle(settings.drain_s):
+        notice("work on other open runs is left unfinished; `peritus resume` takes it up again")

@@ -1,0 +1,119 @@
+"""`peritus show`: one run, folded from the log. Not the view, which may be behind."""
+
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from domain.content import text_of
+from domain.ids import RunRef
+from domain.state import Call, RunState
+from peritus.cli import options
+from peritus.cli.exits import Exit
+from peritus.cli.loop import Out, run_async
+from peritus.cli.observing import Observer, Place, here, observing
+from peritus.cli.wording import call_line, clean, short, usage_line
+from peritus.jobs import load_state, text_at
+
+OUTCOME_CHARS = 100
+
+
+def command(
+    run: options.Run,
+    *,
+    config: options.Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show a run: where it is, what it used, what it is waiting for and what it answered."""
+    raise typer.Exit(run_async(_show(here(config), run, as_json=as_json)))
+
+
+async def _show(place: Place, name: str, *, as_json: bool) -> Exit:
+    async with observing(place) as observer:
+        ref = await observer.runs.find(name)
+        state, _ = await load_state(observer.backbone.log, ref)
+        result = await text_at(observer.backbone.blobs, ref.tenant, state.result)
+        children = await _children(observer, ref)
+    facts = facts_of(state, result, children)
+    out = Out()
+    if as_json:
+        await out.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
+    else:
+        await out.write(text_of_facts(facts, state))
+    return Exit.COMPLETED
+
+
+async def _children(observer: Observer, ref: RunRef) -> list[str]:
+    rows = await observer.runs.of_job(ref.job)
+    return [row.run for row in reversed(rows) if row.parent_run == ref.run]
+
+
+def facts_of(state: RunState, result: str, children: list[str]) -> dict[str, Any]:
+    """What there is to say of a run, as plain JSON."""
+    return {
+        "tenant": state.ref.tenant,
+        "job": state.ref.job,
+        "run": state.ref.run,
+        "expert": state.expert,
+        "status": state.status,
+        "cancelling": state.cancelling,
+        "version": state.version,
+        "step": state.step,
+        "steps_left": state.steps_left,
+        "tokens_left": state.tokens_left,
+        "model": state.model.model_dump(mode="json") if state.model else None,
+        "usage": state.usage.model_dump(mode="json"),
+        "parent": state.parent.model_dump(mode="json") if state.parent else None,
+        "children": children,
+        "calls": [_call_facts(call) for call in state.calls.values()],
+        "todos": [item.model_dump(mode="json") for item in state.todos],
+        "unknown_events": list(state.unknown_events),
+        "result": result if state.status == "completed" else None,
+        "failure": f"{state.failure_kind}: {state.failure_message}" if state.failure_kind else None,
+        "stopped_by": state.stopped_by or None,
+    }
+
+
+def _call_facts(call: Call) -> dict[str, Any]:
+    ended = call.ended
+    return {
+        "call": call.id,
+        "tool": call.tool,
+        "line": call_line(call.tool, call.arguments),
+        "outcome": None if ended is None else ended.outcome,
+        "held_by": call.holder if ended is None else None,
+        "child": call.delegation.child if call.delegation else None,
+        "content": "" if ended is None else text_of(ended.content),
+    }
+
+
+def text_of_facts(facts: dict[str, Any], state: RunState) -> str:
+    """The same for people."""
+    model = state.model
+    lines = [
+        f"run      {state.ref.run}",
+        f"expert   {clean(state.expert)}",
+        f"status   {state.status}{', asked to stop' if state.cancelling else ''}",
+        f"step     {state.step} ({state.steps_left} left)",
+        f"model    {model.provider} {clean(model.model)}" if model else "model    none",
+        f"usage    {usage_line(state.usage) or 'no tokens'}",
+    ]
+    if state.parent:
+        lines.append(f"answers  run {state.parent.run}")
+    lines.extend(f"child    {child}" for child in facts["children"])
+    for call in state.calls.values():
+        ended = call.ended
+        outcome = "open" if ended is None else ended.outcome
+        said = "" if ended is None else f": {short(text_of(ended.content), OUTCOME_CHARS)}"
+        lines.append(f"call     {call_line(call.tool, call.arguments)} — {outcome}{said}")
+    lines.extend(
+        f"todo     {'☑' if item.completed else '☐'} {short(item.title, OUTCOME_CHARS)}"
+        for item in state.todos
+    )
+    if facts["failure"]:
+        lines.append(f"failure  {clean(facts['failure'])}")
+    if state.stopped_by:
+        lines.append(f"stopped  by its limit of {state.stopped_by}")
+    if facts["result"]:
+        lines.extend(["", clean(facts["result"]).strip()])
+    return "\n".join(lines) + "\n"

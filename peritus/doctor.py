@@ -1,0 +1,153 @@
+"""What Peritus needs on this machine, checked one by one. Not a repair."""
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from domain.errors import PeritusError, Rejected, Unavailable
+from peritus.definitions import LoadedDefinition, load_definition
+from peritus.keys import Keys
+from peritus.project import Project
+from peritus.runtime import Link, open_backbone
+from peritus.settings import Settings
+from services.loop.models.registry import PROVIDERS
+
+GREETING_S = 2.0
+"""How long a server may take to greet, in seconds."""
+
+Verdict = Literal["ok", "note", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. `note`: worth knowing, nothing is broken."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+async def examine(settings: Settings, project: Project) -> list[Finding]:
+    """Check everything, in the order a first run needs it."""
+    loaded = _loaded(project)
+    found = [_definition(project, loaded), *_keys(loaded)]
+    found.append(_state(project, settings))
+    found.extend(await _server(settings, project))
+    found.append(await _sandbox())
+    return found
+
+
+def _loaded(project: Project) -> LoadedDefinition | Rejected | None:
+    if project.config is None:
+        return None
+    try:
+        return load_definition(project.config)
+    except Rejected as error:
+        return error
+
+
+def _definition(project: Project, loaded: LoadedDefinition | Rejected | None) -> Finding:
+    if loaded is None:
+        return Finding("definition", "note", f"no perstack.toml in {project.folder} or above it")
+    if isinstance(loaded, Rejected):
+        return Finding("definition", "broken", loaded.message)
+    experts = ", ".join(sorted(loaded.definition.experts))
+    return Finding("definition", "ok", f"{project.config}: {experts}")
+
+
+def _keys(loaded: LoadedDefinition | Rejected | None) -> list[Finding]:
+    """Which providers' keys are set; the value of one is never shown."""
+    used: set[str] = set()
+    keys = Keys(())
+    if isinstance(loaded, LoadedDefinition):
+        used = {expert.model.provider for expert in loaded.definition.experts.values()}
+        keys = Keys(loaded.env_paths)
+    found: list[Finding] = []
+    for name, provider in PROVIDERS.items():
+        if keys(provider.key) is not None:
+            found.append(Finding(f"provider {name}", "ok", f"{provider.key} is set"))
+        elif name in used and provider.key_needed:
+            detail = (
+                f"{provider.key} is not set, and experts use it; --provider scripted needs none"
+            )
+            found.append(Finding(f"provider {name}", "note", detail))
+    return found
+
+
+def _state(project: Project, settings: Settings) -> Finding:
+    if settings.nats_url is not None:
+        return Finding("state", "ok", f"PERITUS_NATS_URL is set; {project.state} holds no server")
+    state = project.state
+    if not state.exists():
+        return Finding("state", "ok", f"{state}: made at the first run")
+    if not os.access(state, os.W_OK | os.X_OK):
+        return Finding("state", "broken", f"{state} cannot be written")
+    mode = state.stat().st_mode & 0o777
+    if mode & 0o077:
+        return Finding("state", "note", f"{state} has mode {mode:o}; others can look into it")
+    return Finding("state", "ok", str(state))
+
+
+async def _server(settings: Settings, project: Project) -> list[Finding]:
+    try:
+        async with open_backbone(settings, project.state) as link:
+            return await _connected(settings, link)
+    except PeritusError as error:
+        return [Finding("server", "broken", str(error))]
+
+
+async def _version(url: str) -> str:
+    """What a server says it is when a client connects."""
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(GREETING_S):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            greeting = await reader.readline()
+            writer.close()
+        said = json.loads(greeting.removeprefix(b"INFO "))
+    except (OSError, TimeoutError, ValueError):
+        return "of a version it does not tell"
+    return str(said.get("version", "of a version it does not tell"))
+
+
+async def _connected(settings: Settings, link: Link) -> list[Finding]:
+    log = link.backbone.log
+    first, last = await log.bounds()
+    version = await _version(link.url)
+    open_runs = await link.backbone.open_runs.list()
+    lives = await link.backbone.leases.live()
+    found = [
+        Finding("server", "ok", f"nats-server {version} at {link.url}"),
+        Finding("log", "ok", f"{log.incarnation}, {last - first + 1} envelopes"),
+        Finding("durability", "ok", f"{settings.durability!r} declared, and kept by the server"),
+        Finding("runs", "ok", f"{len(open_runs)} open; {len(lives)} workers have a lease"),
+    ]
+    if link.endpoint is not None:
+        endpoint = link.endpoint
+        who = "nobody else uses it" if endpoint.alone else "others use it now"
+        found.append(Finding("lock", "ok", f"embedded server pid {endpoint.pid}; {who}"))
+    if dead := await link.backbone.dead.list(1):
+        detail = f"commands were given up on, the last: {dead[0].reason}; see `peritus dead list`"
+        found.append(Finding("dead letters", "note", detail))
+    return found
+
+
+async def _sandbox() -> Finding:
+    from services.sandbox.bubblewrap import Bubblewrap  # noqa: PLC0415
+    from services.sandbox.self_test import self_test  # noqa: PLC0415
+
+    try:
+        report = await self_test(await asyncio.to_thread(Bubblewrap.find))
+    except Unavailable as error:
+        return Finding("sandbox", "broken", str(error))
+    traits = [
+        f"{report.backend} {report.version}",
+        f"{len(report.checks)} checks held",
+        "system calls filtered" if report.seccomp else "no filter of system calls",
+    ]
+    if report.runs_as_host_root:
+        traits.append("runs as root")
+    return Finding("sandbox", "ok", ", ".join(traits))

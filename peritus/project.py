@@ -1,0 +1,121 @@
+"""Where a project keeps its definition, its state and its workspaces. Not what is in them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from domain.errors import Rejected
+from domain.ids import RunRef
+from peritus.definitions import FILE_NAME, find_config
+from peritus.settings import Settings
+
+STATE_NAME = ".peritus"
+WORKSPACE_NAME = "workspace"
+PRIVATE_FOLDER = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The folders of one project."""
+
+    folder: Path
+    state: Path
+    config: Path | None = None
+
+    @property
+    def workspace(self) -> Path:
+        """The workspace of jobs for which no other is named."""
+        return self.folder / WORKSPACE_NAME
+
+
+def find_project(start: Path, settings: Settings, config: Path | None = None) -> Project:
+    """The project of a folder: that of the definition file in it or above it, else the folder."""
+    found = config.resolve() if config is not None else _nearest(start)
+    folder = start.resolve() if found is None else found.parent
+    state = folder / STATE_NAME if settings.state_dir is None else settings.state_dir.resolve()
+    return Project(folder, state, found)
+
+
+def need_config(project: Project) -> Path:
+    """The definition file of a project.
+
+    Raises:
+        Rejected: there is none.
+    """
+    return find_config(project.folder) if project.config is None else project.config
+
+
+def _nearest(start: Path) -> Path | None:
+    folder = start.resolve()
+    places = (place / FILE_NAME for place in (folder, *folder.parents))
+    return next((place for place in places if place.is_file()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspaces:
+    """Which folder is the workspace of a job: written down once, so every worker uses the same."""
+
+    state: Path
+    default_root: Path
+
+    def assign(self, ref: RunRef, wanted: Path) -> Path:
+        """Make that folder the workspace of a job, before its first run is started.
+
+        Raises:
+            Rejected: it cannot be one, or the job has another.
+        """
+        folder = _usable(wanted, self.state)
+        known = self.known(ref)
+        if known is not None and known != folder:
+            message = f"job {ref.job!r} works in {str(known)!r}; a job keeps its workspace"
+            raise Rejected("workspace_taken", message)
+        record = self._record(ref)
+        record.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        fresh = record.with_suffix(".new")
+        fresh.write_text(str(folder))
+        fresh.replace(record)
+        return folder
+
+    def known(self, ref: RunRef) -> Path | None:
+        """The folder that was assigned to a job, if one was."""
+        try:
+            return Path(self._record(ref).read_text())
+        except FileNotFoundError:
+            return None
+
+    def of(self, ref: RunRef) -> Path:
+        """The workspace of a job; a folder of its own, made now, when none was assigned."""
+        assigned = self.known(ref)
+        if assigned is not None:
+            return assigned
+        own = self.default_root / ref.tenant / ref.job
+        own.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        return own
+
+    def _record(self, ref: RunRef) -> Path:
+        return self.state / "jobs" / ref.tenant / f"{ref.job}.workspace"
+
+
+def workspaces_of(project: Project, settings: Settings) -> Workspaces:
+    """The workspaces of a project."""
+    root = settings.workspaces_dir or project.state / "workspaces"
+    return Workspaces(project.state, root.resolve())
+
+
+WorkspaceOf = Callable[[RunRef], Path]
+
+
+def _usable(wanted: Path, state: Path) -> Path:
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        folder = wanted.resolve(strict=True)
+    except OSError as error:
+        message = f"the workspace {str(wanted)!r} cannot be used: {error.strerror}"
+        raise Rejected("bad_workspace", message) from None
+    if state.resolve().is_relative_to(folder):
+        message = (
+            f"the workspace {str(folder)!r} holds Peritus' own state {str(state)!r}, which an "
+            "expert must not reach; choose a folder beside it, or set PERITUS_STATE_DIR"
+        )
+        raise Rejected("bad_workspace", message)
+    return folder

@@ -1,0 +1,150 @@
+"""Runs any of the services in one process until told to stop. Not a supervisor of processes."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from domain.definition import Definition
+from domain.errors import Rejected
+from domain.tools import Lane
+from eventlog.jetstream.tasks import background
+from peritus.definitions import load_definition
+from peritus.door import Door
+from peritus.ids import new_id
+from peritus.keys import Keys
+from peritus.lookup import views_path
+from peritus.project import Project, need_config
+from peritus.runtime import (
+    Link,
+    open_backbone,
+    open_models,
+    sandbox_toolbox,
+    worker_parts,
+    working,
+)
+from peritus.settings import Settings
+from projections.queries import Reader
+from projections.runner import run_projection
+from services.worker.toolbox import ToolBox
+
+SERVICES = ("loop", "sandbox", "projections", "gateway")
+WORKERS = frozenset({"loop", "sandbox"})
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+Say = Callable[[str], None]
+
+
+def check_services(names: tuple[str, ...], settings: Settings) -> frozenset[str]:
+    """The services that are meant; all of them when none is named.
+
+    Raises:
+        Rejected: there is no such service, or the gateway would be open to everybody.
+    """
+    for name in names:
+        if name not in SERVICES:
+            known = ", ".join(SERVICES)
+            hint = (
+                "; tools are served by the program that registers them, see peritus.api"
+                if name == "tool"
+                else ""
+            )
+            raise Rejected("unknown_service", f"no service {name!r}; there are: {known}{hint}")
+    wanted = frozenset(names or SERVICES)
+    host, guarded = settings.gateway_host, settings.gateway_token is not None
+    if "gateway" in wanted and host not in LOOPBACK and not guarded:
+        message = (
+            f"PERITUS_GATEWAY_HOST {host!r} is reachable from other machines: "
+            "set PERITUS_GATEWAY_TOKEN"
+        )
+        raise Rejected("bad_setting", message)
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One process's services."""
+
+    settings: Settings
+    project: Project
+    keys: Keys
+    names: frozenset[str]
+    say: Say
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop`; then take nothing more, finish what was begun in a bounded time.
+
+        Raises:
+            Unavailable: the server cannot be reached.
+            Rejected: an address cannot be listened on.
+        """
+        door = Door()
+        async with AsyncExitStack() as stack:
+            link = await stack.enter_async_context(open_backbone(self.settings, self.project.state))
+            self.say(f"connected to {link.url}")
+            if self.names & WORKERS:
+                await self._work(stack, link, door)
+            if "projections" in self.names:
+                views = views_path(self.settings, self.project)
+                views.parent.mkdir(parents=True, exist_ok=True)
+                await stack.enter_async_context(
+                    background(run_projection(link.backbone.log, views))
+                )
+            if "gateway" in self.names:
+                await stack.enter_async_context(background(self._gateway(link)))
+            self.say(f"serving {', '.join(sorted(self.names))}; stop with Ctrl-C or SIGTERM")
+            await stop.wait()
+            self.say(f"stopping: finishing what was begun, for at most {self.settings.drain_s:g} s")
+            if not await door.idle(self.settings.drain_s):
+                self.say("some work was not finished in time; another worker takes it up again")
+
+    async def _work(self, stack: AsyncExitStack, link: Link, door: Door) -> None:
+        boxes: dict[Lane, ToolBox] = {}
+        if "sandbox" in self.names:
+            boxes[Lane.SANDBOX] = sandbox_toolbox(self.settings, self.project)
+            self.say(await _sandbox_report())
+        generate = None
+        if "loop" in self.names:
+            generate = (await stack.enter_async_context(open_models(self.keys))).generate
+        parts = await worker_parts(self.settings, link, door, generate=generate, toolboxes=boxes)
+        await stack.enter_async_context(working(parts))
+
+    async def _gateway(self, link: Link) -> None:
+        from gateway.app import create_app  # noqa: PLC0415 - HTTP is for this service alone
+        from gateway.deps import LOOPBACK_HOSTS, GatewayDeps, one_tenant  # noqa: PLC0415
+        from gateway.server import serve  # noqa: PLC0415
+
+        settings = self.settings
+        token = settings.gateway_token
+        deps = GatewayDeps(
+            backbone=link.backbone,
+            reader=Reader(views_path(settings, self.project)),
+            definitions=self._definition,
+            new_id=new_id,
+            tenant=one_tenant(settings.tenant),
+            token=token.get_secret_value() if token else None,
+            hosts=LOOPBACK_HOSTS | {settings.gateway_host},
+        )
+        host, port = settings.gateway_host, settings.gateway_port
+        await serve(
+            create_app(deps), host=host, port=port, ready=lambda url: self.say(f"gateway at {url}")
+        )
+
+    def _definition(self, *, provider: str | None, model: str | None) -> Definition:
+        """The definition as the file says it now: an edit counts for the next run."""
+        path: Path = need_config(self.project)
+        return load_definition(path, provider=provider, model=model).definition
+
+
+async def _sandbox_report() -> str:
+    """Attack the sandbox before it is trusted.
+
+    Raises:
+        SandboxUnavailable: there is none, or it does not hold.
+    """
+    from services.sandbox.bubblewrap import Bubblewrap  # noqa: PLC0415
+    from services.sandbox.self_test import self_test  # noqa: PLC0415
+
+    report = await self_test(await asyncio.to_thread(Bubblewrap.find))
+    return f"sandbox {report.backend} {report.version} holds: {len(report.checks)} checks"
