@@ -16,7 +16,8 @@ demo: setup ## Runs the example expert on the scripted model: no key, no Docker.
 	@examples/bugfix/demo.sh
 
 test: setup ## Runs all tests (under 10 minutes on 2 cores).
-	$(BIN)/pytest -q
+	@echo "test: about 2,000 tests on all cores, with a real NATS server and a real sandbox"
+	$(BIN)/pytest -q -n auto
 
 check: format-check lint types imports test mutants ## All that CI runs.
 
@@ -43,10 +44,13 @@ simulate: setup ## The whole write side from SEEDS seeds (200), with faults; che
 mutants: setup ## Each planted bug is caught by the simulation.
 	$(BIN)/python -m tests.simulation.mutants
 
+kills: setup ## kill -9 at 50 random moments mid-generation and 50 mid-tool; writes results.
+	$(BIN)/python -m benchmarks.kills --count 50
+
 bench: setup ## Measures the figures of the README; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks
 
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test check format format-check lint types imports simulate mutants bench clean
+.PHONY: help setup demo test check format format-check lint types imports simulate mutants kills bench clean

@@ -35,13 +35,13 @@ async def floor_step_ms(rig: Rig, steps: int, name: str) -> list[float]:
     data = b"x" * FLOOR_BYTES
     times: list[float] = []
     seq = 0
-    async with rig.backbone.work.consume("sandbox", in_flight_max=4) as deliveries:
+    async with rig.floor.work.consume("sandbox", in_flight_max=4) as deliveries:
         for _ in range(steps):
             begun = time.perf_counter()
-            seq = await rig.backbone.log.append(ref, data, expected_seq=seq)
-            await rig.backbone.work.put("sandbox", ref, b"{}")
+            seq = await rig.floor.log.append(ref, data, expected_seq=seq)
+            await rig.floor.work.put("sandbox", ref, b"{}")
             delivery = await anext(deliveries)
-            seq = await rig.backbone.log.append(ref, data, expected_seq=seq)
+            seq = await rig.floor.log.append(ref, data, expected_seq=seq)
             await delivery.ack()
             times.append((time.perf_counter() - begun) * 1000)
     return times
@@ -53,7 +53,7 @@ async def floor_rate(rig: Rig, runs: int, steps: int) -> float:
     async def one(index: int) -> None:
         ref, seq = RunRef("floor", f"fj{index}", f"fr{index}"), 0
         for _ in range(2 * steps):
-            seq = await rig.backbone.log.append(ref, b"x" * FLOOR_BYTES, expected_seq=seq)
+            seq = await rig.floor.log.append(ref, b"x" * FLOOR_BYTES, expected_seq=seq)
 
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:

@@ -104,7 +104,9 @@ class Rig:
             id=f"s{name}", expert=expert, definition=self.definition, parts=(TextPart(text="go"),)
         )
         seen: list[tuple[float, Envelope]] = []
-        async with self.backbone.log.follow(after_seq=0, job=ref.job, run=ref.run) as stored:
+        async with self.backbone.log.follow(
+            after_seq=0, tenant=ref.tenant, job=ref.job, run=ref.run
+        ) as stored:
             begun = time.perf_counter()
             await CommandClient(self.backbone).submit(ref, command, command.id)
             async for item in stored:

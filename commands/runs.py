@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from commands.history import SNAPSHOT_BYTES_MIN, History, Loaded
 from domain.commands import Command, Situation
-from domain.decide import decide
+from domain.decide import Conclusion, conclude
 from domain.envelope import Cause, Envelope, decode, encode, hash_of
 from domain.errors import AppendUnknown, Conflict, Rejected, Unavailable
 from domain.events import Event
-from domain.evolve import fold
 from domain.ids import RunRef
 from domain.state import RunState
 from eventlog.port import Backbone
@@ -135,51 +134,49 @@ class RunStore:
         certain = loaded is None
         loaded = loaded or await self.fresh(ref)
         for _ in range(loaded.state.limits.conflicts_max):
+            conclusion = None
             try:
-                events = decide(loaded.state, command, situation)
+                conclusion = conclude(loaded.state, command, situation)
             except Rejected:
                 if certain:
                     raise
-                events = ()
-            if not events:
+            if conclusion is None or not conclusion.events:
                 if certain:
                     return Decision(loaded.state, loaded.state, ())
                 # "Nothing to do" or "no" may come from an old state: only a fresh one says so.
                 loaded, certain = await self.fresh(ref), True
                 continue
             try:
-                return await self._append(loaded, command, events, situation.now_ms)
+                return await self._append(loaded, command, conclusion)
             except Conflict:
                 loaded, certain = await self.fresh(ref), True
         msg = f"run {ref.run!r} changed under every try to decide {command.type}"
         raise Unavailable(msg)
 
-    async def _append(
-        self, loaded: Loaded, command: Command, events: tuple[Event, ...], now_ms: int
-    ) -> Decision:
+    async def _append(self, loaded: Loaded, command: Command, conclusion: Conclusion) -> Decision:
         state = loaded.state
         envelope = Envelope(
             id=self._new_id(),
             ref=state.ref,
             version=state.version + 1,
-            at_ms=max(now_ms, state.at_ms),
+            at_ms=conclusion.after.at_ms,
             cause=Cause(type=command.type, id=getattr(command, "id", "")),
             by=self._epoch,
             prev=loaded.hash,
-            events=events,
+            events=conclusion.events,
         )
         data = encode(envelope)
         seq = await self._store(loaded, envelope.id, data)
         after = replace(
             loaded,
-            state=fold(state, envelope),
+            state=conclusion.after,
             seq=seq,
             hash=hash_of(data),
             weight=loaded.weight + len(data),
         )
         after = await self._history.keep(after)
         self._keep(state.ref, after)
-        return Decision(state, after.state, events)
+        return Decision(state, after.state, conclusion.events)
 
     async def _store(self, loaded: Loaded, envelope_id: str, data: bytes) -> int:
         """Append, and find out what happened when no answer came (rule 4)."""

@@ -1,6 +1,6 @@
 """What follows from a command: pure and total. Not how it is stored, or who does the work."""
 
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from domain import commands as c
 from domain.decisions import generation, lifecycle, tool_calls
@@ -10,10 +10,27 @@ from domain.events import Event
 from domain.state import RunState
 
 
-def decide(  # noqa: C901, PLR0912 - one case a command
-    state: RunState, command: c.Command, situation: c.Situation
-) -> tuple[Event, ...]:
+class Conclusion(NamedTuple):
+    """The events that a command leads to, and the state they fold to."""
+
+    events: tuple[Event, ...]
+    after: RunState
+
+
+def decide(state: RunState, command: c.Command, situation: c.Situation) -> tuple[Event, ...]:
     """The events that a command leads to; none when it changes nothing.
+
+    Raises:
+        Rejected: the command is wrong for this run, and stays wrong.
+        Unavailable: a newer release wrote in this run; a worker of that release must decide.
+    """
+    return conclude(state, command, situation).events
+
+
+def conclude(  # noqa: C901, PLR0912 - one case a command
+    state: RunState, command: c.Command, situation: c.Situation
+) -> Conclusion:
+    """What `decide` says, with the state that folding it would lead to: it is known by then.
 
     Raises:
         Rejected: the command is wrong for this run, and stays wrong.
@@ -50,4 +67,4 @@ def decide(  # noqa: C901, PLR0912 - one case a command
             tool_calls.retry_tool_call(draft, command)
         case _:
             assert_never(command)
-    return tuple(draft.events)
+    return Conclusion(tuple(draft.events), draft.state)

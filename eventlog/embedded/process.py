@@ -17,6 +17,7 @@ STOP_S = 10.0
 KILL_S = 5.0
 """How long a process may take to end when asked, and when killed, in seconds."""
 
+STANDARD_ERROR = 2
 START_FIELD = 19
 STATE_FIELD = 0
 THREADS_FIELD = 17
@@ -73,7 +74,8 @@ class Process:
 def spawn(command: Sequence[str], environment: dict[str, str], *, hand_on: int) -> Process:
     """Start a process in a session of its own, so that no terminal signal reaches it.
 
-    It inherits the open file `hand_on`, so that a lock on that lives as long as the process.
+    It inherits the open file `hand_on`, so that a lock on that lives as long as the process, and no
+    other: it may outlive us, and whoever reads a pipe that we were given would wait for its end.
 
     Raises:
         OSError: it cannot be started.
@@ -81,17 +83,30 @@ def spawn(command: Sequence[str], environment: dict[str, str], *, hand_on: int) 
     files = [
         (os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0) for descriptor in (0, 1, 2)
     ]
+    closed = [(os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _handed_to_us()]
     inherit = (os.POSIX_SPAWN_DUP2, hand_on, hand_on + 1)
     pid = os.posix_spawn(
         command[0],
         list(command),
         environment,
-        file_actions=[*files, inherit],
+        file_actions=[*closed, *files, inherit],
         setsid=True,
         setsigmask=[],
         setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
     )
     return Process(pid, start_of(pid) or 0)
+
+
+def _handed_to_us() -> list[int]:
+    """The open files beyond the standard ones that a process started by us would inherit."""
+    found: list[int] = []
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - pathlib would look at each of them
+        try:
+            if int(name) > STANDARD_ERROR and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:
+            continue  # it was the listing's own
+    return found
 
 
 def start_of(pid: int) -> int | None:

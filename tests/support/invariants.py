@@ -3,7 +3,7 @@
 from domain import commands as c
 from domain.content import AssistantMessage, CallPart, Message, ResultPart
 from domain.conversation import next_conversation, this_request
-from domain.decide import decide
+from domain.decide import conclude, decide
 from domain.effects import TellParent, effects
 from domain.envelope import Cause, Envelope, decode, encode
 from domain.events import Event, GenerationRequested, ToolCallEnded, ToolCallRequested
@@ -20,6 +20,8 @@ def check(
 ) -> None:
     """Everything that a single decision must keep."""
     assert decide(before, command, where) == events, "decide is not deterministic"
+    if events:
+        assert conclude(before, command, where).after == after, "the concluded state is another"
     assert after.version == before.version + len(events), "versions have a gap"
     if events:
         check_stored(before, where, events, after)
