@@ -119,21 +119,20 @@ class Desk:
             case CallTool():
                 await self._dispatch_call(state, effect)
             case StartChild():
-                # A new message id each time: a start sent again must not be taken for a copy.
-                await self.send(effect.child, effect.command, "")
+                await self.send(effect.child, effect.command)
             case CancelChild():
                 cancel = CancelRun(
                     id=derive_id("cancel", effect.child.run),
                     reason="the run that asked for it was cancelled",
                     parent=effect.parent,
                 )
-                await self.send(effect.child, cancel, "")
+                await self.send(effect.child, cancel)
             case ArmTimer():
                 timer = effect.timer
                 data = canonical(FireTimer(timer=timer.timer))
                 await self.backbone.commands.put_at(ref, timer.timer, timer.due_ms, data)
             case TellParent():
-                await self.send(effect.parent, effect.command, "")
+                await self.send(effect.parent, effect.command)
 
     async def _dispatch_call(self, state: RunState, effect: CallTool) -> None:
         call = effect.call
@@ -155,8 +154,9 @@ class Desk:
         elif call.holder is None:
             await self.backbone.work.put(WORK_LANES[call.lane], state.ref, canonical(work))
 
-    async def send(self, ref: RunRef, command: Command, message_id: str) -> None:
-        """Put a command into COMMANDS; durable when this returns."""
-        await self.backbone.commands.put(
-            ref, canonical(command), message_id=message_id or self.new_id()
-        )
+    async def send(self, ref: RunRef, command: Command) -> None:
+        """Put a command into COMMANDS; durable when this returns.
+
+        Its message id is new each time: what is sent again must not be taken for a copy.
+        """
+        await self.backbone.commands.put(ref, canonical(command), message_id=self.new_id())

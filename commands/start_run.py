@@ -78,4 +78,4 @@ async def _tell_refusal(desk: Desk, ref: RunRef, command: StartRun, error: Rejec
         steps=0,
         tokens=0,
     )
-    await desk.send(RunRef(ref.tenant, ref.job, command.parent.run), told, "")
+    await desk.send(RunRef(ref.tenant, ref.job, command.parent.run), told)

@@ -1,6 +1,5 @@
 """Makes generations: request from the log, one provider call, reply to the desk. No retries."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,14 +18,13 @@ from domain.work import GenerateWork, Work
 from eventlog.port import Delivery
 from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
 from services.worker.hands import Bench, Stop
+from services.worker.insist import insist
 from services.worker.live import LiveDelta
 from services.worker.queue import read_work
 
 logger = logging.getLogger(__name__)
 
 CONTEXTS_MAX = 256
-PAUSE_S = 0.1
-PAUSE_MAX_S = 5.0
 
 MESSAGE_CHARS_MAX = 4_000
 """How much of a provider's message is kept: some send whole pages."""
@@ -148,20 +146,11 @@ class Generations:
         return tell
 
     async def _record(self, ref: RunRef, command: CompleteGeneration | FailGeneration) -> None:
-        """Record the end, however long the log is away: our lease says that we are still at it."""
-        pause_s = PAUSE_S
-        while True:
-            try:
-                await end_generation(self.desk, ref, command)
-            except Unavailable:
-                logger.warning("a reply of run %s waits for the log", ref.run)
-            except IntegrityViolated:
-                logger.exception("RunIntegrityViolated: run %s takes no reply", ref.run)
-                return
-            else:
-                return
-            await asyncio.sleep(pause_s)
-            pause_s = min(PAUSE_MAX_S, pause_s * 2)
+        """Record the end, however long the log is away."""
+        try:
+            await insist(lambda: end_generation(self.desk, ref, command), f"a reply of {ref.run}")
+        except IntegrityViolated:
+            logger.exception("RunIntegrityViolated: run %s takes no reply", ref.run)
 
 
 def _ours(state: RunState, work: GenerateWork, epoch: str) -> bool:

@@ -1,6 +1,5 @@
 """Executes tool calls of one lane: claim, run, report. Not a tool: the toolbox has those."""
 
-import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from domain.work import CallToolWork, Work
 from eventlog.port import Backbone, Delivery
 from eventlog.port import Lane as WorkLane
 from services.worker.hands import Bench, Stop
+from services.worker.insist import insist
 from services.worker.live import LiveOutput
 from services.worker.queue import consume, read_work
 from services.worker.reporter import Reporter
@@ -125,15 +125,8 @@ class Executor:
         """The whole output, kept outside the log before the event that names it."""
         if result.full_output is None:
             return None
-        while True:
-            try:
-                digest = await self.backbone.blobs.put(ref.tenant, result.full_output)
-            except Unavailable:
-                logger.warning("the full output of a call of run %s waits for BLOBS", ref.run)
-                await asyncio.sleep(AGAIN_S)
-                continue
-            return BlobRef(
-                digest=digest,
-                size=len(result.full_output),
-                media_type=result.full_output_media_type,
-            )
+        data = result.full_output
+        digest = await insist(
+            lambda: self.backbone.blobs.put(ref.tenant, data), f"the output of a call of {ref.run}"
+        )
+        return BlobRef(digest=digest, size=len(data), media_type=result.full_output_media_type)

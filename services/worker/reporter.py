@@ -1,6 +1,5 @@
 """How an executor claims calls and hands over results: in the process, or over the wire."""
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,12 +12,11 @@ from domain.commands import ClaimToolCall, RecordToolResult
 from domain.errors import IntegrityViolated, Unavailable
 from domain.ids import RunRef, derive_id
 from domain.record import canonical
+from services.worker.insist import insist
 
 logger = logging.getLogger(__name__)
 
 CLAIM_TRIES_MAX = 5
-PAUSE_S = 0.1
-PAUSE_MAX_S = 5.0
 
 
 class Reporter(Protocol):
@@ -47,20 +45,14 @@ class LocalReporter:
             return None
 
     async def record(self, ref: RunRef, command: RecordToolResult) -> None:
-        """Record at the desk, until it is in the log: our lease says that we are still at it."""
-        pause_s = PAUSE_S
-        while True:
-            try:
-                await record_tool_result(self.desk, ref, command)
-            except Unavailable:
-                logger.warning("the result of call %s waits for the log", command.call)
-            except IntegrityViolated:
-                logger.exception("RunIntegrityViolated: run %s takes no result", ref.run)
-                return
-            else:
-                return
-            await asyncio.sleep(pause_s)
-            pause_s = min(PAUSE_MAX_S, pause_s * 2)
+        """Record at the desk, until it is in the log."""
+        try:
+            await insist(
+                lambda: record_tool_result(self.desk, ref, command),
+                f"the result of {ref.run}/{command.call}",
+            )
+        except IntegrityViolated:
+            logger.exception("RunIntegrityViolated: run %s takes no result", ref.run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +71,14 @@ class RemoteReporter:
 
     async def record(self, ref: RunRef, command: RecordToolResult) -> None:
         """One try by request; without a positive reply, COMMANDS until it is stored."""
+        await insist(
+            lambda: self._hand_over(ref, command), f"the result of {ref.run}/{command.call}"
+        )
+
+    async def _hand_over(self, ref: RunRef, command: RecordToolResult) -> None:
+        command = await self.client.slim(ref, command)
+        answer = await self.client.ask(ref, command)
+        if answer.status == "accepted":
+            return
         message_id = derive_id("result", ref.run, command.call, command.holder)
-        pause_s = PAUSE_S
-        while True:
-            try:
-                command = await self.client.slim(ref, command)
-                answer = await self.client.ask(ref, command)
-                if answer.status == "accepted":
-                    return
-                await self.client.backbone.commands.put(
-                    ref, canonical(command), message_id=message_id
-                )
-            except Unavailable:
-                logger.warning("the result of call %s waits for COMMANDS", command.call)
-            else:
-                return
-            await asyncio.sleep(pause_s)
-            pause_s = min(PAUSE_MAX_S, pause_s * 2)
+        await self.client.backbone.commands.put(ref, canonical(command), message_id=message_id)
