@@ -20,7 +20,7 @@ def plant(patch: Path, folder: Path) -> None:
         shutil.copytree(
             ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    subprocess.run(["patch", "-p1", "--silent", "--input", str(patch)], cwd=folder, check=True)
+    subprocess.run(["git", "apply", str(patch)], cwd=folder, check=True)
 
 
 def hunt(patch: Path) -> tuple[bool, str]:
@@ -37,7 +37,9 @@ def hunt(patch: Path) -> tuple[bool, str]:
             check=False,
         )
     lines = (found.stdout or found.stderr).strip().splitlines()
-    return found.returncode != 0, lines[0] if lines else ""
+    # A copy that does not even start proves nothing.
+    caught = found.returncode == 1 and "problems" in found.stdout
+    return caught, lines[0] if lines else ""
 
 
 def main() -> int:
