@@ -15,6 +15,9 @@ COMMAND_BYTES_MAX = 192 * 1024
 """The texts of one command together, in bytes. A call's arguments are written twice, with the reply
 and with the call, and an envelope is to stay under 512 KiB: the largest go first until they fit."""
 
+JSON_BYTES_MAX = 6
+"""What one character takes in JSON at most, in bytes: `\\u0000`."""
+
 TEXT_FIELDS = ("text", "block", "arguments", "full_output")
 
 CommandT = TypeVar("CommandT", bound=BaseModel)
@@ -22,7 +25,10 @@ CommandT = TypeVar("CommandT", bound=BaseModel)
 
 def offload(command: CommandT) -> tuple[CommandT, dict[str, bytes]]:
     """The command with its large texts by digest, and those texts by digest."""
-    sizes = sorted((stored_size(text) for text in _texts(command)), reverse=True)
+    texts = list(_texts(command))
+    if sum(map(len, texts)) * JSON_BYTES_MAX <= TEXT_BYTES_MAX:
+        return command, {}  # the common case, without encoding anything
+    sizes = sorted(map(stored_size, texts), reverse=True)
     total = sum(sizes)
     limit = TEXT_BYTES_MAX
     for size in sizes:

@@ -74,11 +74,6 @@ def next_conversation(state: RunState) -> Conversation:
     return state.conversation if message is None else say(state.conversation, message)
 
 
-def next_request(state: RunState) -> str:
-    """The digest of the next request: what `generation.requested` records."""
-    return request_digest(state.context, next_conversation(state).digest)
-
-
 def this_request(state: RunState) -> str:
     """The digest of the request of the open generation, rendered anew: what replay compares."""
     return request_digest(state.context, state.conversation.digest)

@@ -6,9 +6,10 @@ from typing import Any
 from domain import events as e
 from domain.commands import Situation
 from domain.content import TextPart
-from domain.conversation import next_conversation, next_request
+from domain.conversation import next_conversation
 from domain.evolve import evolve
-from domain.state import Call, RunState, changed
+from domain.prompt import request_digest
+from domain.state import Call, Conversation, RunState, changed
 
 RESERVE_BYTES_PER_TOKEN = 2
 """How few bytes of a prompt a token may have when the worst case is reserved (C12)."""
@@ -63,12 +64,15 @@ class Draft:
         if attempt == 1 and state.steps_left == 0:
             self.emit(e.RunStopped(limit="steps", step=state.step))
             return False
-        reserved = worst_case_tokens(state)
+        conversation = next_conversation(state)
+        reserved = worst_case_tokens(state, conversation)
         left = state.tokens_left
         if left is not None and reserved > left:
             self.emit(e.RunStopped(limit="tokens", step=state.step))
             return False
-        request = next_request(state) if attempt == 1 else _same_request(state)
+        request = request_digest(state.context, conversation.digest)
+        if attempt > 1 and state.generation is not None:
+            request = state.generation.request
         self.emit(
             e.GenerationRequested(
                 step=step,
@@ -81,12 +85,8 @@ class Draft:
         return True
 
 
-def _same_request(state: RunState) -> str:
-    return state.generation.request if state.generation else next_request(state)
-
-
-def worst_case_tokens(state: RunState) -> int:
+def worst_case_tokens(state: RunState, conversation: Conversation) -> int:
     """What a generation may cost at most: every prompt byte half a token, and the output limit."""
-    size = state.context_bytes + next_conversation(state).size
+    size = state.context_bytes + conversation.size
     output = state.model.output_tokens_max if state.model else 0
     return size // RESERVE_BYTES_PER_TOKEN + output
