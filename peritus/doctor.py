@@ -30,12 +30,13 @@ class Finding:
     detail: str
 
 
-async def examine(settings: Settings, project: Project) -> list[Finding]:
-    """Check everything, in the order a first run needs it."""
+async def examine(settings: Settings, project: Project, *, with_server: bool) -> list[Finding]:
+    """Check everything, in the order a first run needs it; a server has to have a place to be."""
     loaded = _loaded(project)
     found = [_definition(project, loaded), *_keys(loaded)]
-    found.append(_state(project, settings))
-    found.extend(await _server(settings, project))
+    if with_server:
+        found.append(_state(project, settings))
+        found.extend(await _server(settings, project))
     found.append(await _sandbox())
     return found
 
@@ -83,7 +84,7 @@ def _state(project: Project, settings: Settings) -> Finding:
     state = project.state
     if not state.exists():
         return Finding("state", "ok", f"{state}: made at the first run")
-    if not os.access(state, os.W_OK | os.X_OK):
+    if not state.is_dir() or not os.access(state, os.W_OK | os.X_OK):
         return Finding("state", "broken", f"{state} cannot be written")
     mode = state.stat().st_mode & 0o777
     if mode & 0o077:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 from domain.conversation import this_request
@@ -150,9 +151,14 @@ def _damaged(
     """The first envelope whose bytes changed after the next one was appended to them.
 
     A broken link blames the envelope before it, unless the one after it is broken to both sides:
-    then it is the name it gives its predecessor that changed.
+    then it is the name it gives its predecessor that changed. Where one is missing in between,
+    nothing is named.
     """
-    named = [*(envelope.prev for envelope in envelopes[1:]), head]
+    named = [
+        after.prev if after.version == before.version + len(before.events) else None
+        for before, after in pairwise(envelopes)
+    ]
+    named.append(head)
     broken = [
         name is not None and name != hash_of(data)
         for name, data in zip(named, stored[: len(envelopes)], strict=True)

@@ -64,7 +64,7 @@ async def join_state_folder(path: Path, durability: Durability = "os") -> AsyncG
             single server keeps as much.
         Unavailable: no server came up, or one is there that does not answer.
     """
-    member = Member(path, durability)
+    member = _member(path, durability)
     try:
         running, alone = await member.join()
         async with background(member.keep()):
@@ -78,6 +78,17 @@ async def join_state_folder(path: Path, durability: Durability = "os") -> AsyncG
             )
     finally:
         await member.leave()
+
+
+def _member(path: Path, durability: Durability) -> "Member":
+    try:
+        return Member(path, durability)
+    except OSError as failed:
+        raise Unavailable(_unusable(path, failed)) from failed
+
+
+def _unusable(path: Path, failed: OSError) -> str:
+    return f"the state folder {str(path)!r} cannot be used: {failed.strerror or failed}"
 
 
 class Member:
@@ -172,8 +183,14 @@ class Member:
             folder = self._file.folder
             token = secrets.token_urlsafe(TOKEN_BYTES)
             config = ServerConfig(folder, free_port(folder), token, self._durability)
-        running = await self._start(config)
-        self._file.write(running)
+        running: Running | None = None
+        try:
+            running = await self._start(config)
+            self._file.write(running)
+        except OSError as failed:
+            if running is not None:
+                await running.stop()  # no file names it, so nobody could join it
+            raise Unavailable(_unusable(self._file.path.parent, failed)) from failed
         return running
 
     def _strongest(self, found: Running, may_replace: bool) -> Durability:  # noqa: FBT001

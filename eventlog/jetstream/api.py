@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from domain.errors import Unavailable
-from eventlog.jetstream.connection import Link
+from eventlog.jetstream.connection import Link, NoResponders
 
 Json = dict[str, Any]
 
@@ -18,6 +18,7 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 SUBJECT_FULL = 10077
 MESSAGE_TOO_LARGE = 10054
 MESSAGE_NOT_FOUND = 10037
+NO_RESOURCES = 10023
 
 NS = 1_000_000_000
 
@@ -27,7 +28,8 @@ class Refused(Unavailable):
 
     def __init__(self, what: str, error: Json) -> None:
         self.code: int = error.get("err_code") or error.get("code") or 0
-        super().__init__(f"{what}: {error.get('description', 'refused')} ({self.code})")
+        hint = "; its disk is full, or its limit reached" if self.code == NO_RESOURCES else ""
+        super().__init__(f"{what}: {error.get('description', 'refused')} ({self.code}){hint}")
 
 
 async def call(link: Link, verb: str, body: Json | None = None) -> Json:
@@ -35,9 +37,14 @@ async def call(link: Link, verb: str, body: Json | None = None) -> Json:
 
     Raises:
         Refused: it answered with an error.
+        NoResponders: there is no JetStream, or none that has a leader now.
         Unavailable: it did not answer.
     """
-    answer = await link.request(f"$JS.API.{verb}", orjson.dumps(body) if body else b"")
+    try:
+        answer = await link.request(f"$JS.API.{verb}", orjson.dumps(body) if body else b"")
+    except NoResponders:
+        msg = f"no JetStream answers {verb}: the server was started without it, or has no leader"
+        raise NoResponders(msg) from None
     result: Json = orjson.loads(answer.data)
     error = result.get("error")
     if error is not None:

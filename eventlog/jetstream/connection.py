@@ -26,6 +26,7 @@ RECONNECT_WAIT_S = 0.1
 REBUILD_WAIT_S_MAX = 2.0
 PING_INTERVAL_S = 10
 CONNECT_TIMEOUT_S = 2
+REFUSED = "Authorization"
 REQUEST_TIMEOUT_S = 5.0
 """How long an answer is waited for, in seconds; a lost connection ends the wait earlier."""
 
@@ -169,7 +170,7 @@ class Link:
         try:
             # nats-py 2.16 writes PING ahead of what it has buffered (client.py, `_send_ping`), so
             # the first answer says nothing of that; the second comes after it.
-            # Shielded: a flush that is cancelled leaves a cancelled future among those that wait for
+            # Shielded: a cancelled flush leaves a cancelled future among those that wait for a
             # PONG, and the read loop dies of it (client.py, `_process_pong`).
             await asyncio.shield(self._client.flush(timeout=CONNECT_TIMEOUT_S))
             await asyncio.shield(self._client.flush(timeout=CONNECT_TIMEOUT_S))
@@ -315,7 +316,9 @@ class Link:
         return client
 
     async def _failed(self, error: Exception) -> None:
-        self._last_error = str(error) or type(error).__name__
+        # A server that refuses us hangs up: what it said tells more than that the line broke.
+        if not (isinstance(error, OSError) and REFUSED in self._last_error):
+            self._last_error = str(error) or type(error).__name__
         if isinstance(error, nats.errors.SlowConsumerError):
             for subscription in self._subscriptions:
                 if subscription.under is error.sub and subscription.doubt is not None:
@@ -330,6 +333,7 @@ class Link:
             hook()
 
     async def _reconnected(self) -> None:
+        self._last_error = ""
         self._up.set()
         for hook in list(self.on_up):
             hook()

@@ -115,14 +115,17 @@ class JetStreamEventLog:
         return ref_of(found["subject"]) if found else None
 
     async def bounds(self) -> tuple[int, int]:
-        """First and last sequence of the whole log; (1, 0) when it is empty.
+        """First and last sequence of what can be read of the log; (1, 0) when it is empty.
 
         Raises:
             Unavailable: the store is away.
         """
         state = (await self._streams.info("EVENTS"))["state"]
-        last = int(state["last_seq"])
-        return max(1, int(state["first_seq"])), last
+        first, last = max(1, int(state["first_seq"])), int(state["last_seq"])
+        if last < first or await self._any_from(last):
+            return first, last
+        # The last message is damaged or was deleted: a reader that waits for it waits for ever.
+        return first, await self._last_readable(first, last)
 
     def follow(
         self, *, after_seq: int, tenant: str = "*", job: str = "*", run: str = "*"
@@ -145,6 +148,28 @@ class JetStreamEventLog:
         async for page in self._reader.pages(self._stream, subject, after_seq=after_seq):
             found = found + page if found else page
         return found
+
+    async def _last_readable(self, first: int, last: int) -> int:
+        """The last sequence before `last` under which there is a message, by halving."""
+        readable, gone = first - 1, last
+        while gone - readable > 1:
+            middle = (readable + gone) // 2
+            if await self._any_from(middle):
+                readable = middle
+            else:
+                gone = middle
+        return readable
+
+    async def _any_from(self, seq: int) -> bool:
+        """Whether there is a message at or after a sequence; the leader answers this."""
+        asked = {"seq": seq, "next_by_subj": ">"}
+        try:
+            await call(self._link, f"STREAM.MSG.GET.{self._stream}", asked)
+        except Refused as refused:
+            if refused.code == MESSAGE_NOT_FOUND:
+                return False
+            raise
+        return True
 
     async def _leader_last(self, subject: str) -> Json | None:
         """The last message of a subject or filter; this call is served by the leader only."""

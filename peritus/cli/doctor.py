@@ -9,7 +9,7 @@ import typer
 from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, run_async
-from peritus.cli.observing import Place, here
+from peritus.cli.observing import Place, anywhere
 from peritus.doctor import examine
 
 EPILOG = "Exit codes: 0 when nothing is broken, 1 when something is."
@@ -25,11 +25,11 @@ def command(
 
     Keys are reported as present or not; their values are never shown.
     """
-    raise typer.Exit(run_async(_doctor(here(config), as_json=as_json)))
+    raise typer.Exit(run_async(_doctor(anywhere(config), as_json=as_json)))
 
 
 async def _doctor(place: Place, *, as_json: bool) -> Exit:
-    findings = await examine(place.settings, place.project)
+    findings = await examine(place.settings, place.project, with_server=not place.nowhere)
     out = Out()
     for finding in findings:
         if as_json:

@@ -1,11 +1,12 @@
 """The last words of a command that watched a run, and its exit code. Not the watching."""
 
 from domain.errors import Unavailable
+from domain.events import TERMINAL_TYPES
 from domain.state import RunState
 from peritus.cli.attend import Attendance
 from peritus.cli.exits import OF_STATUS, Exit
 from peritus.cli.loop import notice
-from peritus.feed import Heard
+from peritus.feed import Heard, stored_events
 from peritus.jobs import load_state, text_at
 
 
@@ -22,6 +23,19 @@ async def finish(attendance: Attendance, end: Heard | None) -> Exit:
     state, _ = await load_state(attendance.backbone.log, ref)
     await say_end(attendance, state)
     return OF_STATUS.get(state.status, Exit.FAILED)
+
+
+async def show_end(attendance: Attendance, state: RunState) -> None:
+    """Show the end of a run that is at rest already, as the last that happened to it.
+
+    Raises:
+        Unavailable: the log is away.
+    """
+    if not attendance.screen.live:
+        stored = await stored_events(attendance.backbone.log, [attendance.ref])
+        ends = [heard for heard in stored if heard.event.type in TERMINAL_TYPES]
+        await attendance.out.write(attendance.screen.heard(ends[-1]))
+    await say_end(attendance, state)
 
 
 async def say_end(attendance: Attendance, state: RunState) -> None:

@@ -51,6 +51,7 @@ USAGE_CODES = frozenset(
         "bad_reasoning",
         "bad_setting",
         "bad_workspace",
+        "cannot_listen",
         "no_definition_file",
         "no_model",
         "no_script",

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text as Styled
 
 from domain import events as e
-from domain.content import TextPart
+from domain.content import Text, TextPart
 from domain.ids import RunRef
 from domain.limits import Usage
 from domain.tools import Lane
@@ -104,28 +104,37 @@ class LiveView:
         match heard.event:
             case e.RunStarted() as event:
                 run.expert, run.depth, run.since_ms = event.expert, event.depth, heard.at_ms
+            case e.RunContinued():
+                run.since_ms = heard.at_ms
             case e.ContextPinned(model=model):
                 name = f"{run.expert}  {heard.ref.run}  {model.provider} {model.model}"
                 self._line(run, "●", name, "bold")
             case e.InputReceived(speaker=speaker, parts=parts):
-                texts = (
-                    p.text for p in parts if isinstance(p, TextPart) and isinstance(p.text, str)
-                )
+                texts = (_in_line(part.text) for part in parts if isinstance(part, TextPart))
                 lead = "»" if speaker != "runtime" else "note:"
                 self._line(run, lead, short(" ".join(texts), QUERY_CHARS_MAX), "dim")
             case e.GenerationRequested() as event:
                 self._requested(heard.ref.run, run, event)
             case e.GenerationCompleted() as event:
                 self._reply(heard.ref.run, run, event)
-            case e.GenerationFailed(failure=failure, attempt=attempt):
-                said = short(f"{failure.kind}: {failure.message}", QUERY_CHARS_MAX)
-                self._line(run, "!", f"attempt {attempt} failed: {said}", "yellow")
-            case e.GenerationAbandoned(attempt=attempt, reason="holder_lost"):
-                self._line(run, "!", f"attempt {attempt} was lost with its worker", "yellow")
             case e.CancelRequested():
                 self._line(run, "■", "asked to stop", "yellow")
             case e.RunCompleted() | e.RunStopped() | e.RunFailed() | e.RunCancelled() as event:
                 self._rest(heard, run, event)
+            case _:
+                self._trouble(heard, run)
+
+    def _trouble(self, heard: Heard, run: Seen) -> None:
+        match heard.event:
+            case e.GenerationFailed(failure=failure, attempt=attempt, usage=usage):
+                run.usage = run.usage.plus(usage or Usage())
+                said = short(f"{failure.kind}: {failure.message}", QUERY_CHARS_MAX)
+                self._line(run, "!", f"attempt {attempt} failed: {said}", "yellow")
+            case e.TimerArmed(purpose="retry", due_ms=due_ms):
+                wait = duration(max(0, due_ms - heard.at_ms))
+                self._line(run, " ", f"next attempt in {wait}", "dim")
+            case e.GenerationAbandoned(attempt=attempt, reason="holder_lost"):
+                self._line(run, "!", f"attempt {attempt} was lost with its worker", "yellow")
             case _:
                 self._call(run, heard.event)
 
@@ -201,7 +210,7 @@ class LiveView:
             place = Place(name, event.step, event.attempt, "text", index)
             text = part.text
             if not isinstance(text, str):
-                self._line(run, "…", f"{text.size:,} bytes of text", "")
+                self._line(run, "…", _in_line(text), "")
                 continue
             self._stream(place, text[self._shown.get(place, 0) :])
             if name == self._root.run:
@@ -246,3 +255,7 @@ class LiveView:
         self._buffer.seek(0)
         self._buffer.truncate()
         return text
+
+
+def _in_line(text: Text) -> str:
+    return text if isinstance(text, str) else f"{text.size:,} bytes of text"

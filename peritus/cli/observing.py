@@ -8,7 +8,7 @@ from pathlib import Path
 from eventlog.port import Backbone
 from peritus.cli.loop import log_to_stderr
 from peritus.lookup import Runs, views_path
-from peritus.project import Project, find_project
+from peritus.project import Project, find_project, need_config
 from peritus.runtime import open_backbone
 from peritus.settings import Settings, load_settings
 
@@ -19,6 +19,12 @@ class Place:
 
     settings: Settings
     project: Project
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether no definition, no state and no server says that there is a project."""
+        named = self.settings.nats_url is not None or self.settings.state_dir is not None
+        return not named and self.project.config is None and not self.project.state.exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,18 @@ class Observer:
 
 def here(config: Path | None) -> Place:
     """The project of the working directory, or that of a definition file.
+
+    Raises:
+        Rejected: a setting is wrong, or there is no project and none is meant to be made here.
+    """
+    place = anywhere(config)
+    if place.nowhere:
+        need_config(place.project)
+    return place
+
+
+def anywhere(config: Path | None) -> Place:
+    """The same, also where there is no project yet.
 
     Raises:
         Rejected: a setting is wrong.

@@ -8,7 +8,7 @@ import typer
 from domain.errors import Rejected
 from peritus.cli import options
 from peritus.cli.attend import Attendance
-from peritus.cli.ending import finish, say_end
+from peritus.cli.ending import finish, show_end
 from peritus.cli.exits import OF_STATUS, Exit, epilog
 from peritus.cli.loop import Out, notice, run_async
 from peritus.cli.observing import Place, here
@@ -68,10 +68,10 @@ async def _resume(place: Place, keys: Keys, name: str, *, as_json: bool) -> Exit
                 after_seq=seq,
                 after_version=state.version,
             )
-            await attendance.recall()
             if state.at_rest:
-                await say_end(attendance, state)
+                await show_end(attendance, state)
                 return OF_STATUS.get(state.status, Exit.FAILED)
+            await attendance.recall()
             end = await attendance.watch()
             code = await finish(attendance, end)
             if end is not None:

@@ -10,6 +10,7 @@ import typer
 from domain.definition import Definition
 from domain.errors import Rejected
 from domain.ids import RunRef
+from domain.state import RunState
 from peritus.cli import options
 from peritus.cli.attend import Attendance
 from peritus.cli.ending import finish
@@ -120,6 +121,9 @@ async def _run(
 ) -> Exit:
     async with open_backbone(settings, project.state) as link, open_models(keys) as models:
         ref = await _target(settings, project, link, asked)
+        if asked.go_on:
+            state, _ = await load_state(link.backbone.log, ref)
+            _check_what_stays(state, definition, asked.expert)
         _settle_workspace(settings, project, ref, asked)
         async with at_work(settings, project, link, models) as (desk, door):
             attendance = await _begin(link, at_desk(desk), ref, definition, asked)
@@ -136,6 +140,20 @@ async def _target(settings: Settings, project: Project, link: Link, asked: Asked
         return new_root(settings.tenant, asked.job)
     runs = Runs(link.backbone.log, settings.tenant, views_path(settings, project))
     return await runs.newest_root(asked.expert)
+
+
+def _check_what_stays(state: RunState, definition: Definition, expert: str) -> None:
+    """A run keeps its expert and its model for life: refuse another one, and do not hide another.
+
+    Raises:
+        Rejected: the run is one of another expert.
+    """
+    if state.expert != expert:
+        message = f"job {state.ref.job!r} is one of expert {state.expert!r}, not of {expert!r}"
+        raise Rejected("nothing_to_continue", message)
+    kept, wanted = state.model, definition.expert(expert).model
+    if kept is not None and (kept.provider, kept.model) != (wanted.provider, wanted.model):
+        notice(f"the run keeps the model it was started with: {kept.provider} {kept.model}")
 
 
 def _settle_workspace(settings: Settings, project: Project, ref: RunRef, asked: Asked) -> None:

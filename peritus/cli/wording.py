@@ -58,10 +58,9 @@ def outcome_line(ended: ToolCallEnded) -> str:
         return short(text, OUTCOME_CHARS_MAX)
     if isinstance(output := values.get("output"), str):
         code = values.get("exitCode")
-        lead = f"exit {code}: " if code else ""
-        return lead + short(
-            _tail(output), FAILURE_CHARS_MAX if ended.is_error else OUTCOME_CHARS_MAX
-        )
+        end = "timed out" if values.get("timedOut") else f"exit {code}" if code else ""
+        said = short(_tail(output), FAILURE_CHARS_MAX if ended.is_error else OUTCOME_CHARS_MAX)
+        return ": ".join(part for part in (end, said) if part)
     if isinstance(message := values.get("message"), str):
         return short(message, FAILURE_CHARS_MAX)
     if items := _list(values.get("items")):

@@ -41,3 +41,25 @@ def test_there_are_no_dead_letters_to_send_again_at_first(project: Project) -> N
     assert "no dead letters" in listed.said
     assert again.code == 6
     assert "no dead letter 7" in again.said
+
+
+@pytest.mark.parametrize("words", [("runs",), ("show", "x"), ("serve", "loop"), ("doctor",)])
+def test_where_there_is_no_project_none_is_made(project: Project, words: tuple[str, ...]) -> None:
+    (project.folder / "perstack.toml").unlink()
+    before = set(project.folder.iterdir())
+
+    outcome = project.peritus(*words)
+
+    assert "no perstack.toml in" in outcome.out + outcome.said
+    assert outcome.code == (0 if words == ("doctor",) else 2)
+    assert set(project.folder.iterdir()) == before
+
+
+def test_the_doctor_goes_on_when_the_state_folder_cannot_be_used(project: Project) -> None:
+    project.write(".peritus", "a file")
+
+    outcome = project.peritus("doctor", "--json")
+
+    found = {one["name"]: one["verdict"] for one in map(json.loads, outcome.out.splitlines())}
+    assert outcome.code == 1
+    assert (found["state"], found["server"], found["sandbox"]) == ("broken", "broken", "ok")

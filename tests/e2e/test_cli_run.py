@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cli_project import Project, scripted
+from tests.e2e.cli_project import DEFINITION, Project, scripted
 
 pytestmark = [pytest.mark.broker]
 
@@ -77,6 +77,16 @@ def test_text_is_shown_when_asked_for_instead_of_json(project: Project) -> None:
     assert "completed in step 1" in outcome.out
 
 
+def test_a_run_at_rest_shows_its_end_when_it_is_taken_up_again(project: Project) -> None:
+    run = project.run("hello.toml").run
+
+    text = project.peritus("resume", run, "--no-json")
+    lines = project.peritus("resume", run, "--json")
+
+    assert (text.code, text.out.strip()) == (0, "Hello there.")
+    assert [one["event"]["type"] for one in lines.events] == ["run.completed.v1"]
+
+
 def test_a_run_that_reaches_its_limit_exits_with_4_and_can_be_continued(project: Project) -> None:
     project.write("todo.toml", TODO)
 
@@ -88,6 +98,35 @@ def test_a_run_that_reaches_its_limit_exits_with_4_and_can_be_continued(project:
     assert continued.code == 0, continued.said
     assert continued.run == stopped.run
     assert continued.events[0]["event"]["type"] == "run.continued.v1"
+
+
+def test_a_run_that_goes_on_keeps_its_model_and_says_so(project: Project) -> None:
+    project.write("todo.toml", TODO)
+    first = project.run("todo.toml", "--max-steps", "1")
+
+    second = project.run("hello.toml", "--continue", "--max-steps", "5", query="Go on")
+
+    assert second.code == 0, second.said
+    assert second.run == first.run
+    assert "keeps the model it was started with: scripted" in second.said
+    assert "todo.toml" in second.said
+
+
+def test_a_job_cannot_be_continued_as_another_expert_or_before_it_is_there(
+    project: Project, tmp_path: Path
+) -> None:
+    another = DEFINITION.replace("experts.helper", "experts.other")
+    project.write("perstack.toml", DEFINITION + another)
+    project.run("hello.toml", "--job", "one")
+
+    other = project.peritus("run", "other", "Go on", "--continue", "--job", "one")
+    missing = project.peritus("run", "helper", "Go on", "--continue", "--job", "two")
+
+    assert (other.code, missing.code) == (2, 2)
+    assert "is one of expert 'helper', not of 'other'" in other.said
+    assert "no run 'two'" in missing.said
+    # Nothing was written down for a job that is not there: it may begin anywhere.
+    assert project.run("hello.toml", "--job", "two", "--workspace", str(tmp_path / "w")).code == 0
 
 
 def test_a_failed_run_exits_with_3_and_says_why(project: Project) -> None:

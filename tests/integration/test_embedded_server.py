@@ -252,6 +252,26 @@ async def test_a_garbled_endpoint_is_replaced(folder: Path) -> None:
         assert server_of(folder).pid == endpoint.pid
 
 
+async def test_a_folder_that_cannot_be_one_is_unavailable_and_named(tmp_path: Path) -> None:
+    taken = tmp_path / "state"
+    taken.write_text("a file")
+
+    with pytest.raises(Unavailable, match="state' cannot be used: File exists"):
+        async with join_state_folder(taken):
+            pass
+
+
+async def test_a_server_whose_endpoint_cannot_be_written_is_not_left_running(folder: Path) -> None:
+    (folder / f"endpoint.json.{os.getpid()}.new").mkdir(parents=True)  # in the way, for root too
+
+    with pytest.raises(Unavailable, match="cannot be used"):
+        async with join_state_folder(folder, "process"):
+            pass
+
+    async with EmbeddedServer(folder / "nats", durability="process", token="t"):
+        pass  # a server that lived there would hold the store
+
+
 async def test_a_server_that_keeps_too_little_is_refused_while_others_use_it(
     folder: Path,
 ) -> None:

@@ -262,3 +262,20 @@ async def test_a_wrong_token_is_unavailable_and_says_so(deployment: JetStreamDep
             deployment.server.url, token="wrong", timing=Timing(connect_s=0.5)
         ):
             raise NotImplementedError
+
+
+async def test_the_log_ends_where_it_can_be_read_when_the_last_message_is_damaged(
+    deployment: JetStreamDeployment,
+) -> None:
+    async with deployment.client() as before:
+        seq = 0
+        for data in (b"first", b"second", b"the last one"):
+            seq = await before.log.append(RUN, data, expected_seq=seq)
+        await deployment.stop()
+        (kept,) = deployment.server.config.folder.rglob("PERITUS_EVENTS/msgs/1.blk")
+        kept.write_bytes(kept.read_bytes().replace(b"the last one", b"the lost one"))
+        await deployment.start()
+
+    async with deployment.client() as after:
+        assert await after.log.bounds() == (1, seq - 1)
+        assert [stored.data for stored in await after.log.load(RUN)] == [b"first", b"second"]

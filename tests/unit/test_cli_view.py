@@ -3,7 +3,7 @@
 import pytest
 
 from domain import events as e
-from domain.content import CallPart, TextPart
+from domain.content import BlobRef, CallPart, TextPart
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
 from domain.record import canonical
@@ -151,6 +151,40 @@ def test_the_end_tells_steps_time_and_tokens(view: LiveView) -> None:
     assert end == "✔ completed in step 1 · 2.5 s · 1,200 tokens in (900 cached), 30 out\n"
 
 
+def test_a_failed_attempt_tells_when_the_next_one_is_due_and_counts_what_it_used(
+    view: LiveView,
+) -> None:
+    failure = e.Failure(kind="rate_limited", message="slow down", status=429)
+    failed = e.GenerationFailed(
+        step=1, attempt=1, failure=failure, retryable=True, usage=Usage(input=5), charged=5
+    )
+    timer = e.TimerArmed(timer="retry-1-1", purpose="retry", due_ms=3_200)
+
+    written = shown(view, requested(1), failed, timer, requested(1, 2))
+    end = view.heard(heard(e.RunCompleted(step=1, result="")))
+
+    assert written == (
+        "── step 1\n! attempt 1 failed: rate_limited: slow down\n  next attempt in 3.2 s\n"
+    )
+    assert "5 tokens in" in end
+
+
+def test_the_time_of_a_run_that_goes_on_is_that_since_it_went_on(view: LiveView) -> None:
+    view.heard(heard(e.RunContinued(command="c"), at_ms=60_000))
+
+    end = view.heard(heard(e.RunCompleted(step=2, result=""), at_ms=60_500))
+
+    assert end == "✔ completed in step 2 · 500 ms\n"
+
+
+def test_a_query_too_large_for_the_log_is_shown_by_its_size(view: LiveView) -> None:
+    query = TextPart(text=BlobRef(digest="0" * 64, size=1_000_000))
+
+    said = e.InputReceived(input="i", speaker="user", parts=(query,))
+
+    assert shown(view, said) == "» 1,000,000 bytes of text\n"
+
+
 def test_what_a_model_says_cannot_control_the_terminal(view: LiveView) -> None:
     shown(view, requested(1))
     text = "\x1b[2Jgone\x07\x9b31m\u202eback"
@@ -188,6 +222,8 @@ def test_a_call_reads_as_a_person_would_note_it_down(arguments: str, line: str) 
         ('{"path": "x", "bytes": 3, "created": true}', "bytes 3, created true"),
         ("plain text", "plain text"),
         ('{"exitCode": 0, "output": "fine\\n"}', "fine"),
+        ('{"exitCode": 143, "output": "", "timedOut": true}', "timed out"),
+        ('{"exitCode": 143, "output": "half", "timedOut": true}', "timed out: half"),
     ],
 )
 def test_an_outcome_shows_its_telling_part(text: str, line: str) -> None:

@@ -142,7 +142,9 @@ async def test_an_envelope_that_is_gone_is_found() -> None:
 
     report = await checked([stored[0], *stored[2:]], backbone)
 
-    assert report.checks[-1].verdict == "differs"
+    assert [check.verdict for check in report.checks] == ["verified", "differs"]
+    before, after = decode(stored[0]).events, decode(stored[2]).version
+    assert report.checks[-1].detail == f"version {after} follows {len(before)}"
 
 
 async def test_a_request_of_another_renderer_is_not_comparable() -> None:
