@@ -10,7 +10,7 @@ from commands.history import SNAPSHOT_BYTES_MIN, History, Loaded
 from domain.commands import Command, Situation
 from domain.decide import Conclusion, conclude
 from domain.envelope import Cause, Envelope, decode, encode, hash_of
-from domain.errors import AppendUnknown, Conflict, Rejected, Unavailable
+from domain.errors import AppendUnknown, Conflict, IntegrityViolated, Rejected, Unavailable
 from domain.events import Event
 from domain.ids import RunRef
 from domain.state import RunState
@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 CACHED_RUNS_MAX = 2_000
 UNKNOWN_TRIES_MAX = 12
+BLIND_MAX = 8
+"""How many conflicts in a row may show nothing new: over 7 s, which no write in process takes."""
+
 UNKNOWN_PAUSE_S = 0.2
 UNKNOWN_PAUSE_MAX_S = 3.0
 """Together a good 20 s: longer than a leader election (4 to 9 s, nats-server raft.go)."""
@@ -133,6 +136,7 @@ class RunStore:
         loaded = self._cache.get(ref)
         certain = loaded is None
         loaded = loaded or await self.fresh(ref)
+        blind = 0
         for _ in range(loaded.state.limits.conflicts_max):
             conclusion = None
             try:
@@ -149,9 +153,26 @@ class RunStore:
             try:
                 return await self._append(loaded, command, conclusion)
             except Conflict:
-                loaded, certain = await self.fresh(ref), True
+                seen, loaded, certain = loaded.seq, await self.fresh(ref), True
+                blind = blind + 1 if loaded.seq == seen else 0
+                await self._bear(ref, blind)
         msg = f"run {ref.run!r} changed under every try to decide {command.type}"
         raise Unavailable(msg)
+
+    async def _bear(self, ref: RunRef, blind: int) -> None:
+        """Wait a little when a conflict shows nothing new; too often in a row is damage.
+
+        A cluster may say so now and then while another write is in process (server code 10164).
+
+        Raises:
+            IntegrityViolated: the log counts an envelope of this run that it cannot show.
+        """
+        if blind > BLIND_MAX:
+            self.forget(ref)
+            msg = f"run {ref.run!r}: the log counts an envelope that it does not show"
+            raise IntegrityViolated(msg)
+        if blind:
+            await asyncio.sleep(UNKNOWN_PAUSE_S * blind)
 
     async def _append(self, loaded: Loaded, command: Command, conclusion: Conclusion) -> Decision:
         state = loaded.state

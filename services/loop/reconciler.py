@@ -107,7 +107,8 @@ class Reconciler:
         for holder in sorted(_holders(state)):
             lost = self._lost(state, holder)
             if lost is not None:
-                logger.warning("run %s: work of %s is taken back: %s", ref.run, holder, lost)
+                what = ", ".join(lost) or "all of it"
+                logger.warning("run %s: work of %s is taken back: %s", ref.run, holder, what)
                 await abandon_holder(self.desk, ref, AbandonHolder(holder=holder, names=lost))
                 state = (await self.desk.runs.known(ref)).state
         held = self.signs.held()

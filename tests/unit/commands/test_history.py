@@ -9,6 +9,7 @@ from commands.runs import RunStore
 from domain import commands as c
 from domain.commands import PinnedContext, Situation
 from domain.content import CallPart, TextPart
+from domain.errors import IntegrityViolated
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
 from domain.snapshot import restore, take
@@ -122,3 +123,20 @@ async def test_snapshots_together_stay_smaller_than_the_log() -> None:
     await play(store(backbone), 250)
     assert len(sizes) >= 2
     assert sum(sizes) < sum(len(stored.data) for stored in server.log.all)
+
+
+async def test_a_run_whose_last_envelope_the_log_cannot_show_is_damaged_not_busy() -> None:
+    """C21: a flipped byte makes a stored message vanish; appends still see its sequence."""
+    server = MemoryServer(now_ms=lambda: 1)
+    backbone = server.backbone()
+    await play(store(backbone), 2)
+    hidden = server.log.all[-1]
+    load = server.log.load
+    server.log.load = lambda ref, after_seq, *, stale: [  # type: ignore[method-assign]
+        stored for stored in load(ref, after_seq, stale=stale) if stored.seq != hidden.seq
+    ]
+    reply = c.CompleteGeneration(
+        step=2, attempt=1, parts=(TextPart(text="done"),), stop_reason="end", usage=None
+    )
+    with pytest.raises(IntegrityViolated):
+        await store(backbone).execute(REF, reply, HERE)
