@@ -33,6 +33,9 @@ class SandboxOnDemand:
 
 def _build(workspace_of: WorkspaceOf) -> "BaseToolBox":
     from services.sandbox.bubblewrap import Bubblewrap  # noqa: PLC0415 - see the module's docstring
+    from services.sandbox.orphans import end_orphans  # noqa: PLC0415
     from services.sandbox.tools import BaseToolBox  # noqa: PLC0415
 
-    return BaseToolBox(workspace_of, Bubblewrap.find())
+    bubblewrap = Bubblewrap.find()
+    end_orphans(bubblewrap.binary)
+    return BaseToolBox(workspace_of, bubblewrap)
