@@ -14,7 +14,7 @@ from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
 from domain.snapshot import restore, take
 from eventlog.memory import MemoryServer
-from eventlog.port import Backbone
+from eventlog.port import Backbone, Stored
 
 pytestmark = pytest.mark.anyio
 
@@ -132,9 +132,11 @@ async def test_a_run_whose_last_envelope_the_log_cannot_show_is_damaged_not_busy
     await play(store(backbone), 2)
     hidden = server.log.all[-1]
     load = server.log.load
-    server.log.load = lambda ref, after_seq, *, stale: [  # type: ignore[method-assign]
-        stored for stored in load(ref, after_seq, stale=stale) if stored.seq != hidden.seq
-    ]
+
+    def without_the_last(ref: RunRef, after_seq: int, *, stale: bool) -> list[Stored]:
+        return [item for item in load(ref, after_seq, stale=stale) if item.seq != hidden.seq]
+
+    server.log.load = without_the_last  # type: ignore[method-assign]
     reply = c.CompleteGeneration(
         step=2, attempt=1, parts=(TextPart(text="done"),), stop_reason="end", usage=None
     )
