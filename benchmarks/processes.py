@@ -19,6 +19,7 @@ from benchmarks.__main__ import CLASSES, RESULTS, machine
 from benchmarks.figures import FLOOR_BYTES, quantile, step_times_ms
 from benchmarks.rig import PING, Rig, definition, generate, new_id, now_ms, ping
 from commands.desk import Desk
+from commands.hands import NoHands
 from commands.runs import RunStore
 from domain.ids import RunRef
 from domain.tools import Lane
@@ -130,24 +131,8 @@ async def measure(durability: Durability) -> Mapping[str, float]:
 async def _rig(backbone: Backbone, floor: Backbone, folder: Path) -> Rig:
     digest = await backbone.blobs.put("bench", definition().to_bytes())
     runs = RunStore(backbone, epoch="", now_ms=now_ms, new_id=new_id)
-    idle = Desk(backbone, runs, _Nobody(), "", new_id, {})
+    idle = Desk(backbone, runs, NoHands(), "", new_id, {})
     return Rig(backbone, idle, digest, folder, floor)
-
-
-class _Nobody:
-    """Fills the port `Hands` of a desk that decides nothing."""
-
-    def free(self) -> bool:
-        return False
-
-    def free_lanes(self) -> frozenset[Lane]:
-        return frozenset()
-
-    def take(self, ref: RunRef, work: object) -> None:
-        raise NotImplementedError
-
-    def stop(self, ref: RunRef) -> None:
-        raise NotImplementedError
 
 
 async def _measure(bench: Rig) -> Mapping[str, float]:

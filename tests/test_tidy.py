@@ -18,11 +18,6 @@ FILE_BYTES_MAX = 1024 * 1024
 ADR_LINES_MAX = 45
 ARCHITECTURE_LINES_MAX = 200
 
-LONG_MODULES: Mapping[str, str] = {
-    "tests/contract/test_memory_faults.py": "one test a fault; it reads as a table",
-}
-"""Modules that may be longer, and why."""
-
 BOUNDARIES: Mapping[str, str] = {
     "gateway/problems.py": "an answer instead of a closed connection",
     "peritus/cli/main.py": "a line and an exit code instead of a traceback",
@@ -71,7 +66,7 @@ def kept_files() -> list[Path]:
 def test_modules_have_at_most_500_lines() -> None:
     sizes = {named(path): len(path.read_text().splitlines()) for path in modules(*CODE)}
     long = {name for name, size in sizes.items() if size > MODULE_LINES_MAX}
-    assert long <= set(LONG_MODULES)
+    assert long == set()
 
 
 def test_functions_have_at_most_70_lines() -> None:
