@@ -7,6 +7,7 @@ from pydantic import Discriminator
 from domain.errors import Rejected
 from domain.limits import Limits, ModelChoice
 from domain.record import Record, canonical, digest_of
+from domain.sandbox import SandboxSettings
 
 BASE_SKILL = "@perstack/base"
 """The skill name under which definitions ask for the base tools."""
@@ -90,6 +91,7 @@ class Expert(Record):
     tags: tuple[str, ...] = ()
     skills: dict[str, Skill]
     model: ModelChoice
+    sandbox: SandboxSettings = SandboxSettings()
 
 
 class Definition(Record):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from domain.content import ContentPart
+from domain.sandbox import EgressRow
 from domain.ids import RunRef
 
 OnOutput = Callable[[str], Awaitable[None]]
@@ -24,16 +25,34 @@ class ToolCall:
     tool: str
     arguments: str
     timeout_ms: int
+    expert: str = ""  # the key of the run's expert
+    definition: str = ""  # digest of the definition it is of
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFile:
+    """An image or a document that the model is to look at; whoever reports the call stores it."""
+
+    name: str
+    media_type: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What the model is to read, and the whole output where that is only a part of it."""
+    """What the model is to read, and the whole output where that is only a part of it.
+
+    `egress` counts the connections of the call, at most EGRESS_ROWS_MAX rows; `full_egress` has
+    them all, as JSON, where there were more.
+    """
 
     content: tuple[ContentPart, ...]
     is_error: bool
     full_output: bytes | None = None
     full_output_media_type: str = "text/plain"
+    files: tuple[ToolFile, ...] = ()  # follow the content, in order
+    egress: tuple[EgressRow, ...] = ()
+    full_egress: bytes | None = None
 
 
 class ToolBox(Protocol):
