@@ -1,4 +1,4 @@
-"""Secrets by name, and values that cannot be printed, pickled or logged. Not where they come from."""
+"""Secrets by name, and values that nothing prints by accident. Not where they come from."""
 
 import re
 from typing import NoReturn

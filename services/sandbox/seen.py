@@ -1,4 +1,4 @@
-"""Which run last changed a file and which has seen it: how two experts' edits do not undo each other.
+"""Which run changed a file last and which has seen it, so that no edit undoes another's unseen.
 
 Advisory: it speaks of what file tools did. What a command changes shows as another stamp and stops
 nobody, because nobody can be named.

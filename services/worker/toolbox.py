@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from domain.content import ContentPart
-from domain.sandbox import EgressRow
 from domain.ids import RunRef
+from domain.sandbox import EgressRow
 
 OnOutput = Callable[[str], Awaitable[None]]
 """Hears output while a call still runs: for people who watch, never for the record.
