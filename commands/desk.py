@@ -15,6 +15,7 @@ from domain.effects import (
     Effect,
     Generate,
     StartChild,
+    TakeSnapshot,
     TellParent,
     effects,
 )
@@ -23,13 +24,12 @@ from domain.ids import RunRef, derive_id
 from domain.record import canonical
 from domain.state import RunState
 from domain.tools import Lane, LocalTool
-from domain.work import CallToolWork, GenerateWork, Work
-from eventlog.port import Backbone
-from eventlog.port import Lane as WorkLane
+from domain.work import CallToolWork, GenerateWork, SnapshotWork
+from eventlog.port import Backbone, lane_of
 
 logger = logging.getLogger(__name__)
 
-WORK_LANES: dict[Lane, WorkLane] = {Lane.SANDBOX: "sandbox", Lane.TOOL: "tool"}
+WORK_LANES: dict[Lane, str] = {Lane.SANDBOX: "sandbox", Lane.TOOL: "tool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,11 @@ class Desk:
     epoch: str
     new_id: Callable[[], str]
     local_tools: Mapping[str, LocalTool]
+    gone: Callable[[str], bool] = lambda _: False  # whether an epoch is known to have ended
 
-    def situation(self, context: PinnedContext | None = None) -> Situation:
+    def situation(
+        self, context: PinnedContext | None = None, gone: frozenset[str] = frozenset()
+    ) -> Situation:
         """The time, and what this process takes upon itself."""
         return Situation(
             now_ms=self.runs.now_ms(),
@@ -51,10 +54,16 @@ class Desk:
             lanes=self.hands.free_lanes(),
             epoch=self.epoch,
             context=context,
+            gone=gone,
         )
 
     async def execute(
-        self, ref: RunRef, command: Command, context: PinnedContext | None = None
+        self,
+        ref: RunRef,
+        command: Command,
+        context: PinnedContext | None = None,
+        *,
+        gone: frozenset[str] = frozenset(),
     ) -> Decision:
         """Store large content, decide, append, dispatch what follows.
 
@@ -65,7 +74,7 @@ class Desk:
         slim, blobs = offload(command)
         for data in blobs.values():
             await self.backbone.blobs.put(ref.tenant, data)
-        decision = await self.runs.execute(ref, slim, self.situation(context))
+        decision = await self.runs.execute(ref, slim, self.situation(context, gone))
         if decision.events:
             await self.follow_up(decision)
         return decision
@@ -74,6 +83,8 @@ class Desk:
         """Dispatch the effects that a decision added; the reconciler repairs what fails here."""
         if decision.after.cancelling and not decision.before.cancelling:
             self.hands.stop(decision.after.ref)
+        if decision.before.at_rest and not decision.after.at_rest:
+            self.hands.resume(decision.after.ref)
         known = effects(decision.before)
         wanted = [effect for effect in effects(decision.after) if effect not in known]
         done = await self.dispatch(decision.after, wanted)
@@ -131,6 +142,17 @@ class Desk:
                 timer = effect.timer
                 data = canonical(FireTimer(timer=timer.timer))
                 await self.backbone.commands.put_at(ref, timer.timer, timer.due_ms, data)
+            case TakeSnapshot():
+                point = effect.checkpoint
+                await self._dispatch_sandboxed(
+                    state,
+                    SnapshotWork(
+                        step=point.step,
+                        version=point.version,
+                        expert=state.expert,
+                        definition=state.definition,
+                    ),
+                )
             case TellParent():
                 await self.send(effect.parent, effect.command)
 
@@ -138,7 +160,7 @@ class Desk:
         call = effect.call
         if call.lane not in WORK_LANES:
             return
-        work: Work = CallToolWork(
+        work = CallToolWork(
             call=call.id,
             attempt=call.attempt,
             lane=call.lane,
@@ -148,11 +170,26 @@ class Desk:
             arguments=call.arguments,
             key=call.key,
             timeout_ms=state.limits.call_timeout_ms,
+            expert=state.expert,
+            definition=state.definition,
         )
         if call.holder == self.epoch:
             self.hands.take(state.ref, work)
+        elif call.holder is None and call.lane is Lane.SANDBOX:
+            await self._dispatch_sandboxed(state, work)
         elif call.holder is None:
             await self.backbone.work.put(WORK_LANES[call.lane], state.ref, canonical(work))
+
+    async def _dispatch_sandboxed(self, state: RunState, work: SnapshotWork | CallToolWork) -> None:
+        """Send work to the worker that holds the workspace; to any, when there is none."""
+        held = state.sandbox
+        here = held is not None and held.epoch == self.epoch
+        if here and Lane.SANDBOX in self.hands.free_lanes():
+            self.hands.take(state.ref, work)
+            return
+        known = held is not None and held.lost_ms is None and not self.gone(held.epoch)
+        lane = lane_of(held.epoch) if held is not None and known else WORK_LANES[Lane.SANDBOX]
+        await self.backbone.work.put(lane, state.ref, canonical(work))
 
     async def send(self, ref: RunRef, command: Command) -> None:
         """Put a command into COMMANDS; durable when this returns.

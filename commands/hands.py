@@ -26,6 +26,10 @@ class Hands(Protocol):
         """The run is being cancelled: end its generation, let its calls report what happened."""
         ...
 
+    def resume(self, ref: RunRef) -> None:
+        """The run goes on after it was stopped."""
+        ...
+
 
 class NoHands:
     """A process without executors: all work goes through WORK."""
@@ -43,3 +47,6 @@ class NoHands:
 
     def stop(self, ref: RunRef) -> None:
         """Nothing is at work here."""
+
+    def resume(self, ref: RunRef) -> None:
+        """Nothing was stopped here."""

@@ -7,6 +7,7 @@ from commands.claim_tool_call import claim_tool_call
 from commands.continue_run import continue_run
 from commands.delegate_run import record_delegation
 from commands.desk import Desk
+from commands.place_sandbox import Placed, place_sandbox, record_snapshot
 from commands.reconcile_run import abandon_holder, retry_tool_call
 from commands.record_tool_result import record_tool_result
 from commands.start_run import start_run
@@ -25,6 +26,7 @@ class Answer(Record):
     granted: bool = False
     detail: str = ""
     code: str = ""
+    placed: Placed | None = None
 
 
 async def route(desk: Desk, ref: RunRef, command: c.Command) -> Answer:
@@ -43,8 +45,10 @@ async def route(desk: Desk, ref: RunRef, command: c.Command) -> Answer:
         return Answer(status="unavailable", detail=str(error), code="unavailable")
 
 
-async def _route(desk: Desk, ref: RunRef, command: c.Command) -> Answer:  # noqa: C901 - a table
-    granted, detail = False, ""
+async def _route(  # noqa: C901, PLR0912 - a table
+    desk: Desk, ref: RunRef, command: c.Command
+) -> Answer:
+    granted, detail, placed = False, "", None
     match command:
         case c.StartRun():
             await start_run(desk, ref, command)
@@ -62,6 +66,10 @@ async def _route(desk: Desk, ref: RunRef, command: c.Command) -> Answer:  # noqa
             granted = await claim_tool_call(desk, ref, command)
         case c.RecordToolResult():
             detail = await record_tool_result(desk, ref, command)
+        case c.PlaceSandbox():
+            placed = await place_sandbox(desk, ref, command)
+        case c.RecordSnapshot():
+            await record_snapshot(desk, ref, command)
         case c.RecordDelegation():
             await record_delegation(desk, ref, command)
         case c.AbandonHolder():
@@ -70,4 +78,4 @@ async def _route(desk: Desk, ref: RunRef, command: c.Command) -> Answer:  # noqa
             await retry_tool_call(desk, ref, command)
         case _:
             assert_never(command)
-    return Answer(status="accepted", granted=granted, detail=detail)
+    return Answer(status="accepted", granted=granted, detail=detail, placed=placed)

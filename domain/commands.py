@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, TypeAdapter
 
-from domain.content import AssistantPart, ContentPart, Text
-from domain.events import Failure, Parent, StopReason
+from domain.content import AssistantPart, BlobRef, ContentPart, Text
+from domain.events import Failure, Parent, SnapshotTaken, StopReason
 from domain.limits import Limits, ModelChoice, Usage
 from domain.record import Record
+from domain.sandbox import EgressRow
 from domain.tools import Lane, ToolEntry
 
 ResultOutcome = Literal["succeeded", "failed", "refused", "cancelled", "outcome_unknown"]
@@ -108,6 +109,31 @@ class RecordToolResult(Record):
     is_error: bool = False
     full_output: Text | None = None
     duration_ms: int | None = None
+    egress: tuple[EgressRow, ...] = ()
+    full_egress: BlobRef | None = None
+
+
+class PlaceSandbox(Record):
+    """A sandbox worker wants to hold a job's workspace: asked of the root run, which decides.
+
+    `number` None. With a number, another run of the job is told what its root decided.
+    """
+
+    type: Literal["place_sandbox.v1"] = "place_sandbox.v1"
+    place: str
+    epoch: str
+    backend: str
+    report: Text
+    workspace: Literal["mounted", "copied", "own", "isolated"]
+    snapshots: bool
+    number: int | None = None
+
+
+class RecordSnapshot(Record):
+    """The files of the workspace at a checkpoint were stored, or could not be."""
+
+    type: Literal["record_snapshot.v1"] = "record_snapshot.v1"
+    taken: SnapshotTaken
 
 
 class RecordDelegation(Record):
@@ -151,6 +177,8 @@ Command = (
     | FailGeneration
     | ClaimToolCall
     | RecordToolResult
+    | PlaceSandbox
+    | RecordSnapshot
     | RecordDelegation
     | AbandonHolder
     | RetryToolCall
@@ -184,3 +212,4 @@ class Situation:
     lanes: frozenset[Lane] = frozenset()
     epoch: str = ""
     context: PinnedContext | None = None
+    gone: frozenset[str] = frozenset()  # epochs that are known to have ended

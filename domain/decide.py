@@ -3,7 +3,7 @@
 from typing import NamedTuple, assert_never
 
 from domain import commands as c
-from domain.decisions import generation, lifecycle, tool_calls
+from domain.decisions import generation, lifecycle, sandbox, tool_calls
 from domain.draft import Draft
 from domain.errors import Unavailable
 from domain.events import Event
@@ -59,6 +59,10 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
             tool_calls.claim_tool_call(draft, command)
         case c.RecordToolResult():
             tool_calls.record_tool_result(draft, command)
+        case c.PlaceSandbox():
+            sandbox.place_sandbox(draft, command)
+        case c.RecordSnapshot():
+            sandbox.record_snapshot(draft, command)
         case c.RecordDelegation():
             tool_calls.record_delegation(draft, command)
         case c.AbandonHolder():

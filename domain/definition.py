@@ -7,7 +7,7 @@ from pydantic import Discriminator
 from domain.errors import Rejected
 from domain.limits import Limits, ModelChoice
 from domain.record import Record, canonical, digest_of
-from domain.sandbox import SandboxSettings
+from domain.sandbox import SandboxSettings, SecretGrant
 
 BASE_SKILL = "@perstack/base"
 """The skill name under which definitions ask for the base tools."""
@@ -125,3 +125,24 @@ class Definition(Record):
 def delegate_tool_name(expert: str) -> str:
     """The tool name of a delegate: the last path segment of its key, without version or tag."""
     return expert.rsplit("/", 1)[-1].split("@", 1)[0] or expert
+
+
+def sandbox_of(expert: Expert) -> SandboxSettings:
+    """The sandbox of an expert, with what its base skill asks for.
+
+    The skill's domains are allowed too, and the variables it requires are secrets by that name,
+    put into the environment unless the expert says another way.
+    """
+    base = expert.skills.get(BASE_SKILL)
+    if not isinstance(base, BaseSkill):
+        return expert.sandbox
+    own = expert.sandbox
+    granted = {grant.name for grant in own.secrets}
+    domains = (domain.lower() for domain in (*own.allowed_domains, *base.allowed_domains))
+    required = (name for name in dict.fromkeys(base.required_env) if name not in granted)
+    return own.model_copy(
+        update={
+            "allowed_domains": tuple(dict.fromkeys(domains)),
+            "secrets": (*own.secrets, *(SecretGrant(name=name) for name in required)),
+        }
+    )

@@ -10,6 +10,7 @@ from domain.conversation import next_conversation
 from domain.evolve import evolve
 from domain.prompt import request_digest
 from domain.state import Call, Conversation, RunState, changed
+from domain.tools import Lane
 
 RESERVE_BYTES_PER_TOKEN = 2
 """How few bytes of a prompt a token may have when the worst case is reserved (C12)."""
@@ -53,7 +54,9 @@ class Draft:
 
     def claim(self, call: Call) -> None:
         """Let the claim ride along when this process has room to execute the call (rule 6)."""
-        if call.lane in self.situation.lanes:
+        held = self.state.sandbox if call.lane is Lane.SANDBOX else None
+        ours = held is None or held.epoch == self.situation.epoch
+        if call.lane in self.situation.lanes and ours:
             self.emit(
                 e.ToolCallClaimed(call=call.id, attempt=call.attempt, holder=self.situation.epoch)
             )

@@ -7,7 +7,7 @@ from domain.content import ContentPart, TextPart
 from domain.events import Parent, TimerArmed
 from domain.ids import RunRef
 from domain.loop_tools import delegate_query, is_completion, parse_arguments
-from domain.state import Call, RunState
+from domain.state import Call, Checkpoint, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,13 @@ class ArmTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """Have the files of the workspace stored, as of a checkpoint."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
 class TellParent:
     """Tell the run that asked for this one how it ended."""
 
@@ -57,15 +64,17 @@ class TellParent:
     command: RecordDelegation
 
 
-Effect = Generate | CallTool | StartChild | CancelChild | ArmTimer | TellParent
+Effect = Generate | CallTool | StartChild | CancelChild | ArmTimer | TakeSnapshot | TellParent
 
 
 def effects(state: RunState) -> tuple[Effect, ...]:
     """Everything this state waits for, in a fixed order."""
+    found: list[Effect] = []
+    if state.snapshot_due is not None and state.sandbox is not None and state.sandbox.snapshots:
+        found.append(TakeSnapshot(state.snapshot_due))
     if state.at_rest:
         told = tell_parent(state)
-        return (told,) if told else ()
-    found: list[Effect] = []
+        return (*found, told) if told else tuple(found)
     generation = state.generation
     if generation and generation.phase == "open" and not state.cancelling:
         found.append(Generate(generation.step, generation.attempt, generation.holder))

@@ -11,8 +11,18 @@ from domain.envelope import Envelope
 from domain.ids import RunRef
 from domain.limits import Usage
 from domain.record import canonical, digest_of
-from domain.state import Call, Delegation, Ended, Generation, RunState, attempt_key, changed
-from domain.tools import Lane
+from domain.state import (
+    Call,
+    Checkpoint,
+    Delegation,
+    Ended,
+    Generation,
+    Placement,
+    RunState,
+    attempt_key,
+    changed,
+)
+from domain.tools import Lane, Safety
 
 
 def fold(state: RunState, envelope: Envelope) -> RunState:
@@ -73,15 +83,12 @@ def _evolve(state: RunState, event: e.Event) -> RunState:
             | e.ToolResultLate()
         ):
             return _tool_call(state, event)
+        case e.SandboxPlaced() | e.SandboxLost() | e.SnapshotTaken() | e.StepEnded():
+            return _sandbox(state, event)
         case e.TodoChanged():
             return changed(state, todos=event.items, todo_next_id=event.next_id)
-        case e.StepEnded():
-            return state
-        case e.TimerArmed():
-            return changed(state, timers={**state.timers, event.timer: event})
-        case e.TimerFired():
-            left = {name: t for name, t in state.timers.items() if name != event.timer}
-            return changed(state, timers=left)
+        case e.TimerArmed() | e.TimerFired():
+            return _timer(state, event)
         case e.OpaqueEvent():
             return changed(state, unknown_events=(*state.unknown_events, event.type))
         case _:
@@ -276,12 +283,13 @@ def _charge(state: RunState, charged: int, usage: Usage | None) -> RunState:
 
 def remembered(call: Call) -> Ended:
     """What stays of a call when its step is over."""
+    claimed = call.may_have_begun
     if call.ended is None:
-        return Ended(outcome="outcome_unknown", result="", claimed=call.holder is not None)
+        return Ended(outcome="outcome_unknown", result="", claimed=claimed)
     return Ended(
         outcome=call.ended.outcome,
         result=result_digest(call.ended),
-        claimed=call.holder is not None,
+        claimed=claimed,
     )
 
 
@@ -302,6 +310,64 @@ ToolCalling = (
 )
 
 
+def _timer(state: RunState, event: e.TimerArmed | e.TimerFired) -> RunState:
+    if isinstance(event, e.TimerArmed):
+        return changed(state, timers={**state.timers, event.timer: event})
+    left = {name: timer for name, timer in state.timers.items() if name != event.timer}
+    return changed(state, timers=left)
+
+
+def _sandbox(
+    state: RunState, event: e.SandboxPlaced | e.SandboxLost | e.SnapshotTaken | e.StepEnded
+) -> RunState:
+    match event:
+        case e.StepEnded():
+            if not state.wrote and state.snapshot_due is None:
+                return state
+            due = Checkpoint(step=event.step, version=state.version + 1)
+            return changed(state, wrote=False, snapshot_due=due)
+        case e.SandboxPlaced():
+            placed = Placement(
+                event.place,
+                event.epoch,
+                event.number,
+                event.snapshots,
+                event.restored,
+                _earlier(state, event),
+            )
+            calls = {
+                name: replace(call, exposed=True) if _waits_for_sandbox(call) else call
+                for name, call in state.calls.items()
+            }
+            return changed(state, sandbox=placed, calls=calls)
+        case e.SandboxLost():
+            lost = state.sandbox and replace(state.sandbox, lost_ms=state.at_ms)
+            return changed(state, sandbox=lost)
+        case e.SnapshotTaken():
+            newest = state.snapshot if event.manifest is None else event
+            return changed(state, snapshot_due=_still_due(state, event), snapshot=newest)
+        case _:
+            assert_never(event)
+
+
+def _earlier(state: RunState, placed: e.SandboxPlaced) -> tuple[str, ...]:
+    held = state.sandbox
+    open_before = any(call.exposed for call in state.open_calls)
+    if held is None or held.place != placed.place or not open_before:
+        return ()
+    return (held.epoch, *held.earlier)
+
+
+def _still_due(state: RunState, taken: e.SnapshotTaken) -> Checkpoint | None:
+    due = state.snapshot_due
+    ours = due is not None and taken.run == state.ref.run and taken.version >= due.version
+    return None if ours else due
+
+
+def _waits_for_sandbox(call: Call) -> bool:
+    return call.lane is Lane.SANDBOX and call.ended is None
+
+
 def _tool_call(state: RunState, event: ToolCalling) -> RunState:
     if isinstance(event, e.ToolCallRequested):
         call = Call(
@@ -315,6 +381,9 @@ def _tool_call(state: RunState, event: ToolCalling) -> RunState:
             arguments=event.arguments,
             key=event.key,
             since_ms=state.at_ms,
+            exposed=event.lane is Lane.SANDBOX
+            and state.sandbox is not None
+            and state.sandbox.lost_ms is None,
         )
         return changed(state, calls={**state.calls, call.id: call})
     if isinstance(event, e.ToolResultLate):
@@ -328,8 +397,18 @@ def _tool_call(state: RunState, event: ToolCalling) -> RunState:
     return changed(
         state,
         calls={**state.calls, found.id: _changed(found, event, state.at_ms)},
+        wrote=state.wrote or _may_have_written(found, event),
         steps_delegated=state.steps_delegated + _carved(event),
         tokens_reserved=state.tokens_reserved + _carved_tokens(event),
+    )
+
+
+def _may_have_written(call: Call, event: e.Event) -> bool:
+    """Whether files of the workspace may be others than before: by a base tool, or a delegate."""
+    if not isinstance(event, e.ToolCallEnded) or event.outcome == "refused":
+        return False
+    return call.lane is Lane.DELEGATE or (
+        call.lane is Lane.SANDBOX and call.safety is not Safety.READ_ONLY
     )
 
 

@@ -71,3 +71,12 @@ class SandboxSettings(Record):
     egress_bytes_max: int = GIB  # to and from all hosts, over the life of a sandbox
     egress_bytes_per_s: int = 32 * MIB
     secrets: tuple[SecretGrant, ...] = ()
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Whether a pattern allows a host, or all of another pattern: `*.a.b` is every name below a.b.
+
+    It does not allow `a.b` itself.
+    """
+    pattern, host = pattern.lower(), host.lower()
+    return pattern == host or (pattern.startswith("*.") and host.endswith(pattern[1:]))

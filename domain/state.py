@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Literal, overload
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
-from domain.content import ContentPart, Message, Text
-from domain.events import Outcome, Parent, TimerArmed, TodoItem, ToolCallEnded
+from domain.content import BlobRef, ContentPart, Message, Text
+from domain.events import (
+    Outcome,
+    Parent,
+    SnapshotTaken,
+    TimerArmed,
+    TodoItem,
+    ToolCallEnded,
+)
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
 from domain.prompt import EMPTY_CONVERSATION
@@ -109,6 +116,28 @@ class Delegation:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Which worker holds the workspace. `lost_ms`: since when it is known to be gone; else None."""
+
+    place: str
+    epoch: str
+    number: int
+    snapshots: bool
+    restored: BlobRef | None = None
+    earlier: tuple[str, ...] = ()
+    """Lives of the same place before it that may have begun calls which were open then."""
+    lost_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The end of a step: (step, event version)."""
+
+    step: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A tool call of the current step."""
 
@@ -126,6 +155,13 @@ class Call:
     holder: str | None = None
     delegation: Delegation | None = None
     ended: ToolCallEnded | None = None
+    exposed: bool = field(default=False, compare=False)
+    """Whether a sandbox worker may have begun it: its claim is in that worker's journal only."""
+
+    @property
+    def may_have_begun(self) -> bool:
+        """Whether an executor may be at it: it was claimed, in the log or in a journal."""
+        return self.holder is not None or self.exposed
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +202,10 @@ class RunState:
     late_results: frozenset[str] = frozenset()
     unsettled: Mapping[str, int] = field(default_factory=dict[str, int])  # attempt -> charged
     timers: Mapping[str, TimerArmed] = field(default_factory=dict[str, TimerArmed])
+    sandbox: Placement | None = None
+    wrote: bool = False  # something that may write ran since the last checkpoint
+    snapshot_due: Checkpoint | None = None
+    snapshot: SnapshotTaken | None = None  # the newest that was stored
     todos: tuple[TodoItem, ...] = ()
     todo_next_id: int = 0
     commands_seen: frozenset[str] = frozenset()

@@ -30,8 +30,21 @@ class CallToolWork(Record):
     arguments: Text
     key: str
     timeout_ms: int
+    expert: str = ""
+    definition: str = ""
 
 
-Work = GenerateWork | CallToolWork
+class SnapshotWork(Record):
+    """Store the files of the workspace, as of a checkpoint."""
+
+    type: Literal["take_snapshot.v1"] = "take_snapshot.v1"
+    step: int
+    version: int
+    lane: Lane = Lane.SANDBOX
+    expert: str = ""
+    definition: str = ""
+
+
+Work = GenerateWork | CallToolWork | SnapshotWork
 
 WORK: TypeAdapter[Work] = TypeAdapter(Annotated[Work, Discriminator("type")])

@@ -6,12 +6,21 @@ Both forms, `eventlog.jetstream` and `eventlog.memory`, pass the one suite in `t
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from domain.ids import RunRef
 
-Lane = Literal["step", "tool", "sandbox"]
-"""The lanes of WORK: generations, skills, base tools."""
+Lane = str
+"""A lane of WORK: `step` for generations, `tool` for skills, `sandbox` for base tools of jobs that
+no worker holds yet; and one for each sandbox worker, see `lane_of`."""
+
+
+OWN_LANE = "at-"
+
+
+def lane_of(epoch: str) -> Lane:
+    """The lane of work that only one worker can do: it holds the job's workspace."""
+    return f"{OWN_LANE}{epoch}"
 
 
 class Stored(NamedTuple):

@@ -87,6 +87,10 @@ class Doorkeeper:
         """The run is being cancelled."""
         self.bench.stop(ref)
 
+    def resume(self, ref: RunRef) -> None:
+        """The run goes on."""
+        self.bench.resume(ref)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkBehind:

@@ -126,9 +126,9 @@ def cancel_run(draft: Draft, command: c.CancelRun) -> None:
             )
         )
     for call in draft.state.open_calls:
-        if call.lane is not Lane.DELEGATE and call.holder is None:
+        if call.lane is not Lane.DELEGATE and not call.may_have_begun:
             draft.end_call(call, "cancelled", CANCELLED_BODY, is_error=True)
-    if any(call.holder is not None for call in draft.state.open_calls):
+    if any(call.may_have_begun for call in draft.state.open_calls):
         due_ms = draft.now_ms + state.limits.cancel_grace_ms
         timer = f"cancel-{state.step}"  # never that of an earlier cancel, which may still come
         draft.emit(e.TimerArmed(timer=timer, purpose="cancel_grace", due_ms=due_ms))

@@ -5,9 +5,10 @@ from domain import events as e
 from domain.decisions.advance import advance
 from domain.decisions.generation import abandon_generation
 from domain.decisions.lifecycle import UNKNOWN_BODY
+from domain.decisions.sandbox import lose_sandbox
 from domain.draft import Draft
 from domain.evolve import remembered, result_digest
-from domain.state import Call
+from domain.state import Call, RunState
 from domain.tools import Lane, Safety
 
 EXECUTED = frozenset({Lane.SANDBOX, Lane.TOOL})
@@ -27,7 +28,7 @@ def claim_tool_call(draft: Draft, command: c.ClaimToolCall) -> None:
 def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
     """One terminal outcome for a call; a second, different result is kept as late (rule 7)."""
     call = draft.state.calls.get(command.call)
-    if call is not None and call.ended is None and _may_report(call, command.holder):
+    if call is not None and call.ended is None and _may_report(draft.state, call, command.holder):
         draft.emit(
             e.ToolCallEnded(
                 call=call.id,
@@ -37,6 +38,8 @@ def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
                 full_output=command.full_output,
                 holder=command.holder,
                 duration_ms=command.duration_ms,
+                egress=command.egress,
+                full_egress=command.full_egress,
             )
         )
         advance(draft)
@@ -44,9 +47,15 @@ def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
     _record_late(draft, command)
 
 
-def _may_report(call: Call, holder: str) -> bool:
-    """What must not run twice is reported by its claimant only; anybody may have read something."""
-    return call.lane in EXECUTED and (call.holder == holder or call.safety is not Safety.UNSAFE)
+def _may_report(state: RunState, call: Call, holder: str) -> bool:
+    """What must not run twice is reported by its claimant only; anybody may have read something.
+
+    The claimant of a base tool is the worker that holds the workspace: its journal says so.
+    """
+    if call.lane not in EXECUTED or call.safety is not Safety.UNSAFE:
+        return call.lane in EXECUTED
+    held = state.sandbox if call.lane is Lane.SANDBOX else None
+    return call.holder == holder or (held is not None and held.epoch == holder)
 
 
 def _record_late(draft: Draft, command: c.RecordToolResult) -> None:
@@ -98,7 +107,13 @@ def record_delegation(draft: Draft, command: c.RecordDelegation) -> None:
 
 
 def abandon_holder(draft: Draft, command: c.AbandonHolder) -> None:
-    """An epoch is dead: its generation is asked for again, its calls are free or unknown."""
+    """An epoch is dead: its generation is asked for again, its calls are free or unknown.
+
+    Its base-tool calls are handed out again whatever they are: what became of them stands in the
+    journal of the place, and where that is lost, too, the next placement says "unknown".
+    """
+    if not command.names:
+        lose_sandbox(draft, command.holder)
     generation = draft.state.generation
     if generation is not None and _named(command, f"g{generation.step}.{generation.attempt}"):
         abandon_generation(draft, command.holder)
@@ -113,7 +128,8 @@ def _named(command: c.AbandonHolder, name: str) -> bool:
 
 
 def _lose(draft: Draft, call: Call) -> None:
-    if call.safety is Safety.UNSAFE or draft.state.cancelling:
+    unsettled = call.safety is Safety.UNSAFE and call.lane is not Lane.SANDBOX
+    if unsettled or draft.state.cancelling:
         draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
     else:
         _hand_out_again(draft, call)
@@ -132,6 +148,9 @@ def retry_tool_call(draft: Draft, command: c.RetryToolCall) -> None:
 
 def _hand_out_again(draft: Draft, call: Call) -> None:
     attempts_max = draft.state.limits.call_attempts_max
+    if call.attempt >= attempts_max and call.safety is Safety.UNSAFE:
+        draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
+        return
     if call.attempt >= attempts_max:
         message = f"The call was lost {attempts_max} times with the worker that had it."
         body = {"error": "attempts_exhausted", "message": message}

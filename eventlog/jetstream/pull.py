@@ -50,6 +50,8 @@ class Source:
     ack_wait_s: float
     confirm: bool
     """Whether an ack waits until the server has carried it out."""
+    idle_s: float | None = None
+    """How long it stays when nobody takes from it; None: for good."""
 
 
 class PulledDelivery:
@@ -156,6 +158,8 @@ class Pull:
             "max_deliver": -1,
             "max_ack_pending": ACK_PENDING_MAX,
         }
+        if self.source.idle_s is not None:
+            config["inactive_threshold"] = int(self.source.idle_s * NS)
         await call(
             self.link,
             f"CONSUMER.CREATE.{self._stream}.{name}.{self.source.filter}",

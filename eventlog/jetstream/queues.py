@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 from domain.ids import RunRef
 from eventlog.jetstream.pull import Pull, Source, pull
 from eventlog.jetstream.streams import Streams
-from eventlog.port import Lane
+from eventlog.port import OWN_LANE, Lane
 
 COMMANDS_DURABLE = "commands"
 
+OWN_LANE_IDLE_S = 300.0
+"""How long the queue of a worker that has gone is kept, in seconds: nobody else takes from it."""
+
 
 class JetStreamWorkQueue:
-    """WORK, one durable consumer a lane."""
+    """WORK, one durable consumer a lane; that of a single worker goes with it."""
 
     def __init__(self, streams: Streams, *, ack_wait_s: float) -> None:
         self._streams = streams
@@ -29,7 +32,8 @@ class JetStreamWorkQueue:
     def consume(self, lane: Lane, *, in_flight_max: int) -> AbstractAsyncContextManager[Pull]:
         """Take work; never more unanswered than `in_flight_max`. Outlives a server restart."""
         lane_filter = self._streams.names.any(f"work.{lane}")
-        source = Source("WORK", lane, lane_filter, self._ack_wait_s, confirm=False)
+        idle_s = OWN_LANE_IDLE_S if lane.startswith(OWN_LANE) else None
+        source = Source("WORK", lane, lane_filter, self._ack_wait_s, confirm=False, idle_s=idle_s)
         return pull(self._streams, source, in_flight_max)
 
 

@@ -23,6 +23,9 @@ LEASES_BYTES_MAX = 4 * 1024 * 1024
 """A limit on a memory stream is also a reservation: a server refuses what it has not left."""
 
 WORK_MESSAGES_MAX = 100_000
+WORK_AGE_S = 3_600
+"""Work is a hint: what nobody took in an hour, in seconds, was meant for a worker that is gone."""
+
 DEAD_MESSAGES_MAX = 1_000_000
 
 WEAKENING = frozenset({"num_replicas", "max_consumers"})
@@ -67,6 +70,7 @@ def declarations(names: Names, replicas: int, durability: Durability) -> dict[st
             "subjects": [names.any("work")],
             "retention": "workqueue",
             "discard": "new",
+            "max_age": WORK_AGE_S * NS,
             "max_msgs": WORK_MESSAGES_MAX,
             "max_bytes": WORK_BYTES_MAX,
         },

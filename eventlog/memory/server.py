@@ -1,6 +1,7 @@
 """The server of the in-memory form: what outlives a worker, what a restart takes. Not durable."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 
 from domain.ids import RunRef
@@ -47,11 +48,7 @@ class MemoryServer:
         self.blobs: dict[tuple[str, str], bytes] = {}
         self.snapshots: dict[RunRef, list[bytes]] = {}
         self.open_runs: dict[RunRef, None] = {}
-        self.work: dict[Lane, Queue] = {
-            "step": Queue(work_ack_wait_s),
-            "tool": Queue(work_ack_wait_s),
-            "sandbox": Queue(work_ack_wait_s),
-        }
+        self.work: defaultdict[Lane, Queue] = defaultdict(lambda: Queue(work_ack_wait_s))
         self.commands = CommandStore(command_ack_wait_s, now_ms, faults or NoFaults())
         self.dead = DeadStore()
         self.leases = LeaseStore(lease_s)

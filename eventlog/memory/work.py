@@ -1,4 +1,4 @@
-"""WORK in memory: one queue a lane. Not a record: a server restart empties it."""
+"""WORK in memory: a queue for each lane that is used. Not a record: a restart empties it."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager

@@ -37,7 +37,7 @@ class Watch:
                     async for item in stored:
                         after = item.seq
                         if CANCEL in item.data:
-                            self.bench.stop(item.ref)
+                            self.bench.stop(item.ref, item.seq)
                         if any(end in item.data for end in ENDS):
                             self.open.pop(item.ref, None)
                         else:

@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 
 from domain.errors import Unavailable
+from domain.ids import RunRef
 from eventlog.port import EventLog
 from services.worker.hands import Bench
 
@@ -12,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 CANCEL = b'"run.cancel_requested.v1"'
 """Looked for in the bytes: decoding every envelope of the system would cost each worker a core."""
+
+CONTINUED = b'"run.continued.v1"'
 
 AGAIN_S = 1.0
 
@@ -34,7 +37,16 @@ class Cancels:
                     async for item in stored:
                         after = item.seq
                         if CANCEL in item.data:
-                            self.bench.stop(item.ref)
+                            self.bench.stop(item.ref, item.seq)
             except Unavailable:
                 logger.warning("cancels are not heard for now; listening again")
                 await asyncio.sleep(AGAIN_S)
+
+
+async def goes_on(log: EventLog, ref: RunRef, after_seq: int) -> bool:
+    """Whether a run that was stopped has been continued since.
+
+    Raises:
+        Unavailable: the log is away.
+    """
+    return any(CONTINUED in item.data for item in await log.load(ref, after_seq=after_seq))

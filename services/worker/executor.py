@@ -1,20 +1,25 @@
 """Executes tool calls of one lane: claim, run, report. Not a tool: the toolbox has those."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from domain.commands import ClaimToolCall, RecordToolResult, ResultOutcome
-from domain.content import BlobRef, TextPart
+from domain.content import BlobRef, ContentPart, FilePart, TextPart
+from domain.decisions.lifecycle import CANCELLED_BODY
 from domain.errors import IntegrityViolated, Unavailable
 from domain.ids import RunRef
+from domain.record import canonical
 from domain.tools import Safety
-from domain.work import CallToolWork, Work
-from eventlog.port import Backbone, Delivery
+from domain.work import CallToolWork, SnapshotWork, Work
+from eventlog.port import Backbone, Delivery, lane_of
 from eventlog.port import Lane as WorkLane
+from services.worker.cancels import goes_on
 from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
+from services.worker.keeper import Elsewhere, Keeper, Known, Later
 from services.worker.live import LiveOutput
 from services.worker.queue import consume, read_work
 from services.worker.reporter import Reporter
@@ -34,7 +39,7 @@ def failure(kind: str, message: str) -> ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """One lane's calls in this process."""
+    """One lane's calls in this process. With a keeper, its journal is their claim."""
 
     lane: WorkLane
     toolbox: ToolBox
@@ -44,20 +49,26 @@ class Executor:
     epoch: str
     now_ms: Callable[[], int]
     in_flight_max: int
+    keeper: Keeper | None = None
 
     async def run(self) -> None:
-        """Take work of the lane until cancelled."""
-        await consume(
-            self.backbone.work.consume(self.lane, in_flight_max=self.in_flight_max), self.deliver
-        )
+        """Take work of the lane until cancelled; with a keeper, also what only this worker can."""
+        async with asyncio.TaskGroup() as tasks:
+            lanes = (self.lane,) if self.keeper is None else (self.lane, lane_of(self.epoch))
+            for lane in lanes:
+                source = self.backbone.work.consume(lane, in_flight_max=self.in_flight_max)
+                tasks.create_task(consume(source, self.deliver), name=f"lane {lane}")
 
     async def deliver(self, delivery: Delivery) -> None:
         """One delivery: claim what must not run twice, execute, and ack when the result is safe."""
         work = read_work(delivery)
-        if not isinstance(work, CallToolWork) or self.bench.begun(delivery.ref, work):
+        if not isinstance(work, CallToolWork | SnapshotWork):
             await delivery.ack()
             return
-        if work.safety is Safety.UNSAFE:
+        if self.bench.begun(delivery.ref, work):
+            await delivery.ack()
+            return
+        if self.keeper is None and isinstance(work, CallToolWork) and work.safety is Safety.UNSAFE:
             claim = ClaimToolCall(call=work.call, attempt=work.attempt, holder=self.epoch)
             granted = await self.reporter.claim(delivery.ref, claim)
             if granted is None:
@@ -70,9 +81,68 @@ class Executor:
         await delivery.ack()
 
     async def execute(self, ref: RunRef, work: Work, stop: Stop) -> None:
-        """Run one call that is ours, and report what it came to: exactly once, whatever happens."""
-        if not isinstance(work, CallToolWork):
-            return
+        """Do one piece of work that is ours, and report what it came to, whatever happens."""
+        keeper = self.keeper
+        if isinstance(work, SnapshotWork):
+            if keeper is not None:
+                await self._snapshot(keeper, ref, work)
+        elif isinstance(work, CallToolWork) and (
+            keeper is None or await self._admitted(keeper, ref, work)
+        ):
+            await self._execute(ref, work, stop)
+
+    async def _snapshot(self, keeper: Keeper, ref: RunRef, work: SnapshotWork) -> None:
+        try:
+            answer = await keeper.snapshot(ref, work)
+        except Unavailable as error:
+            answer = Later(str(error))
+        if answer is not None:
+            await self._pass_on(ref, work, answer)
+
+    async def _admitted(self, keeper: Keeper, ref: RunRef, work: CallToolWork) -> bool:
+        """Whether the call is to be run here; else it was answered, or passed on."""
+        if await self._is_stopped(ref):
+            text = TextPart(text=json.dumps(CANCELLED_BODY))
+            result = ToolResult(content=(text,), is_error=True)
+            await self._report(ref, work, "cancelled", result, 0)
+            return False
+        try:
+            admission = await keeper.admit(ref, work)
+        except Unavailable as error:
+            admission = Later(str(error))
+        if isinstance(admission, Elsewhere | Later):
+            await self._pass_on(ref, work, admission)
+            return False
+        if isinstance(admission, Known):
+            if admission.result is not None:
+                await self.reporter.record(ref, admission.result)
+            return False
+        return True
+
+    async def _is_stopped(self, ref: RunRef) -> bool:
+        seq = self.bench.stopped(ref)
+        if seq is None:
+            return False
+        if await goes_on(self.backbone.log, ref, seq):
+            self.bench.resume(ref)
+            return False
+        return True
+
+    async def _pass_on(
+        self, ref: RunRef, work: CallToolWork | SnapshotWork, why: Elsewhere | Later
+    ) -> None:
+        """Give work back to the worker that can do it; losing it costs time, never the work."""
+        self.bench.forget(ref, work)
+        if isinstance(why, Later):
+            logger.info("work of run %s waits: %s", ref.run, why.why)
+            await asyncio.sleep(AGAIN_S)
+        lane = lane_of(why.epoch) if isinstance(why, Elsewhere) else self.lane
+        try:
+            await self.backbone.work.put(lane, ref, canonical(work))
+        except Unavailable:
+            logger.info("work of run %s is left to the reconciler", ref.run)
+
+    async def _execute(self, ref: RunRef, work: CallToolWork, stop: Stop) -> None:
         since_ms = self.now_ms()
         outcome: ResultOutcome
         try:
@@ -87,18 +157,33 @@ class Executor:
             logger.exception("the executor of %s broke at tool %s", self.lane, work.tool)
             outcome = "outcome_unknown" if work.safety is Safety.UNSAFE else "failed"
             result = failure("internal", f"The call broke its executor: {type(error).__name__}")
-        await self.reporter.record(
-            ref,
-            RecordToolResult(
-                call=work.call,
-                holder=self.epoch,
-                outcome=outcome,
-                content=result.content,
-                is_error=result.is_error,
-                full_output=await self._stored(ref, result),
-                duration_ms=self.now_ms() - since_ms,
-            ),
+        await self._report(ref, work, outcome, result, since_ms)
+
+    async def _report(
+        self,
+        ref: RunRef,
+        work: CallToolWork,
+        outcome: ResultOutcome,
+        result: ToolResult,
+        since_ms: int,
+    ) -> None:
+        """Write down what a call came to, then hand it over: exactly once, whatever happens."""
+        command = RecordToolResult(
+            call=work.call,
+            holder=self.epoch,
+            outcome=outcome,
+            content=(*result.content, *await self._files(ref, result)),
+            is_error=result.is_error,
+            full_output=await self._stored(ref, result.full_output, result.full_output_media_type),
+            duration_ms=self.now_ms() - since_ms if since_ms else None,
+            egress=result.egress,
+            full_egress=await self._stored(ref, result.full_egress, "application/json"),
         )
+        if self.keeper is not None:
+            await self.keeper.ended(ref, command)
+        await self.reporter.record(ref, command)
+        if self.keeper is not None:
+            await self.keeper.recorded(ref, work.call)
 
     async def _call(self, ref: RunRef, work: CallToolWork) -> ToolResult:
         arguments = work.arguments
@@ -111,6 +196,8 @@ class Executor:
             tool=work.tool,
             arguments=arguments,
             timeout_ms=work.timeout_ms,
+            expert=work.expert,
+            definition=work.definition,
         )
         return await self.toolbox.call(call, LiveOutput(self.backbone.live, ref, work.call))
 
@@ -121,12 +208,19 @@ class Executor:
         text = f"The call was ended after {work.timeout_ms} ms and may be half done."
         return "failed", failure("timeout", text)
 
-    async def _stored(self, ref: RunRef, result: ToolResult) -> BlobRef | None:
-        """The whole output, kept outside the log before the event that names it."""
-        if result.full_output is None:
+    async def _files(self, ref: RunRef, result: ToolResult) -> tuple[ContentPart, ...]:
+        parts: list[ContentPart] = []
+        for file in result.files:
+            blob = await self._stored(ref, file.data, file.media_type)
+            if blob is not None:
+                parts.append(FilePart(blob=blob, name=file.name))
+        return tuple(parts)
+
+    async def _stored(self, ref: RunRef, data: bytes | None, media_type: str) -> BlobRef | None:
+        """Content kept outside the log before the event that names it."""
+        if data is None:
             return None
-        data = result.full_output
         digest = await insist(
             lambda: self.backbone.blobs.put(ref.tenant, data), f"the output of a call of {ref.run}"
         )
-        return BlobRef(digest=digest, size=len(data), media_type=result.full_output_media_type)
+        return BlobRef(digest=digest, size=len(data), media_type=media_type)

@@ -10,13 +10,16 @@ from typing import NamedTuple
 
 from domain.ids import RunRef
 from domain.tools import Lane
-from domain.work import CallToolWork, Work
+from domain.work import CallToolWork, GenerateWork, SnapshotWork, Work
 
 logger = logging.getLogger(__name__)
 
 
 BEGUN_MAX = 100_000
 """How many attempts a process remembers to have begun."""
+
+STOPPED_MAX = 10_000
+"""How many runs a process remembers to have stopped."""
 
 
 class Task(NamedTuple):
@@ -28,8 +31,18 @@ class Task(NamedTuple):
 
 def name_of(work: Work) -> str:
     """What a piece of work is called inside its run."""
-    what = work.call if isinstance(work, CallToolWork) else f"g{work.step}"
-    return f"{what}.{work.attempt}"
+    match work:
+        case CallToolWork():
+            return f"{work.call}.{work.attempt}"
+        case SnapshotWork():
+            return f"s{work.step}.{work.version}"
+        case GenerateWork():
+            return f"g{work.step}.{work.attempt}"
+
+
+def lane_of_work(work: Work) -> Lane | None:
+    """Who does it: the executor of a lane, or whoever makes generations (None)."""
+    return None if isinstance(work, GenerateWork) else work.lane
 
 
 class Stop:
@@ -80,6 +93,7 @@ class Bench:
         self._lanes: dict[Lane, Post] = {}
         self._flight: dict[Task, Stop] = {}
         self._begun: OrderedDict[Task, None] = OrderedDict()
+        self._stopped: OrderedDict[RunRef, int] = OrderedDict()
         self._count: dict[Lane | None, int] = {}
 
     def man(
@@ -116,6 +130,10 @@ class Bench:
         if task is not None:
             await self._do(task, work)
 
+    def forget(self, ref: RunRef, work: Work) -> None:
+        """It did not begin here after all: a later copy may."""
+        self._begun.pop(Task(ref, name_of(work)), None)
+
     def begun(self, ref: RunRef, work: Work) -> bool:
         """Whether this process ever began that attempt: a late copy must not begin it again."""
         return Task(ref, name_of(work)) in self._begun
@@ -127,12 +145,14 @@ class Bench:
         self._begun[task] = None
         while len(self._begun) > BEGUN_MAX:
             self._begun.popitem(last=False)
-        self._flight[task] = Stop()
+        stop = Stop()
+        stop.requested = task.ref in self._stopped
+        self._flight[task] = stop
         return task
 
     async def _do(self, task: Task, work: Work) -> None:
         """The work itself, counted while it lasts."""
-        lane = work.lane if isinstance(work, CallToolWork) else None
+        lane = lane_of_work(work)
         post = self._generation if lane is None else self._lanes.get(lane)
         self._count[lane] = self._count.get(lane, 0) + 1
         try:
@@ -146,11 +166,26 @@ class Bench:
         """Whether this process is at that work now."""
         return Task(ref, name) in self._flight
 
-    def stop(self, ref: RunRef) -> None:
-        """The run is being cancelled: every piece of its work here hears it."""
+    def stop(self, ref: RunRef, seq: int = 0) -> None:
+        """The run is being cancelled, or at rest: its calls here hear it, and later copies do.
+
+        Files that are being stored are stored to the end: that changes nothing of the run. `seq`
+        is where the log says so, if that is how it was heard.
+        """
+        self._stopped[ref] = max(seq, self._stopped.pop(ref, 0))
+        while len(self._stopped) > STOPPED_MAX:
+            self._stopped.popitem(last=False)
         for task, stop in tuple(self._flight.items()):
-            if task.ref == ref:
+            if task.ref == ref and not task.name.startswith("s"):
                 stop.request()
+
+    def stopped(self, ref: RunRef) -> int | None:
+        """Where in the log a run was stopped (0: unknown), if it was the last that was heard."""
+        return self._stopped.get(ref)
+
+    def resume(self, ref: RunRef) -> None:
+        """The run goes on."""
+        self._stopped.pop(ref, None)
 
     def holds(self) -> tuple[str, ...]:
         """The names of all work in flight, as leases tell them: `<run>/<name>`."""

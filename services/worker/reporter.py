@@ -7,9 +7,10 @@ from typing import Protocol
 from commands.claim_tool_call import claim_tool_call
 from commands.client import CommandClient
 from commands.desk import Desk
+from commands.place_sandbox import Placed, place_sandbox, record_snapshot
 from commands.record_tool_result import record_tool_result
-from domain.commands import ClaimToolCall, RecordToolResult
-from domain.errors import IntegrityViolated, Unavailable
+from domain.commands import ClaimToolCall, PlaceSandbox, RecordSnapshot, RecordToolResult
+from domain.errors import IntegrityViolated, Rejected, Unavailable
 from domain.ids import RunRef, derive_id
 from domain.record import canonical
 from services.worker.insist import insist
@@ -28,6 +29,14 @@ class Reporter(Protocol):
 
     async def record(self, ref: RunRef, command: RecordToolResult) -> None:
         """Hand a result over; returns when it can no longer be lost."""
+        ...
+
+    async def place(self, ref: RunRef, command: PlaceSandbox) -> Placed | None:
+        """Who holds the workspace of a run after this was asked; None when nobody could say."""
+        ...
+
+    async def snapshot(self, ref: RunRef, command: RecordSnapshot) -> None:
+        """Hand over what a snapshot came to; returns when it can no longer be lost."""
         ...
 
 
@@ -54,6 +63,19 @@ class LocalReporter:
         except IntegrityViolated:
             logger.exception("RunIntegrityViolated: run %s takes no result", ref.run)
 
+    async def place(self, ref: RunRef, command: PlaceSandbox) -> Placed | None:
+        """Ask at the desk."""
+        try:
+            return await place_sandbox(self.desk, ref, command)
+        except Unavailable:
+            return None
+
+    async def snapshot(self, ref: RunRef, command: RecordSnapshot) -> None:
+        """Record at the desk, until it is in the log."""
+        await insist(
+            lambda: record_snapshot(self.desk, ref, command), f"a snapshot of run {ref.run}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteReporter:
@@ -75,10 +97,28 @@ class RemoteReporter:
             lambda: self._hand_over(ref, command), f"the result of {ref.run}/{command.call}"
         )
 
-    async def _hand_over(self, ref: RunRef, command: RecordToolResult) -> None:
+    async def place(self, ref: RunRef, command: PlaceSandbox) -> Placed | None:
+        """Ask a few times; the same epoch asking again gets the same answer."""
+        for _ in range(CLAIM_TRIES_MAX):
+            answer = await self.client.ask(ref, command)
+            if answer.status == "rejected":
+                raise Rejected(answer.code, answer.detail)
+            if answer.status != "unavailable":
+                return answer.placed
+        return None
+
+    async def snapshot(self, ref: RunRef, command: RecordSnapshot) -> None:
+        """One try by request; without a positive reply, COMMANDS until it is stored."""
+        await insist(lambda: self._hand_over(ref, command), f"a snapshot of run {ref.run}")
+
+    async def _hand_over(self, ref: RunRef, command: RecordToolResult | RecordSnapshot) -> None:
         command = await self.client.slim(ref, command)
         answer = await self.client.ask(ref, command)
         if answer.status == "accepted":
             return
-        message_id = derive_id("result", ref.run, command.call, command.holder)
+        if isinstance(command, RecordSnapshot):
+            what = ("snapshot", command.taken.run, str(command.taken.version))
+        else:
+            what = ("result", command.call, command.holder)
+        message_id = derive_id(what[0], ref.run, *what[1:])
         await self.client.backbone.commands.put(ref, canonical(command), message_id=message_id)

@@ -21,8 +21,8 @@ from tests.contract.deployment import (
 
 pytestmark = pytest.mark.anyio
 
-QUEUES = pytest.mark.parametrize("queue", ["step", "tool", "sandbox", "commands"])
-LANES: tuple[Lane, ...] = ("step", "tool", "sandbox")
+QUEUES = pytest.mark.parametrize("queue", ["step", "tool", "sandbox", "at-worker", "commands"])
+LANES: tuple[Lane, ...] = ("step", "tool", "sandbox", "at-worker")
 
 
 async def put(backbone: Backbone, queue: str, ref: RunRef, data: bytes) -> None:

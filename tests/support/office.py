@@ -60,6 +60,9 @@ class Bench(Hands):
     def stop(self, ref: RunRef) -> None:
         self.stopped.append(ref)
 
+    def resume(self, ref: RunRef) -> None:
+        self.resumed.append(ref)
+
 
 class Office:
     """One worker's desk, with a clock and ids that are the same every time."""

@@ -1,0 +1,111 @@
+"""Where a job's workspace is, what is lost with its worker, and its snapshots. Not the files."""
+
+from domain import commands as c
+from domain import events as e
+from domain.content import TextPart
+from domain.decisions.advance import advance
+from domain.decisions.lifecycle import UNKNOWN_BODY
+from domain.draft import Draft
+from domain.errors import Rejected
+from domain.ids import derive_id
+from domain.state import Placement
+from domain.tools import Lane, Safety
+
+
+def place_sandbox(draft: Draft, command: c.PlaceSandbox) -> None:
+    """Let a worker hold the workspace, if nobody else may still be at it.
+
+    The root run decides. In another run of the job the root's number is what counts: a later
+    placement replaces an earlier one, never the other way round.
+    """
+    state = draft.state
+    if not state.expert:
+        raise Rejected("no_such_run", f"no run {state.ref.run!r}")
+    held = state.sandbox
+    if held is not None and held.epoch == command.epoch:
+        return
+    if state.parent is None:
+        if held is not None and not _may_take_over(draft, held, command):
+            return
+        number = held.number + 1 if held else 1
+    else:
+        number = command.number or 0
+        if held is not None and held.number >= number:
+            return
+    _place(draft, held, command, number)
+
+
+def _may_take_over(draft: Draft, held: Placement, command: c.PlaceSandbox) -> bool:
+    """The place itself as soon as its worker is gone; another place after a while."""
+    if command.place == held.place:
+        return held.lost_ms is not None or held.epoch in draft.situation.gone
+    waited_ms = draft.now_ms - (draft.now_ms if held.lost_ms is None else held.lost_ms)
+    return held.lost_ms is not None and waited_ms >= draft.state.limits.place_return_ms
+
+
+def _place(draft: Draft, held: Placement | None, command: c.PlaceSandbox, number: int) -> None:
+    elsewhere = held is not None and held.place != command.place
+    snapshot = draft.state.snapshot if elsewhere else None
+    lost = _lost(draft) if elsewhere else ""
+    exposed = [
+        call for call in draft.state.open_calls if call.lane is Lane.SANDBOX and call.exposed
+    ]
+    draft.emit(
+        e.SandboxPlaced(
+            place=command.place,
+            epoch=command.epoch,
+            number=number,
+            backend=command.backend,
+            report=command.report,
+            workspace=command.workspace,
+            snapshots=command.snapshots,
+            restored=snapshot.manifest if snapshot else None,
+            lost=lost,
+        )
+    )
+    if not elsewhere:
+        return
+    for call in exposed:
+        if call.safety is Safety.UNSAFE:
+            draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
+    if not draft.state.at_rest:
+        note = derive_id("placed", draft.state.ref.run, str(number))
+        draft.emit(e.InputReceived(input=note, speaker="runtime", parts=(TextPart(text=lost),)))
+        advance(draft)
+
+
+def _lost(draft: Draft) -> str:
+    """What the model, and whoever reads the history, is to know of a change of place."""
+    snapshot = draft.state.snapshot
+    first = (
+        "The machine that held the workspace was lost, and with it every process in the sandbox."
+    )
+    if snapshot is None:
+        return f"{first} There was no snapshot of the files: the workspace is empty now."
+    whose = "" if snapshot.run == draft.state.ref.run else f" of run {snapshot.run}"
+    return (
+        f"{first} The files are again as they were after step {snapshot.step}{whose}; what was "
+        "changed later is gone. Look at them before you go on."
+    )
+
+
+def lose_sandbox(draft: Draft, epoch: str) -> None:
+    """The worker that holds the workspace is gone: nothing more is sent to it."""
+    held = draft.state.sandbox
+    if held is not None and held.epoch == epoch and held.lost_ms is None:
+        draft.emit(e.SandboxLost(place=held.place, epoch=epoch))
+
+
+def record_snapshot(draft: Draft, command: c.RecordSnapshot) -> None:
+    """A snapshot is stored: in the run whose checkpoint it is, and in its root."""
+    state, taken = draft.state, command.taken
+    if not state.expert:
+        raise Rejected("no_such_run", f"no run {state.ref.run!r}")
+    known = state.snapshot
+    if known is not None and (known.run, known.version) == (taken.run, taken.version):
+        return
+    if taken.run == state.ref.run:
+        due = state.snapshot_due
+        if due is None or taken.version > due.version:
+            return
+    draft.emit(taken)

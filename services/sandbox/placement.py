@@ -1,0 +1,162 @@
+"""Which jobs this worker holds, and what became of calls that were begun before it did. No files.
+
+The root run of a job decides who holds its workspace; every other run of the job is told. What this
+worker was granted it remembers: another can take the job over only once this life is over.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from commands.place_sandbox import Placed
+from domain.commands import PlaceSandbox, RecordToolResult
+from domain.content import BlobRef, TextPart
+from domain.decisions.lifecycle import UNKNOWN_MESSAGE
+from domain.ids import RunRef
+from domain.record import canonical
+from domain.tools import Safety
+from domain.work import CallToolWork
+from services.sandbox.journal import Journal, Name
+from services.worker.keeper import Admission, Begin, Elsewhere, Known, Later
+
+WorkspaceKind = Literal["mounted", "copied", "own", "isolated"]
+
+
+class Asks(Protocol):
+    """The way to the runs: what `services.worker.reporter.Reporter` offers of it."""
+
+    async def place(self, ref: RunRef, command: PlaceSandbox) -> Placed | None:
+        """Who holds the workspace of a run after this was asked; None when nobody could say."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What this worker says of itself when it takes a job."""
+
+    place: str
+    epoch: str
+    backend: str
+    report: str
+    snapshots: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A job that is ours. `restored`: what its files come from, if they were lost elsewhere."""
+
+    number: int
+    restored: BlobRef | None
+    earlier: tuple[str, ...]
+
+
+def root_of(ref: RunRef) -> RunRef:
+    """The root run of a job, which has the job's own name."""
+    return RunRef(ref.tenant, ref.job, ref.job)
+
+
+class Placements:
+    """The jobs of this life of this worker."""
+
+    def __init__(
+        self,
+        here: Callable[[], Awaitable[Here]],
+        asks: Asks,
+        journal: Journal,
+        kind: Callable[[RunRef], WorkspaceKind],
+    ) -> None:
+        """`here` may take a while, and raise: it is when the sandbox is tried out."""
+        self._here = here
+        self._asks = asks
+        self._journal = journal
+        self._kind = kind
+        self._held: dict[RunRef, Held] = {}
+        self._turns: dict[RunRef, asyncio.Lock] = {}
+
+    def held(self, ref: RunRef) -> Held | None:
+        """What is known of a run that was placed here."""
+        return self._held.get(ref)
+
+    async def hold(self, ref: RunRef) -> Held | Elsewhere | Later:
+        """Hold the job of a run, if nobody else does.
+
+        Raises:
+            Unavailable: there is no sandbox here.
+            Rejected: there is no such run.
+        """
+        known = self._held.get(ref)
+        if known is not None:
+            return known
+        root = root_of(ref)
+        async with self._turns.setdefault(root, asyncio.Lock()):
+            held = self._held.get(root) or await self._ask(root, None)
+            if not isinstance(held, Held) or ref == root:
+                return held
+            return self._held.get(ref) or await self._ask(ref, held.number)
+
+    async def _ask(self, ref: RunRef, number: int | None) -> Held | Elsewhere | Later:
+        here = await self._here()
+        command = PlaceSandbox(
+            place=here.place,
+            epoch=here.epoch,
+            backend=here.backend,
+            report=here.report,
+            workspace=self._kind(ref),
+            snapshots=here.snapshots,
+            number=number,
+        )
+        placed = await self._asks.place(ref, command)
+        if placed is None:
+            return Later("nobody could say who holds the workspace")
+        if placed.epoch != here.epoch:
+            return Elsewhere(placed.epoch)
+        held = self._held[ref] = Held(placed.number, placed.restored, placed.earlier)
+        return held
+
+    async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:
+        """Whether a call is to be run here and now; that it begins is durable when it is.
+
+        Raises:
+            Unavailable: nobody could say; run nothing.
+        """
+        name = Name(ref, work.call)
+        entry = self._journal.find(name)
+        if entry is not None:
+            return Known(entry.result)  # None: still at it, or the log has it
+        held = await self.hold(ref)
+        if not isinstance(held, Held):
+            return held
+        settled = await self._settled(name, work, held.earlier)
+        if settled is not None:
+            return settled
+        await self._journal.begin(name, work.attempt)
+        return Begin()
+
+    async def _settled(
+        self, name: Name, work: CallToolWork, earlier: tuple[str, ...]
+    ) -> Known | None:
+        """What earlier lives of this place know of a call; None: it is to be run."""
+        doubtful = False
+        for epoch in earlier:
+            journal = await self._journal.earlier(epoch)
+            entry = None if journal is None else journal.get(name)
+            if entry is not None and entry.result is not None:
+                here = await self._here()
+                return Known(entry.result.model_copy(update={"holder": here.epoch}))
+            doubtful = doubtful or journal is None or entry is not None
+        if not doubtful or work.safety is not Safety.UNSAFE:
+            return None
+        return Known(unknown(work.call, (await self._here()).epoch))
+
+
+def unknown(call: str, epoch: str) -> RecordToolResult:
+    """The outcome of a call that may have run, told in plain words."""
+    text = canonical({"error": "outcome_unknown", "message": UNKNOWN_MESSAGE}).decode()
+    return RecordToolResult(
+        call=call,
+        holder=epoch,
+        outcome="outcome_unknown",
+        content=(TextPart(text=text),),
+        is_error=True,
+    )
