@@ -126,6 +126,7 @@ class PlaceSandbox(Record):
     report: Text
     workspace: Literal["mounted", "copied", "own", "isolated"]
     snapshots: bool
+    take_over: bool = True  # False: only what this place held before
     number: int | None = None
 
 

@@ -216,8 +216,18 @@ class ToolCallEnded(Record):
     full_output: Text | None = None  # the whole output when the model reads a cut form
     holder: str | None = None
     duration_ms: int | None = None
-    egress: tuple[EgressRow, ...] = ()  # the call's connections, at most EGRESS_ROWS_MAX rows
-    full_egress: BlobRef | None = None  # all of them, as JSON
+
+
+class EgressCounted(Record):
+    """The connections of a call, recorded with its outcome. `full`: all rows, when there are more.
+
+    With several calls at once in one sandbox, a connection is counted with the call that ends next.
+    """
+
+    type: Literal["egress.counted.v1"] = "egress.counted.v1"
+    call: str
+    rows: tuple[EgressRow, ...]  # at most EGRESS_ROWS_MAX
+    full: BlobRef | None = None
 
 
 class ToolResultLate(Record):
@@ -373,6 +383,7 @@ Known = (
     | ToolCallClaimed
     | ToolCallRetried
     | ToolCallEnded
+    | EgressCounted
     | ToolResultLate
     | SandboxPlaced
     | SandboxLost

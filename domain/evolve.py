@@ -89,6 +89,8 @@ def _evolve(state: RunState, event: e.Event) -> RunState:
             return changed(state, todos=event.items, todo_next_id=event.next_id)
         case e.TimerArmed() | e.TimerFired():
             return _timer(state, event)
+        case e.EgressCounted():
+            return state
         case e.OpaqueEvent():
             return changed(state, unknown_events=(*state.unknown_events, event.type))
         case _:

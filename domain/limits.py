@@ -22,7 +22,6 @@ class Limits(Record):
     cancel_grace_ms: int = 1_000
     retry_base_ms: int = 1_000
     retry_max_ms: int = 60_000
-    place_return_ms: int = 15_000  # before another place takes a lost worker's job over
     tokens_max: int | None = None  # over the run and its children; None is no limit
 
 

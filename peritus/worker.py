@@ -18,6 +18,7 @@ from services.loop.service import LoopLimits, LoopService
 from services.worker.cancels import Cancels
 from services.worker.executor import Executor
 from services.worker.hands import Bench, Post
+from services.worker.keeper import Keeper
 from services.worker.reporter import LocalReporter, RemoteReporter, Reporter
 from services.worker.signs import Signs
 from services.worker.toolbox import ToolBox
@@ -46,6 +47,9 @@ class WorkerParts:
     renew_s: float = RENEW_S
     snapshot_bytes_min: int = SNAPSHOT_BYTES_MIN
     hands: Callable[[Bench], Hands] = lambda bench: bench  # what the desk hands work to
+    keepers: Mapping[Lane, Callable[[Reporter], Keeper]] = field(
+        default_factory=dict[Lane, Callable[[Reporter], Keeper]]
+    )
 
 
 async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda _: None) -> None:
@@ -64,14 +68,6 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
             new_id=parts.new_id,
             snapshot_bytes_min=parts.snapshot_bytes_min,
         )
-        desk = Desk(
-            parts.backbone,
-            runs,
-            parts.hands(bench),
-            parts.epoch,
-            parts.new_id,
-            parts.local_tools,
-        )
         names = (("loop",) if parts.generate else ()) + tuple(str(x) for x in parts.toolboxes)
         signs = Signs(
             parts.backbone.leases,
@@ -80,6 +76,15 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
             bench.holds,
             parts.certainly_dead,
             parts.renew_s,
+        )
+        desk = Desk(
+            parts.backbone,
+            runs,
+            parts.hands(bench),
+            parts.epoch,
+            parts.new_id,
+            parts.local_tools,
+            signs.gone,
         )
         await signs.renew()  # before any work can be held by this epoch
         tasks.create_task(signs.run(), name="signs of life")
@@ -108,6 +113,7 @@ def _executors(parts: WorkerParts, desk: Desk, bench: Bench) -> list[Executor]:
             epoch=parts.epoch,
             now_ms=parts.now_ms,
             in_flight_max=parts.calls_max,
+            keeper=parts.keepers[lane](reporter) if lane in parts.keepers else None,
         )
         for lane, toolbox in parts.toolboxes.items()
     ]

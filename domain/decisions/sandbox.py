@@ -11,6 +11,9 @@ from domain.ids import derive_id
 from domain.state import Placement
 from domain.tools import Lane, Safety
 
+PLACE_RETURN_MS = 15_000
+"""How long a place may take to come back before another takes its jobs over, in milliseconds."""
+
 
 def place_sandbox(draft: Draft, command: c.PlaceSandbox) -> None:
     """Let a worker hold the workspace, if nobody else may still be at it.
@@ -39,8 +42,10 @@ def _may_take_over(draft: Draft, held: Placement, command: c.PlaceSandbox) -> bo
     """The place itself as soon as its worker is gone; another place after a while."""
     if command.place == held.place:
         return held.lost_ms is not None or held.epoch in draft.situation.gone
+    if not command.take_over:
+        return False
     waited_ms = draft.now_ms - (draft.now_ms if held.lost_ms is None else held.lost_ms)
-    return held.lost_ms is not None and waited_ms >= draft.state.limits.place_return_ms
+    return held.lost_ms is not None and waited_ms >= PLACE_RETURN_MS
 
 
 def _place(draft: Draft, held: Placement | None, command: c.PlaceSandbox, number: int) -> None:

@@ -38,10 +38,10 @@ def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
                 full_output=command.full_output,
                 holder=command.holder,
                 duration_ms=command.duration_ms,
-                egress=command.egress,
-                full_egress=command.full_egress,
             )
         )
+        if command.egress:
+            draft.emit(e.EgressCounted(call=call.id, rows=command.egress, full=command.full_egress))
         advance(draft)
         return
     _record_late(draft, command)

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from commands.desk import Desk
 from commands.reconcile_run import abandon_holder, retry_tool_call
 from domain.commands import AbandonHolder, RetryToolCall
-from domain.effects import ArmTimer, CallTool, CancelChild, Effect, Generate, StartChild, effects
+from domain.effects import (
+    ArmTimer,
+    CallTool,
+    CancelChild,
+    Effect,
+    Generate,
+    StartChild,
+    TakeSnapshot,
+    effects,
+)
 from domain.errors import IntegrityViolated, Rejected, Unavailable
 from domain.ids import RunRef
 from domain.state import RunState
@@ -147,28 +156,21 @@ class Reconciler:
         return self._due((state.ref, f"{holder}/{name}"), state, 0, wait_ms=UNHELD_MS)
 
     async def _remind(self, state: RunState, effect: Effect, held: frozenset[str]) -> None:
-        match effect:
-            case Generate():
-                name = f"g{effect.step}.{effect.attempt}"
-                since_ms = state.generation.since_ms if state.generation else 0
-                if effect.holder is None and self._due((state.ref, name), state, since_ms):
-                    await self.desk.dispatch(state, (effect,))
-            case CallTool():
-                call = effect.call
-                name = f"{call.id}.{call.attempt}"
-                busy = call.holder is not None or f"{state.ref.run}/{name}" in held
-                if not busy and self._due((state.ref, call.id), state, call.since_ms):
-                    await self._offer_again(state, effect)
-            case StartChild() | CancelChild():
-                name = f"{type(effect).__name__}/{effect.child.run}"
-                if self._due((state.ref, name), state, state.at_ms):
-                    await self.desk.dispatch(state, (effect,))
-            case ArmTimer():
-                name = f"timer/{effect.timer.timer}"
-                if self._due((state.ref, name), state, state.at_ms):
-                    await self.desk.dispatch(state, (effect,))
-            case _:
-                return
+        if isinstance(effect, CallTool):
+            call = effect.call
+            names = [f"{state.ref.run}/{call.id}.{n + 1}" for n in range(call.attempt)]
+            busy = call.holder is not None or not held.isdisjoint(names)
+            if not busy and self._due((state.ref, call.id), state, call.since_ms):
+                await self._offer_again(state, effect)
+            return
+        name = _unheld_name(effect)
+        if name is None or f"{state.ref.run}/{name}" in held:
+            return
+        since_ms = state.at_ms
+        if isinstance(effect, Generate) and state.generation is not None:
+            since_ms = state.generation.since_ms
+        if self._due((state.ref, name), state, since_ms):
+            await self.desk.dispatch(state, (effect,))
 
     async def _offer_again(self, state: RunState, effect: CallTool) -> None:
         """Have a call done that nobody does; only what may have run counts as an attempt."""
@@ -192,6 +194,21 @@ class Reconciler:
         return True
 
 
+def _unheld_name(effect: Effect) -> str | None:
+    """What to call an effect that nobody holds by the log; None for one that needs no reminder."""
+    match effect:
+        case Generate():
+            return f"g{effect.step}.{effect.attempt}" if effect.holder is None else None
+        case StartChild() | CancelChild():
+            return f"{type(effect).__name__}/{effect.child.run}"
+        case ArmTimer():
+            return f"timer/{effect.timer.timer}"
+        case TakeSnapshot():
+            return f"s{effect.checkpoint.step}.{effect.checkpoint.version}"
+        case _:
+            return None
+
+
 def _held_by(state: RunState, holder: str) -> list[tuple[str, int]]:
     """What an epoch holds in a run, and since when: generations and calls."""
     found = [
@@ -207,6 +224,8 @@ def _held_by(state: RunState, holder: str) -> list[tuple[str, int]]:
 
 def _holders(state: RunState) -> set[str]:
     holders = {call.holder for call in state.open_calls if call.holder is not None}
+    if state.sandbox is not None and state.sandbox.lost_ms is None:
+        holders.add(state.sandbox.epoch)
     generation = state.generation
     if generation and generation.phase == "open" and generation.holder is not None:
         holders.add(generation.holder)

@@ -13,6 +13,7 @@ from commands.place_sandbox import Placed
 from domain.commands import PlaceSandbox, RecordToolResult
 from domain.content import BlobRef, TextPart
 from domain.decisions.lifecycle import UNKNOWN_MESSAGE
+from domain.errors import Rejected
 from domain.ids import RunRef
 from domain.record import canonical
 from domain.tools import Safety
@@ -78,8 +79,8 @@ class Placements:
         """What is known of a run that was placed here."""
         return self._held.get(ref)
 
-    async def hold(self, ref: RunRef) -> Held | Elsewhere | Later:
-        """Hold the job of a run, if nobody else does.
+    async def hold(self, ref: RunRef, *, take_over: bool = True) -> Held | Elsewhere | Later:
+        """Hold the job of a run, if nobody else does; without `take_over`, if this place did.
 
         Raises:
             Unavailable: there is no sandbox here.
@@ -90,13 +91,21 @@ class Placements:
             return known
         root = root_of(ref)
         async with self._turns.setdefault(root, asyncio.Lock()):
-            held = self._held.get(root) or await self._ask(root, None)
+            try:
+                held = self._held.get(root) or await self._ask(root, None, take_over=take_over)
+            except Rejected as error:
+                if error.code != "no_such_run" or ref == root:
+                    raise
+                return await self._ask(ref, None, take_over=take_over)  # named by its starter
             if not isinstance(held, Held) or ref == root:
                 return held
-            return self._held.get(ref) or await self._ask(ref, held.number)
+            return self._held.get(ref) or await self._ask(ref, held.number, take_over=take_over)
 
-    async def _ask(self, ref: RunRef, number: int | None) -> Held | Elsewhere | Later:
+    async def _ask(
+        self, ref: RunRef, number: int | None, *, take_over: bool
+    ) -> Held | Elsewhere | Later:
         here = await self._here()
+        await self._journal.open()
         command = PlaceSandbox(
             place=here.place,
             epoch=here.epoch,
@@ -104,6 +113,7 @@ class Placements:
             report=here.report,
             workspace=self._kind(ref),
             snapshots=here.snapshots,
+            take_over=take_over,
             number=number,
         )
         placed = await self._asks.place(ref, command)

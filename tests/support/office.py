@@ -47,6 +47,7 @@ class Bench(Hands):
     room: bool = True
     taken: list[tuple[RunRef, Work]] = field(default_factory=list[tuple[RunRef, Work]])
     stopped: list[RunRef] = field(default_factory=list[RunRef])
+    resumed: list[RunRef] = field(default_factory=list[RunRef])
 
     def free(self) -> bool:
         return self.room

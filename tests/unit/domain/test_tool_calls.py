@@ -126,7 +126,7 @@ def test_result_of_a_call_cancelled_before_it_was_claimed_is_nothing_new() -> No
 
 def test_unsafe_call_of_a_dead_worker_has_an_unknown_outcome() -> None:
     """Rule 6 and C3: never again, and the model is told in plain words."""
-    then = when(given(start(), replies(call("exec"))), c.AbandonHolder(holder="e1"), THERE)
+    then = when(given(start(), replies(call("buy"))), c.AbandonHolder(holder="e1"), THERE)
     assert "not known whether" in read_by_model(then.events, "c1-0")
     assert then.after.step == 2
 

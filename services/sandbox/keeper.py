@@ -1,0 +1,77 @@
+"""Keeps jobs on this worker: admission by placement and journal, snapshots in the background.
+
+Not the workspaces: whoever takes a snapshot has those.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from domain.commands import RecordSnapshot, RecordToolResult
+from domain.errors import Rejected, Unavailable
+from domain.events import SnapshotTaken
+from domain.ids import RunRef
+from domain.work import CallToolWork, SnapshotWork
+from services.sandbox.journal import Journal, Name
+from services.sandbox.placement import Held, Placements, root_of
+from services.worker.keeper import Admission, Elsewhere, Known, Later
+from services.worker.reporter import Reporter
+
+logger = logging.getLogger(__name__)
+
+Take = Callable[[RunRef, SnapshotWork], Awaitable[SnapshotTaken | None]]
+"""Stores the files of a run's workspace; None when there is nothing to store."""
+
+
+class JobKeeper:
+    """Fills the port `Keeper`."""
+
+    def __init__(
+        self, placements: Placements, journal: Journal, reporter: Reporter, take: Take
+    ) -> None:
+        self._placements = placements
+        self._journal = journal
+        self._reporter = reporter
+        self._take = take
+
+    async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:
+        """Whether a call is to be run here and now.
+
+        Raises:
+            Unavailable: nobody could say; run nothing.
+        """
+        try:
+            return await self._placements.admit(ref, work)
+        except Rejected as error:
+            logger.warning("a call of run %s is dropped: %s", ref.run, error)
+            return Known(None)
+
+    async def ended(self, ref: RunRef, result: RecordToolResult) -> None:
+        """Write down what a call came to, before it is reported."""
+        name = Name(ref, result.call)
+        if self._journal.find(name) is None:
+            return  # it never began
+        try:
+            await self._journal.end(name, result)
+        except Unavailable:
+            logger.exception("the result of %s/%s is not in the journal", ref.run, result.call)
+
+    async def recorded(self, ref: RunRef, call: str) -> None:
+        """The log has it: it need not be remembered any more."""
+        self._journal.settle(Name(ref, call))
+
+    async def snapshot(self, ref: RunRef, work: SnapshotWork) -> Elsewhere | Later | None:
+        """Store the files of a run's workspace and have that recorded; None when that is done.
+
+        Raises:
+            Unavailable: not now.
+        """
+        held = await self._placements.hold(ref, take_over=False)
+        if not isinstance(held, Held):
+            return held if isinstance(held, Elsewhere) else None
+        taken = await self._take(ref, work)
+        if taken is not None:
+            command = RecordSnapshot(taken=taken)
+            if ref != root_of(ref):
+                await self._reporter.snapshot(root_of(ref), command)
+            await self._reporter.snapshot(ref, command)
+        return None
