@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from domain.errors import Rejected
 from domain.ids import RunRef
@@ -91,6 +92,22 @@ class Workspaces:
         own = self.default_root / ref.tenant / ref.job
         own.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         return own
+
+    def isolated(self, ref: RunRef) -> Path:
+        """The workspace of a run that does not share its job's: beside those of jobs."""
+        return self.default_root / ref.tenant / f"{ref.job}.{ref.run}"
+
+    def kind(self, ref: RunRef) -> Literal["mounted", "own"]:
+        """Whether a person's own folder is the workspace of a job."""
+        return "own" if self.known(ref) is None else "mounted"
+
+    @property
+    def place(self) -> Path:
+        """Where a sandbox worker keeps what belongs to these workspaces: journals and snapshots.
+
+        Beside them, so that it is there when, and only when, they are.
+        """
+        return self.default_root / ".place"
 
     def _record(self, ref: RunRef) -> Path:
         return self.state / "jobs" / ref.tenant / f"{ref.job}.workspace"

@@ -3,16 +3,27 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.errors import Rejected
+from domain.sandbox import GIB, MIB
 
 PREFIX = "PERITUS_"
 
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+
+
+def _words(value: object) -> object:
+    """`a, b` as a list; anything else is left to be judged."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
 class Settings(BaseSettings):
@@ -62,6 +73,54 @@ class Settings(BaseSettings):
 
     calls_max: Count = 64
     """Tool calls of one lane a process runs at once, a count."""
+
+    sandbox: Literal["auto", "docker", "bubblewrap", "landlock"] = "auto"
+    """What commands run in; `auto`: Docker if it passes its self-test, else bubblewrap."""
+
+    sandbox_image: str | None = None
+    """Image of Docker sandboxes, as `name@sha256:digest`; unset: Docker is not used."""
+
+    sandbox_images: Words = ()
+    """Further images that definitions may ask for, with commas between them."""
+
+    sandbox_pull: Literal["never", "missing", "always"] = "never"
+    """When Docker may fetch an image."""
+
+    sandbox_runtime: str | None = None
+    """Runtime of Docker sandboxes, such as `runsc`; unset: the engine's own."""
+
+    sandbox_memory_bytes: Annotated[int, Field(ge=16 * MIB)] = 2 * GIB
+    """The most memory of one sandbox, in bytes."""
+
+    sandbox_cpus: Annotated[float, Field(gt=0, le=1024)] = 2.0
+    """The most processor time of one sandbox, in processors."""
+
+    sandbox_processes: Annotated[int, Field(ge=8, le=1_000_000)] = 512
+    """The most processes of one sandbox at once, a count."""
+
+    sandbox_idle_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+    """How long a sandbox is kept warm without a call, in seconds."""
+
+    workspace_bytes: Annotated[int, Field(ge=MIB)] = 4 * GIB
+    """How large a workspace may grow, in bytes."""
+
+    workspace_files: Annotated[int, Field(ge=10)] = 500_000
+    """How many files a workspace may hold, a count."""
+
+    snapshots: bool = True
+    """Whether workspaces are stored at every step that may have changed them."""
+
+    egress_domains: Words | None = None
+    """The only hosts that definitions may open, with commas; `*.name` is all below it, `*` any."""
+
+    egress_allow_cidrs: Words = ()
+    """Private networks that sandboxes may reach, with commas: that of a package index, say."""
+
+    egress_ca_file: Path | None = None
+    """Certificates (PEM) to trust beside the system's when the proxy speaks to a host."""
+
+    secret_delivery: Words = ("egress", "file", "env")
+    """How tools may be given secrets, with commas; `egress` alone keeps values out of sandboxes."""
 
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """How long work in flight may take to end when a process is asked to stop, in seconds."""
