@@ -151,6 +151,7 @@ class Desk:
                         version=point.version,
                         expert=state.expert,
                         definition=state.definition,
+                        parent=state.parent.run if state.parent else "",
                     ),
                 )
             case TellParent():
@@ -172,6 +173,7 @@ class Desk:
             timeout_ms=state.limits.call_timeout_ms,
             expert=state.expert,
             definition=state.definition,
+            parent=state.parent.run if state.parent else "",
         )
         if call.holder == self.epoch:
             self.hands.take(state.ref, work)

@@ -32,6 +32,7 @@ class CallToolWork(Record):
     timeout_ms: int
     expert: str = ""
     definition: str = ""
+    parent: str = ""  # the run that asked for this one
 
 
 class SnapshotWork(Record):
@@ -43,6 +44,7 @@ class SnapshotWork(Record):
     lane: Lane = Lane.SANDBOX
     expert: str = ""
     definition: str = ""
+    parent: str = ""
 
 
 Work = GenerateWork | CallToolWork | SnapshotWork

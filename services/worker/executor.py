@@ -198,6 +198,7 @@ class Executor:
             timeout_ms=work.timeout_ms,
             expert=work.expert,
             definition=work.definition,
+            parent=work.parent,
         )
         return await self.toolbox.call(call, LiveOutput(self.backbone.live, ref, work.call))
 

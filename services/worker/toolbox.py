@@ -27,6 +27,7 @@ class ToolCall:
     timeout_ms: int
     expert: str = ""  # the key of the run's expert
     definition: str = ""  # digest of the definition it is of
+    parent: str = ""  # the run that asked for this one
 
 
 @dataclass(frozen=True, slots=True)
