@@ -112,6 +112,17 @@ def _start(state: RunState, call: Call, child: RunRef) -> StartRun:
     )
 
 
+def _apart(state: RunState) -> tuple[ContentPart, ...]:
+    """What the caller of a delegate with a workspace of its own must know of it."""
+    if state.sandbox is None or not state.sandbox.isolated:
+        return ()
+    text = (
+        "\n[This delegate worked in a copy of the workspace. Its changes are not in yours: take "
+        f'them over with mergeWorkspace, run "{state.ref.run}".]'
+    )
+    return (TextPart(text=text),)
+
+
 def tell_parent(state: RunState) -> TellParent | None:
     """What a child at rest owes its parent; None for a root run."""
     if state.parent is None:
@@ -119,7 +130,7 @@ def tell_parent(state: RunState) -> TellParent | None:
     status: RestStatus
     content: tuple[ContentPart, ...]
     if state.status == "completed":
-        status, content = "completed", (TextPart(text=state.result or ""),)
+        status, content = "completed", (TextPart(text=state.result or ""), *_apart(state))
     elif state.status == "stopped":
         message = f"The delegate stopped at its limit of {state.stopped_by}."
         status, content = "stopped", (TextPart(text=message),)

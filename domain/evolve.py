@@ -334,6 +334,7 @@ def _sandbox(
                 event.epoch,
                 event.number,
                 event.snapshots,
+                event.workspace == "isolated",
                 event.restored,
                 _earlier(state, event),
             )

@@ -123,6 +123,7 @@ class Placement:
     epoch: str
     number: int
     snapshots: bool
+    isolated: bool = False  # the run works in a copy of its caller's workspace
     restored: BlobRef | None = None
     earlier: tuple[str, ...] = ()
     """Lives of the same place before it that may have begun calls which were open then."""
