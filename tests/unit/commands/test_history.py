@@ -12,7 +12,7 @@ from domain.content import CallPart, TextPart
 from domain.errors import IntegrityViolated
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
-from domain.snapshot import restore, take
+from domain.snapshot import FOLD, restore, take
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone, Stored
 
@@ -104,7 +104,7 @@ async def test_a_snapshot_of_another_fold_or_of_no_fold_is_not_used() -> None:
     warm = store(backbone)
     await play(warm, 5)
     data = take((await warm.known(REF)).state, 1, "0" * 64)
-    assert restore(REF, data.replace(b'"fold":"1"', b'"fold":"0"')) is None
+    assert restore(REF, data.replace(f'"fold":"{FOLD}"'.encode(), b'"fold":"0"')) is None
     assert restore(REF, b"not a snapshot") is None
     assert restore(RunRef("t", "j", "other"), data) is None
 
