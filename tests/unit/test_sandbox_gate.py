@@ -35,11 +35,14 @@ async def test_who_looks_waits_for_writers_and_goes_before_those_that_come_later
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         tasks.create_task(first())
-        await asyncio.sleep(0)
+        while not gate._writers:
+            await asyncio.sleep(0)
         tasks.create_task(look())
-        await asyncio.sleep(0)
+        while not gate._looking:
+            await asyncio.sleep(0)
         tasks.create_task(late())
-        await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
         first_out.set()
     assert order == ["first", "look True", "late"]
 
