@@ -1,6 +1,7 @@
 """The gate of a room: many writers, or one that looks; and the memory of who changed what."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -8,6 +9,11 @@ from services.sandbox.room import Gate
 from services.sandbox.seen import Seen, Stamp
 
 pytestmark = pytest.mark.anyio
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():  # noqa: ASYNC110 - bounded by the timeout around it
+        await asyncio.sleep(0)
 
 
 async def test_writers_go_side_by_side() -> None:
@@ -23,7 +29,7 @@ async def test_who_looks_waits_for_writers_and_goes_before_those_that_come_later
     async def first() -> None:
         async with gate.writing():
             await first_out.wait()
-        order.append("first")
+            order.append("first")
 
     async def look() -> None:
         async with gate.looking(patience_s=10) as alone:
@@ -35,11 +41,9 @@ async def test_who_looks_waits_for_writers_and_goes_before_those_that_come_later
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         tasks.create_task(first())
-        while not gate._writers:
-            await asyncio.sleep(0)
+        await until(lambda: gate._writers == 1)
         tasks.create_task(look())
-        while not gate._looking:
-            await asyncio.sleep(0)
+        await until(lambda: gate._looking == 1)
         tasks.create_task(late())
         for _ in range(10):
             await asyncio.sleep(0)
