@@ -50,6 +50,12 @@ def call_id(step: int, index: int) -> str:
     return f"c{step}-{index}"
 
 
+def step_of(call: str) -> int:
+    """The step of a call, by its id; 0 for an id that was not made by `call_id`."""
+    step = call.removeprefix("c").partition("-")[0]
+    return int(step) if step.isdecimal() else 0
+
+
 def idempotency_key(run: str, call: str) -> str:
     """The key a tool receives for a call: the same over every attempt, never over two runs."""
     return derive_id("call", run, call)

@@ -1,0 +1,30 @@
+"""What is said on LIVE of a sandbox: a host that was refused, at once. Never the record."""
+
+from typing import Literal
+
+from domain.ids import RunRef
+from domain.record import Record, canonical
+from domain.sandbox import EgressRow
+from eventlog.port import LiveChannel
+
+
+class LiveEgressDenied(Record):
+    """A command wanted to reach a host that it may not: told at its first try."""
+
+    type: Literal["egress_denied.v1"] = "egress_denied.v1"
+    call: str  # the newest call of the sandbox then
+    host: str
+    port: int
+    reason: str
+
+
+class Denials:
+    """Tells whoever watches a run of hosts that were refused."""
+
+    def __init__(self, channel: LiveChannel) -> None:
+        self._channel = channel
+
+    async def say(self, ref: RunRef, call: str, row: EgressRow) -> None:
+        """Say it once; nobody may be listening."""
+        said = LiveEgressDenied(call=call, host=row.host, port=row.port, reason=row.reason)
+        await self._channel.publish(ref, canonical(said))

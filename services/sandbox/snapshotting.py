@@ -1,0 +1,100 @@
+"""Takes a room's snapshot for a checkpoint: still for a moment, published in the background."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from domain.content import BlobRef
+from domain.events import SnapshotTaken
+from domain.ids import RunRef, step_of
+from domain.work import SnapshotWork
+from services.sandbox.room import Room
+from services.sandbox.rooms import Rooms, Suite, Whose
+from services.sandbox.snapshots.local import Captured, Look
+from services.sandbox.snapshots.store import SnapshotStore
+from services.sandbox.snapshots.tree import Problem
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 0.5
+"""How long a snapshot waits for calls that are at work before it freezes them, in seconds."""
+
+class HowToLook(Protocol):
+    """Makes the way a capture looks, as secrets and limits are now."""
+
+    def __call__(self, *, running: bool) -> Look:
+        """`running`: processes live in the sandbox."""
+        ...
+
+
+MANIFEST_TYPE = "application/vnd.peritus.snapshot+json"
+
+
+class Snapshotting:
+    """Snapshots of the rooms of this worker."""
+
+    def __init__(
+        self, rooms: Rooms, store: SnapshotStore, look: HowToLook, busy: Callable[[Room], bool]
+    ) -> None:
+        """`look` says what is left out; `busy`, whether something runs on in a room."""
+        self._rooms = rooms
+        self._store = store
+        self._look = look
+        self._busy = busy
+        self._begun: dict[RunRef, int] = {}
+
+    def begins(self, ref: RunRef, call: str) -> None:
+        """A call of a run, which may change files, begins."""
+        self._begun[ref] = max(step_of(call), self._begun.get(ref, 0))
+
+    async def take(self, ref: RunRef, work: SnapshotWork) -> SnapshotTaken | None:
+        """Store the files of a run's workspace as of a checkpoint.
+
+        Raises:
+            Unavailable: not now.
+        """
+        whose = Whose(ref, work.expert, work.definition, work.parent)
+        allowance = await self._rooms.allowance(whose)
+        async with self._rooms.suite(whose, allowance) as suite:
+            await self._store.prepare(ref.tenant, suite.room.key)
+            try:
+                captured, still = await self._capture(ref, suite)
+            except OSError as error:
+                captured, still = Problem("io_error", str(error)), False
+            if isinstance(captured, Problem):
+                logger.warning("no snapshot of run %s: %s", ref.run, captured.message)
+                return _taken(ref, work, None, problem=captured.message)
+            exact = still and self._begun.get(ref, 0) <= work.step
+            stored = await self._store.publish(captured)
+            manifest = BlobRef(digest=stored.root, size=stored.size, media_type=MANIFEST_TYPE)
+            return _taken(ref, work, manifest).model_copy(
+                update={
+                    "files": stored.files,
+                    "bytes": stored.bytes,
+                    "new_bytes": stored.new_bytes,
+                    "skipped": stored.skipped,
+                    "withheld": stored.withheld,
+                    "exact": exact,
+                }
+            )
+
+    async def _capture(self, ref: RunRef, suite: Suite) -> tuple[Captured | Problem, bool]:
+        """The capture, and whether nothing could change meanwhile."""
+        room = suite.room
+        async with AsyncExitStack() as stack:
+            alone = await stack.enter_async_context(room.gate.looking(patience_s=PATIENCE_S))
+            await stack.enter_async_context(room.changes)
+            frozen = await stack.enter_async_context(self._rooms.frozen(suite))
+            look = self._look(running=self._busy(room) or not alone)
+            captured = await self._store.capture(ref.tenant, room.key, room.workspace, look)
+            return captured, frozen or (alone and not self._busy(room))
+
+
+def _taken(
+    ref: RunRef, work: SnapshotWork, manifest: BlobRef | None, problem: str = ""
+) -> SnapshotTaken:
+    return SnapshotTaken(
+        run=ref.run, step=work.step, version=work.version, manifest=manifest, problem=problem
+    )
+
