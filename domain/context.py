@@ -23,6 +23,9 @@ from domain.tools import Lane, LocalTool, Safety, ToolEntry, ToolSpec
 DELEGATES = "delegates"
 """The `skill` of a delegate's tool entry: the key of the definition that asked for the tool."""
 
+MERGE = "mergeWorkspace"
+"""The base tool that only makes sense to whoever has delegates that work in copies."""
+
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What the strictest of the providers takes as the name of a tool."""
 
@@ -158,6 +161,8 @@ def _all_tools(
         match skill:
             case BaseSkill():
                 base = select_base_tools(pick=skill.pick, omit=skill.omit)
+                if not _has_copies(definition, expert):
+                    base.pop(MERGE, None)
                 yield from (_Tool(tool.spec, tool.entry) for tool in base.values())
             case LocalSkill():
                 yield from (_local_tool(expert, name, tool, extra_tools) for tool in skill.tools)
@@ -169,6 +174,12 @@ def _all_tools(
                 assert_never(skill)
     for key in expert.delegates:
         yield _delegate_tool(definition.expert(key))
+
+
+def _has_copies(definition: Definition, expert: Expert) -> bool:
+    """Whether a delegate works in a copy of the workspace, which would have to be merged."""
+    delegates = (definition.expert(key) for key in expert.delegates)
+    return any(delegate.sandbox.workspace == "isolated" for delegate in delegates)
 
 
 def _local_tool(

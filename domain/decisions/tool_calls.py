@@ -14,15 +14,29 @@ from domain.tools import Lane, Safety
 EXECUTED = frozenset({Lane.SANDBOX, Lane.TOOL})
 """The lanes whose calls an executor claims, runs and reports."""
 
+SANDBOX = "sandbox"
+"""Names the workspace itself among what an epoch holds of a run."""
+
 
 def claim_tool_call(draft: Draft, command: c.ClaimToolCall) -> None:
     """Give a call that nobody holds to the first that asks; nothing starts while cancelling."""
     call = draft.state.calls.get(command.call)
-    if call is None or call.ended is not None or call.holder is not None:
+    if call is None or call.ended is not None or not _may_claim(draft.state, call, command.holder):
         return
     if call.lane not in EXECUTED or draft.state.cancelling or command.attempt != call.attempt:
         return
     draft.emit(e.ToolCallClaimed(call=call.id, attempt=command.attempt, holder=command.holder))
+
+
+def _may_claim(state: RunState, call: Call, holder: str) -> bool:
+    """What nobody holds; of a placed job, what the worker that holds the workspace does not yet.
+
+    Whoever else holds such a call took it before it was asked for the workspace, or is lost.
+    """
+    placed = state.sandbox if call.lane is Lane.SANDBOX else None
+    if placed is None:
+        return call.holder is None
+    return placed.epoch == holder and placed.lost_ms is None and call.holder != holder
 
 
 def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
@@ -50,12 +64,15 @@ def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
 def _may_report(state: RunState, call: Call, holder: str) -> bool:
     """What must not run twice is reported by its claimant only; anybody may have read something.
 
-    The claimant of a base tool is the worker that holds the workspace: its journal says so.
+    The claimant of a base tool is the worker that holds the workspace: its journal says so. What
+    another did, even if it may be repeated, was done to files that are not the job's any more.
     """
+    held = state.sandbox if call.lane is Lane.SANDBOX else None
+    if held is not None:
+        return holder == held.epoch or holder in held.earlier
     if call.lane not in EXECUTED or call.safety is not Safety.UNSAFE:
         return call.lane in EXECUTED
-    held = state.sandbox if call.lane is Lane.SANDBOX else None
-    return call.holder == holder or (held is not None and held.epoch == holder)
+    return call.holder == holder
 
 
 def _record_late(draft: Draft, command: c.RecordToolResult) -> None:
@@ -112,7 +129,7 @@ def abandon_holder(draft: Draft, command: c.AbandonHolder) -> None:
     Its base-tool calls are handed out again whatever they are: what became of them stands in the
     journal of the place, and where that is lost, too, the next placement says "unknown".
     """
-    if not command.names:
+    if _named(command, SANDBOX):
         lose_sandbox(draft, command.holder)
     generation = draft.state.generation
     if generation is not None and _named(command, f"g{generation.step}.{generation.attempt}"):
@@ -157,4 +174,5 @@ def _hand_out_again(draft: Draft, call: Call) -> None:
         draft.end_call(call, "failed", body, is_error=True)
         return
     draft.emit(e.ToolCallRetried(call=call.id, attempt=call.attempt + 1))
-    draft.claim(draft.state.calls[call.id])
+    if call.lane is not Lane.SANDBOX or draft.state.sandbox is not None:  # else: taken by whoever
+        draft.claim(draft.state.calls[call.id])  # may have the workspace, and only once it has

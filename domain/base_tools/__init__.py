@@ -1,0 +1,32 @@
+"""The base skill's tools as data: names, arguments, lanes and safety. Not what they do."""
+
+from domain.base_tools.arguments import Arguments as Arguments
+from domain.base_tools.commands import Exec as Exec
+from domain.base_tools.commands import ListProcesses as ListProcesses
+from domain.base_tools.commands import ReadProcess as ReadProcess
+from domain.base_tools.commands import ReadResult as ReadResult
+from domain.base_tools.commands import StartProcess as StartProcess
+from domain.base_tools.commands import StopProcess as StopProcess
+from domain.base_tools.commands import WriteProcess as WriteProcess
+from domain.base_tools.files import AppendTextFile as AppendTextFile
+from domain.base_tools.files import CreateDirectory as CreateDirectory
+from domain.base_tools.files import DeleteFile as DeleteFile
+from domain.base_tools.files import Edit as Edit
+from domain.base_tools.files import EditTextFile as EditTextFile
+from domain.base_tools.files import GetFileInfo as GetFileInfo
+from domain.base_tools.files import Glob as Glob
+from domain.base_tools.files import Grep as Grep
+from domain.base_tools.files import ListDirectory as ListDirectory
+from domain.base_tools.files import MoveFile as MoveFile
+from domain.base_tools.files import ReadImageFile as ReadImageFile
+from domain.base_tools.files import ReadPdfFile as ReadPdfFile
+from domain.base_tools.files import ReadTextFile as ReadTextFile
+from domain.base_tools.files import WriteTextFile as WriteTextFile
+from domain.base_tools.log import AttemptCompletion as AttemptCompletion
+from domain.base_tools.log import ClearTodo as ClearTodo
+from domain.base_tools.log import Todo as Todo
+from domain.base_tools.merge import MergeWorkspace as MergeWorkspace
+from domain.base_tools.table import BASE_TOOLS as BASE_TOOLS
+from domain.base_tools.table import BaseTool as BaseTool
+from domain.base_tools.table import base_tool as base_tool
+from domain.base_tools.table import select_base_tools as select_base_tools
