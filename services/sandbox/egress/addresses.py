@@ -1,0 +1,78 @@
+"""Which addresses may be dialled: public ones, and what an operator allows. Not names."""
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+NEVER = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "169.254.0.0/16",  # link-local, and nearly everybody's metadata service
+        "100.100.100.200/32",  # Alibaba's
+        "168.63.129.16/32",  # Azure's
+        "192.0.0.192/32",  # Oracle's
+        "fd00:ec2::/32",  # Amazon's
+        "fe80::/10",
+        "0.0.0.0/8",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "ff00::/8",
+        "::/128",
+    )
+)
+"""What nobody can allow: it would hand a sandbox the machine's own identity, or is no host."""
+
+PUBLIC_V6 = ipaddress.ip_network("2000::/3")
+WRAPPED = tuple(ipaddress.ip_network(text) for text in ("2001::/32", "2002::/16"))
+"""IPv6 addresses that hold an IPv4 address (Teredo, 6to4); others lie outside PUBLIC_V6."""
+
+
+def networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Networks as settings spell them."""
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Says which addresses may be dialled."""
+
+    allowed: tuple[Network, ...] = ()
+    denied: tuple[Network, ...] = ()
+
+    def admits(self, address: Address) -> bool:
+        """Whether it may be dialled."""
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            return False
+        if _within(address, NEVER) or _within(address, self.denied):
+            return False
+        if _within(address, self.allowed):
+            return True
+        return is_public(address) and not is_own(address)
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is an address of the public internet, and no other address in disguise."""
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address not in PUBLIC_V6 or _within(address, WRAPPED)
+    ):
+        return False
+    return address.is_global and not address.is_reserved and not address.is_multicast
+
+
+def is_own(address: Address) -> bool:
+    """Whether it is an address of this machine: then it would send from there. Sends nothing."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))
+            return ipaddress.ip_address(probe.getsockname()[0]) == address
+    except OSError:
+        return False  # there is no way to it: dialling it will say so
+
+
+def _within(address: Address, among: Sequence[Network]) -> bool:
+    return any(address in network for network in among)
