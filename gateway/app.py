@@ -53,11 +53,12 @@ def create_app(deps: GatewayDeps) -> Starlette:
             Route("/v1/runs/{run}/events", events.stream, name="events"),
         ],
         middleware=[
-            Middleware(Boundary),
+            Middleware(Boundary, redactor=deps.redactor),
             Middleware(Gate, token=deps.token, hosts=deps.hosts),
         ],
         exception_handlers=dict.fromkeys(EXPECTED, answer),
     )
     app.state.closing = closing
+    app.state.redactor = deps.redactor
     app.state.guarded = deps.token is not None
     return app

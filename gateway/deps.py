@@ -7,6 +7,7 @@ from typing import Protocol
 from starlette.requests import HTTPConnection
 
 from domain.definition import Definition
+from domain.redaction import Redactor
 from eventlog.port import Backbone
 from projections.queries import Reader
 
@@ -51,6 +52,8 @@ class GatewayDeps:
     heartbeat_s: float = HEARTBEAT_S
     wait_s: float = WAIT_S
     body_bytes_max: int = BODY_BYTES_MAX
+    redactor: Callable[[], Redactor] = Redactor
+    """What this process knows of secrets: none is in an answer that tells what went wrong."""
 
 
 def one_definition(load: Callable[[], Definition]) -> DefinitionSource:

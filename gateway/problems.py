@@ -4,7 +4,7 @@ A problem names fields and codes, never what a request held (C15).
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import IntegrityViolated, NoSuchRun, Rejected, TooLarge, Unavailable
+from domain.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,12 @@ class Problem(Exception):
         """The run is not there, or is another tenant's: the same answer."""
         return cls(404, "no_such_run", "There is no such run.")
 
-    def response(self) -> Response:
-        """The answer."""
+    def response(self, redactor: Redactor | None = None) -> Response:
+        """The answer, without the values that a redactor knows (C15)."""
         headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}  # noqa: PLR2004
         if self.status == 503:  # noqa: PLR2004
             headers["Retry-After"] = str(RETRY_AFTER_S)
-        body = {
+        body: dict[str, Any] = {
             "type": f"urn:peritus:problem:{self.code}",
             "title": self.code.replace("_", " "),
             "status": self.status,
@@ -60,7 +61,7 @@ class Problem(Exception):
             **self.more,
         }
         return Response(
-            orjson.dumps(body),
+            orjson.dumps(body if redactor is None else redactor.value(body)),
             status_code=self.status,
             headers=headers,
             media_type="application/problem+json",
@@ -89,11 +90,11 @@ def problem_of(error: Exception) -> Problem:
             return Problem(500, "internal", "Something went wrong inside; it was logged.")
 
 
-async def answer(_: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
     """The handler of every error that is expected."""
     if isinstance(error, IntegrityViolated):
         logger.error("a request met a stored history that cannot be read")
-    return problem_of(error).response()
+    return problem_of(error).response(request.app.state.redactor())
 
 
 EXPECTED: tuple[type[Exception], ...] = (
@@ -109,8 +110,9 @@ EXPECTED: tuple[type[Exception], ...] = (
 class Boundary:
     """The outermost layer: what nobody expected becomes an answer and a log entry."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, redactor: Callable[[], Redactor]) -> None:
         self._app = app
+        self._redactor = redactor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -128,4 +130,4 @@ class Boundary:
             if problem.code == "internal":
                 logger.exception("a request to %s failed", scope.get("path"))
             if not started:
-                await problem.response()(scope, receive, send)
+                await problem.response(self._redactor())(scope, receive, send)

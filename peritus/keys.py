@@ -1,50 +1,157 @@
-"""Named secrets from the environment and `.env` files, read when one is asked for. Not a vault."""
+"""Secrets as this project has them: where they are looked for, and the keys of models. No store."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from domain.definition import BaseSkill, Definition, McpStdioSkill
 from domain.errors import Rejected
+from domain.secrets import Audit, SecretRef
+from peritus.definitions import load_definition
+from peritus.definitions.load import ENV_PATHS
+from peritus.logs import REDACTIONS
+from peritus.project import Project
+from peritus.settings import Settings
+from services.secrets.audit import log_access
+from services.secrets.config import SecretsConfig, open_source
+from services.secrets.identity import default_identity_path
+from services.secrets.plain import folders
+from services.secrets.redactions import Redactions
+from services.secrets.source import Secrets
+
+STORE_NAME = "secrets.age"
+"""The encrypted store of a project, in its state folder."""
+
+SECRETS_FOLDER = Path("/run/secrets")
+"""Where containers are handed their secrets, a file each."""
+
+PURPOSE = "model key"
 
 
 class Keys:
-    """Looks names up: the environment first, then the files in order; the first value counts.
+    """The keys of models by name, for who asks without waiting."""
 
-    As dotenv does it, a file never overrides what is set already. Nothing is put into the
-    environment, so no child process inherits a key it was not given.
-    """
+    def __init__(
+        self, files: Sequence[Path] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Of the environment, then of `.env` files: the first value counts; no file need exist."""
+        self.config = SecretsConfig(env_files=tuple(map(str, files)))
+        self._secrets = open_source(self.config, redactions=REDACTIONS, variables=environment)
 
-    def __init__(self, files: Sequence[Path], environment: Mapping[str, str] | None = None) -> None:
-        """`files` need not exist; they are read once, at the first name that is not set."""
-        self._files = tuple(files)
-        self._environment = os.environ if environment is None else environment
-        self._read: dict[str, str] | None = None
+    @classmethod
+    def of(cls, secrets: Secrets, config: SecretsConfig | None = None) -> "Keys":
+        """Of any source; `config` opens it elsewhere, too."""
+        keys = cls()
+        keys.config, keys._secrets = config or keys.config, secrets
+        return keys
 
     def __call__(self, name: str) -> str | None:
-        """The value of that name; None when it is not set, or set to nothing.
+        """The value of that name as it is now; None when it is not set, or set to nothing.
 
         Raises:
-            Rejected: `bad_env_file` when a file is there and cannot be read.
+            Rejected: `bad_env_file` and others: a place has it, and cannot be read.
+            Unavailable: a place cannot be reached now.
         """
-        return self._environment.get(name) or self._from_files().get(name) or None
+        value = self._secrets.resolve_now(SecretRef(name=name), purpose=PURPOSE)
+        return None if value is None else value.reveal()
 
-    def _from_files(self) -> dict[str, str]:
-        if self._read is None:
-            found: dict[str, str] = {}
-            for file in self._files:
-                found = {**_values(file), **found}
-            self._read = found
-        return self._read
+    @property
+    def looked_in(self) -> str:
+        """The places in order, for people."""
+        return self._secrets.looked_in
 
 
-def _values(file: Path) -> dict[str, str]:
-    from dotenv import dotenv_values  # noqa: PLC0415 - not every process needs a key
+def env_files(project: Project, say: Callable[[str], None] = lambda _: None) -> tuple[Path, ...]:
+    """The `.env` files that the definition names; the usual ones when it cannot be read."""
+    if project.config is not None:
+        try:
+            return load_definition(project.config, lenient=True).env_paths
+        except Rejected as error:
+            say(f"the definition cannot be read, so only .env is looked at for keys: {error}")
+    return tuple(project.folder / name for name in ENV_PATHS)
 
-    if not file.exists():
-        return {}
-    try:
-        values = dotenv_values(file)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise Rejected("bad_env_file", f"cannot read {str(file)!r}: {reason}") from None
-    return {name: value for name, value in values.items() if value is not None}
+
+def secrets_config(
+    project: Project,
+    env_files: Sequence[Path],
+    *,
+    folder: Path = SECRETS_FOLDER,
+    store: Path | None = None,
+    identity: Path | None = None,
+    keyring: bool = False,
+) -> SecretsConfig:
+    """Where secrets of a project are looked for; the first place that has one counts.
+
+    `store` None: the one in the state folder; `identity` None: the user's own.
+    """
+    return SecretsConfig(
+        env_files=tuple(map(str, env_files)),
+        folders=tuple(map(str, folders([folder]))),
+        store=str(store or project.state / STORE_NAME),
+        identity=str(identity or default_identity_path()),
+        keyring=keyring,
+    )
+
+
+def project_keys(settings: Settings, project: Project, env_files: Sequence[Path]) -> Keys:
+    """The keys of a process of a project, wherever its settings say secrets are."""
+    config = secrets_config(
+        project,
+        env_files,
+        folder=settings.secrets_dir,
+        store=settings.secrets_store,
+        identity=settings.secrets_identity,
+        keyring=settings.secrets_keyring,
+    )
+    learn_own(settings)
+    return Keys.of(open_secrets(config), config)
+
+
+def open_secrets(
+    config: SecretsConfig, *, redactions: Redactions = REDACTIONS, audit: Audit = log_access
+) -> Secrets:
+    """The secrets of this process: whatever is resolved leaves it no more."""
+    return open_source(config, redactions=redactions, audit=audit)
+
+
+def learn_own(settings: Settings, redactions: Redactions = REDACTIONS) -> None:
+    """Let no token of the settings leave this process."""
+    for name, token in (
+        ("PERITUS_NATS_TOKEN", settings.nats_token),
+        ("PERITUS_GATEWAY_TOKEN", settings.gateway_token),
+    ):
+        if token is not None:
+            redactions.add(name, token.get_secret_value())
+
+
+class Need(NamedTuple):
+    """A secret that a definition names. `needed`: nothing works for `who` without it."""
+
+    name: str
+    who: str
+    needed: bool = True
+
+
+def needs_of(definition: Definition) -> list[Need]:
+    """Every secret that a definition names, sorted by name; a key that is optional is included."""
+    found = {
+        need: None for key in sorted(definition.experts) for need in _needs_of(definition, key)
+    }
+    return sorted(found, key=lambda need: need.name)
+
+
+def _needs_of(definition: Definition, key: str) -> Iterator[Need]:
+    from services.loop.models.registry import PROVIDERS  # noqa: PLC0415 - few commands need it
+
+    expert = definition.experts[key]
+    provider = PROVIDERS.get(expert.model.provider)
+    if provider is not None:
+        own_server = expert.model.provider == "openai-chat" and expert.model.base_url is not None
+        who = f"provider {expert.model.provider}"
+        yield Need(provider.key, who, provider.key_needed and not own_server)
+    for grant in expert.sandbox.secrets:
+        yield Need(grant.name, f"expert {key}")
+    for skill_name, skill in expert.skills.items():
+        if isinstance(skill, (BaseSkill, McpStdioSkill)):
+            for name in skill.required_env:
+                yield Need(name, f"skill {skill_name} of expert {key}")

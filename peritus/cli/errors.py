@@ -6,6 +6,7 @@ from typing import cast
 
 from domain.errors import PeritusError
 from peritus.cli.exits import Exit, exit_of
+from peritus.logs import hidden
 
 NAMED: tuple[type[BaseException], ...] = (PeritusError, BrokenPipeError, OSError)
 
@@ -24,18 +25,19 @@ def report(error: BaseException, *, debug: bool) -> Exit:
     """Say what went wrong on standard error; the exit code."""
     cause = cause_of(error)
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        shown = hidden("".join(traceback.format_exception(error)))
+        print(shown, end="", file=sys.stderr)  # noqa: T201
     if isinstance(cause, BrokenPipeError):
         return Exit.DETACHED
     if isinstance(cause, PeritusError):
-        lines = str(cause).splitlines() or [type(cause).__name__]
+        text = str(cause) or type(cause).__name__
         code = exit_of(cause)
     elif isinstance(cause, OSError):
-        lines, code = [str(cause)], Exit.UNAVAILABLE
+        text, code = str(cause), Exit.UNAVAILABLE
     else:
         hint = "" if debug else "; --debug shows where"
-        lines, code = [f"internal error: {type(cause).__name__}: {cause}{hint}"], Exit.WRONG
-    for line in lines:
+        text, code = f"internal error: {type(cause).__name__}: {cause}{hint}", Exit.WRONG
+    for line in hidden(text).splitlines():
         print(f"peritus: {line}", file=sys.stderr)  # noqa: T201
     return code
 

@@ -1,11 +1,14 @@
 """How a command runs its coroutine, logs and writes. Not what it does."""
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from peritus.logs import hidden, log_to_stderr
+
+__all__ = ["Out", "log_to_stderr", "notice", "run_async"]
 
 Result = TypeVar("Result")
 
@@ -22,22 +25,9 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(work)
 
 
-def log_to_stderr(level: str) -> None:
-    """Log lines of that level and above, and nothing of what libraries say below a warning."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),
-        format="peritus: %(levelname)s: %(message)s",
-    )
-    # It logs what its caller is told anyway, with a traceback.
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
-    for name in ("commands", "domain", "eventlog", "gateway", "peritus", "projections", "services"):
-        logging.getLogger(name).setLevel(level.upper())
-
-
 def notice(text: str) -> None:
     """Say something that is not the result of the command."""
-    for line in text.splitlines():
+    for line in hidden(text).splitlines():
         print(f"peritus: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, Entry] = {
     "replay": Entry("replay", "Check that every request of a run follows from the log."),
     "serve": Entry("serve", "Run services until told to stop."),
     "doctor": Entry("doctor", "Check what Peritus needs on this machine."),
+    "secrets": Entry("secrets", "Keep, list, remove and check secrets; never show one."),
     "dead": Entry("dead", "List commands that were given up on, and send them again."),
 }
 

@@ -16,7 +16,7 @@ from peritus.cli.screens import screen_for
 from peritus.cli.serving import at_work, leave
 from peritus.definitions import load_definition
 from peritus.jobs import at_desk, load_state
-from peritus.keys import Keys
+from peritus.keys import Keys, project_keys
 from peritus.lookup import Runs, views_path
 from peritus.project import Project
 from peritus.runtime import open_backbone, open_models
@@ -38,7 +38,9 @@ def command(
     A run that is at rest prints its end. Ctrl-C works as in `peritus run`.
     """
     place = here(config)
-    keys = Keys(tuple(env_path) if env_path else env_files(place.project))
+    keys = project_keys(
+        place.settings, place.project, tuple(env_path) if env_path else env_files(place.project)
+    )
     raise typer.Exit(run_async(_resume(place, keys, run, as_json=options.wants_json(as_json))))
 
 
@@ -58,7 +60,7 @@ async def _resume(place: Place, keys: Keys, name: str, *, as_json: bool) -> Exit
         log = link.backbone.log
         ref = await Runs(log, settings.tenant, views_path(settings, project)).find(name)
         state, seq = await load_state(log, ref)
-        async with at_work(settings, project, link, models) as (desk, door):
+        async with at_work(settings, project, link, models, keys) as (desk, door):
             attendance = Attendance(
                 backbone=link.backbone,
                 send=at_desk(desk),

@@ -20,7 +20,7 @@ from peritus.cli.screens import screen_for
 from peritus.cli.serving import at_work, leave, tell_others
 from peritus.definitions import load_definition, parse_reasoning
 from peritus.jobs import Send, at_desk, load_state, new_root, say, start
-from peritus.keys import Keys
+from peritus.keys import Keys, project_keys
 from peritus.lookup import Runs, views_path
 from peritus.project import Project, find_project, need_config, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models
@@ -105,7 +105,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     asked = Asked(
         expert, _query(query), go_on, job, workspace, max_steps, options.wants_json(as_json)
     )
-    keys = Keys(tuple(env_path) if env_path else loaded.env_paths)
+    keys = project_keys(settings, project, tuple(env_path) if env_path else loaded.env_paths)
     raise typer.Exit(run_async(_run(settings, project, loaded.definition, keys, asked)))
 
 
@@ -125,7 +125,7 @@ async def _run(
             state, _ = await load_state(link.backbone.log, ref)
             _check_what_stays(state, definition, asked.expert)
         _settle_workspace(settings, project, ref, asked)
-        async with at_work(settings, project, link, models) as (desk, door):
+        async with at_work(settings, project, link, models, keys) as (desk, door):
             attendance = await _begin(link, at_desk(desk), ref, definition, asked)
             await tell_others(link, ref)
             end = await attendance.watch()

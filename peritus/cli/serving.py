@@ -5,18 +5,19 @@ from contextlib import asynccontextmanager
 
 from commands.desk import Desk
 from domain.ids import RunRef
-from domain.tools import Lane
 from peritus.cli.loop import notice
 from peritus.door import Door
+from peritus.keys import Keys
+from peritus.lane import sandbox_lane
 from peritus.project import Project
-from peritus.runtime import Link, sandbox_toolbox, worker_parts, working
+from peritus.runtime import Link, worker_parts, working
 from peritus.settings import Settings
 from services.loop.models.registry import ModelRegistry
 
 
 @asynccontextmanager
 async def at_work(
-    settings: Settings, project: Project, link: Link, models: ModelRegistry
+    settings: Settings, project: Project, link: Link, models: ModelRegistry, keys: Keys
 ) -> AsyncGenerator[tuple[Desk, Door]]:
     """Be a worker of the project while the context is open.
 
@@ -29,7 +30,7 @@ async def at_work(
         link,
         door,
         generate=models.generate,
-        toolboxes={Lane.SANDBOX: sandbox_toolbox(settings, project)},
+        sandbox=sandbox_lane(settings, project, link.backbone, keys.config),
     )
     async with working(parts) as desk:
         yield desk, door
