@@ -33,10 +33,11 @@ from peritus.jobs import (
     text_at,
     until_rest,
 )
-from peritus.keys import Keys
+from peritus.keys import project_keys
+from peritus.lane import sandbox_lane
 from peritus.lookup import Runs, views_path
 from peritus.project import Project, find_project, need_config, workspaces_of
-from peritus.runtime import Link, open_backbone, open_models, sandbox_toolbox, worker_parts, working
+from peritus.runtime import Link, open_backbone, open_models, worker_parts, working
 from peritus.settings import Settings, load_settings
 from services.loop.models.port import Model
 from services.loop.models.scripted import PROVIDER as SCRIPTED
@@ -171,21 +172,21 @@ class Peritus:
         chosen = settings or load_settings()
         project = find_project(path, chosen)
         config = project.config
-        keys = Keys(load_definition(config, lenient=True).env_paths if config else ())
+        paths = load_definition(config, lenient=True).env_paths if config else ()
+        keys = project_keys(chosen, project, paths)
         door = Door()
         async with open_backbone(chosen, project.state) as link, open_models(keys) as registry:
             for name, model in (models or {}).items():
                 registry.register(name, model)
             local = LocalToolBox({one.tool.spec.name: one for one in tools})
-            boxes: dict[Lane, ToolBox] = {Lane.SANDBOX: sandbox_toolbox(chosen, project)}
-            if local.specs():
-                boxes[Lane.TOOL] = local
+            boxes: dict[Lane, ToolBox] = {Lane.TOOL: local} if local.specs() else {}
             parts = await worker_parts(
                 chosen,
                 link,
                 door,
                 generate=registry.generate,
                 toolboxes=boxes,
+                sandbox=sandbox_lane(chosen, project, link.backbone, keys.config),
                 local_tools=local.specs(),
             )
             async with working(parts) as desk:

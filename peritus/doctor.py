@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from domain.errors import PeritusError, Rejected, Unavailable
 from peritus.definitions import LoadedDefinition, load_definition
 from peritus.keys import Keys
-from peritus.project import Project
+from peritus.project import Project, workspaces_of
 from peritus.runtime import Link, open_backbone
 from peritus.settings import Settings
 from services.loop.models.registry import PROVIDERS
@@ -37,7 +37,7 @@ async def examine(settings: Settings, project: Project, *, with_server: bool) ->
     if with_server:
         found.append(_state(project, settings))
         found.extend(await _server(settings, project))
-    found.append(await _sandbox())
+    found.append(await _sandbox(settings, project))
     return found
 
 
@@ -136,19 +136,15 @@ async def _connected(settings: Settings, link: Link) -> list[Finding]:
     return found
 
 
-async def _sandbox() -> Finding:
-    from services.sandbox.bubblewrap import Bubblewrap  # noqa: PLC0415
-    from services.sandbox.self_test import self_test  # noqa: PLC0415
+async def _sandbox(settings: Settings, project: Project) -> Finding:
+    from peritus.backends import chosen_backend  # noqa: PLC0415 - imported when it is tried
 
     try:
-        report = await self_test(await asyncio.to_thread(Bubblewrap.find))
+        state = workspaces_of(project, settings).place
+        backend, report = await chosen_backend(settings, state, fresh=True)
     except Unavailable as error:
         return Finding("sandbox", "broken", str(error))
-    traits = [
-        f"{report.backend} {report.version}",
-        f"{len(report.checks)} checks held",
-        "system calls filtered" if report.seccomp else "no filter of system calls",
-    ]
-    if report.runs_as_host_root:
-        traits.append("runs as root")
-    return Finding("sandbox", "ok", ", ".join(traits))
+    await backend.close()
+    held = sum(report.checks.values())
+    detail = f"{report.backend} {report.version}, {held} checks held; see `peritus sandbox doctor`"
+    return Finding("sandbox", "ok" if held == len(report.checks) else "note", detail)

@@ -17,8 +17,7 @@ from peritus.door import Door
 from peritus.ids import new_id, now_ms
 from peritus.keys import Keys
 from peritus.liveness import dead_by, left_behind
-from peritus.project import Project, workspaces_of
-from peritus.sandbox import SandboxOnDemand
+from peritus.sandbox import SandboxLane
 from peritus.settings import Settings
 from peritus.worker import WorkerParts, run_worker
 from services.loop.generations import Generate
@@ -84,7 +83,8 @@ async def worker_parts(
     door: Door,
     *,
     generate: Generate | None,
-    toolboxes: Mapping[Lane, ToolBox],
+    toolboxes: Mapping[Lane, ToolBox] | None = None,
+    sandbox: SandboxLane | None = None,
     local_tools: Mapping[str, LocalTool] | None = None,
     only: Callable[[RunRef], bool] | None = None,
 ) -> WorkerParts:
@@ -103,18 +103,15 @@ async def worker_parts(
         new_id=new_id,
         certainly_dead=dead_by(here, known),
         generate=generate,
-        toolboxes=toolboxes,
+        toolboxes={**({Lane.SANDBOX: sandbox} if sandbox else {}), **(toolboxes or {})},
+        keepers={Lane.SANDBOX: sandbox.keeper} if sandbox else {},
+        beside=(sandbox.run,) if sandbox else (),
         local_tools=local_tools or {},
         handoff=settings.handoff,
         calls_max=settings.calls_max,
         loop_limits=LoopLimits(generations_max=settings.generations_max),
         hands=door.hands,
     )
-
-
-def sandbox_toolbox(settings: Settings, project: Project) -> ToolBox:
-    """The base skill in the workspaces of a project."""
-    return SandboxOnDemand(workspaces_of(project, settings).of)
 
 
 @asynccontextmanager

@@ -1,41 +1,90 @@
-"""The base skill's tool box, put together at its first call: most starts need none. No sandbox."""
+"""The sandbox lane of a process, put together at its first call: most starts need none."""
 
 import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from peritus.project import WorkspaceOf
+from domain.commands import RecordToolResult
+from domain.ids import RunRef
+from domain.work import CallToolWork, SnapshotWork
+from services.worker.keeper import Admission, Elsewhere, Keeper, Later
+from services.worker.reporter import Reporter
 from services.worker.toolbox import OnOutput, ToolCall, ToolResult
 
 if TYPE_CHECKING:
-    from services.sandbox.tools import BaseToolBox
+    from services.sandbox.service import SandboxParts, SandboxService
+
+logger = logging.getLogger(__name__)
 
 
-class SandboxOnDemand:
-    """Fills the port `ToolBox`."""
+@dataclass
+class SandboxLane:
+    """Makes the service when something is asked of it, and ends it with the process.
 
-    def __init__(self, workspace_of: WorkspaceOf) -> None:
-        self._workspace_of = workspace_of
-        self._built: BaseToolBox | None = None
-        self._building = asyncio.Lock()
+    Fills the port `ToolBox`; `keeper` fills `WorkerParts.keepers`, and `run` belongs beside the
+    worker: the service lives in it.
+    """
+
+    parts: "Callable[[], SandboxParts]"
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    _service: "asyncio.Future[SandboxService] | None" = None
+
+    async def run(self) -> None:
+        """Hold the service, once there is one, until cancelled."""
+        await self._wanted.wait()
+        from services.sandbox.service import open_service  # noqa: PLC0415 - see the docstring
+
+        async with open_service(await asyncio.to_thread(self.parts)) as service:
+            self._promise().set_result(service)
+            await asyncio.Event().wait()
+
+    async def service(self) -> "SandboxService":
+        """The service, made now if there is none."""
+        self._wanted.set()
+        return await asyncio.shield(self._promise())
 
     async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
         """Execute one call.
 
         Raises:
-            SandboxUnavailable: there is no sandbox or no workspace; the call did not run.
+            Unavailable: there is no sandbox or no workspace; the call did not run.
         """
-        if self._built is None:
-            async with self._building:
-                if self._built is None:
-                    self._built = await asyncio.to_thread(_build, self._workspace_of)
-        return await self._built.call(call, on_output)
+        return await (await self.service()).toolbox.call(call, on_output)
+
+    def keeper(self, reporter: Reporter) -> Keeper:
+        """Keeps jobs for a worker of this process."""
+        return _LateKeeper(self, reporter)
+
+    def _promise(self) -> "asyncio.Future[SandboxService]":
+        if self._service is None:
+            self._service = asyncio.get_running_loop().create_future()
+        return self._service
 
 
-def _build(workspace_of: WorkspaceOf) -> "BaseToolBox":
-    from services.sandbox.bubblewrap import Bubblewrap  # noqa: PLC0415 - see the module's docstring
-    from services.sandbox.orphans import end_orphans  # noqa: PLC0415
-    from services.sandbox.tools import BaseToolBox  # noqa: PLC0415
+@dataclass
+class _LateKeeper:
+    """The keeper of a service that may not be there yet."""
 
-    bubblewrap = Bubblewrap.find()
-    end_orphans(bubblewrap.binary)
-    return BaseToolBox(workspace_of, bubblewrap)
+    lane: SandboxLane
+    reporter: Reporter
+    _inner: Keeper | None = None
+
+    async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:
+        return await (await self._keeper()).admit(ref, work)
+
+    async def ended(self, ref: RunRef, result: RecordToolResult) -> None:
+        await (await self._keeper()).ended(ref, result)
+
+    async def recorded(self, ref: RunRef, call: str) -> None:
+        await (await self._keeper()).recorded(ref, call)
+
+    async def snapshot(self, ref: RunRef, work: SnapshotWork) -> Elsewhere | Later | None:
+        return await (await self._keeper()).snapshot(ref, work)
+
+    async def _keeper(self) -> Keeper:
+        service = await self.lane.service()
+        if self._inner is None:
+            self._inner = service.keeper(self.reporter)
+        return self._inner

@@ -8,26 +8,24 @@ from pathlib import Path
 
 from domain.definition import Definition
 from domain.errors import Rejected
-from domain.tools import Lane
 from eventlog.jetstream.tasks import background
 from peritus.definitions import load_definition
 from peritus.door import Door
 from peritus.ids import new_id
 from peritus.keys import Keys
+from peritus.lane import sandbox_lane
 from peritus.lookup import views_path
 from peritus.project import Project, need_config
 from peritus.runtime import (
     Link,
     open_backbone,
     open_models,
-    sandbox_toolbox,
     worker_parts,
     working,
 )
 from peritus.settings import Settings
 from projections.queries import Reader
 from projections.runner import run_projection
-from services.worker.toolbox import ToolBox
 
 SERVICES = ("loop", "sandbox", "projections", "gateway")
 WORKERS = frozenset({"loop", "sandbox"})
@@ -100,15 +98,19 @@ class Serving:
                 self.say("some work was not finished in time; another worker takes it up again")
 
     async def _work(self, stack: AsyncExitStack, link: Link, door: Door) -> None:
-        boxes: dict[Lane, ToolBox] = {}
+        sandbox = None
         if "sandbox" in self.names:
-            boxes[Lane.SANDBOX] = sandbox_toolbox(self.settings, self.project)
-            self.say(await _sandbox_report())
+            config = self.keys.config
+            sandbox = sandbox_lane(self.settings, self.project, link.backbone, config, fresh=True)
         generate = None
         if "loop" in self.names:
             generate = (await stack.enter_async_context(open_models(self.keys))).generate
-        parts = await worker_parts(self.settings, link, door, generate=generate, toolboxes=boxes)
+        parts = await worker_parts(self.settings, link, door, generate=generate, sandbox=sandbox)
         await stack.enter_async_context(working(parts))
+        if sandbox is not None:
+            report = await (await sandbox.service()).report()
+            held = sum(report.checks.values())
+            self.say(f"sandbox {report.backend} {report.version} holds: {held} checks")
 
     async def _gateway(self, link: Link) -> None:
         from gateway.app import create_app  # noqa: PLC0415 - HTTP is for this service alone
@@ -135,16 +137,3 @@ class Serving:
         """The definition as the file says it now: an edit counts for the next run."""
         path: Path = need_config(self.project)
         return load_definition(path, provider=provider, model=model).definition
-
-
-async def _sandbox_report() -> str:
-    """Attack the sandbox before it is trusted.
-
-    Raises:
-        SandboxUnavailable: there is none, or it does not hold.
-    """
-    from services.sandbox.bubblewrap import Bubblewrap  # noqa: PLC0415
-    from services.sandbox.self_test import self_test  # noqa: PLC0415
-
-    report = await self_test(await asyncio.to_thread(Bubblewrap.find))
-    return f"sandbox {report.backend} {report.version} holds: {len(report.checks)} checks"

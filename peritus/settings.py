@@ -122,6 +122,18 @@ class Settings(BaseSettings):
     secret_delivery: Words = ("egress", "file", "env")
     """How tools may be given secrets, with commas; `egress` alone keeps values out of sandboxes."""
 
+    secrets_dir: Path = Path("/run/secrets")
+    """Folder with a file for each secret, as containers are handed them."""
+
+    secrets_store: Path | None = None
+    """Encrypted file of `peritus secrets`; unset: `secrets.age` in the state folder."""
+
+    secrets_identity: Path | None = None
+    """Key file of that store; unset: the user's own, outside the project."""
+
+    secrets_keyring: bool = False
+    """Whether secrets are looked for in the desktop's keyring too."""
+
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """How long work in flight may take to end when a process is asked to stop, in seconds."""
 

@@ -1,7 +1,7 @@
 """Puts one worker process together from its parts: the same in production, tests and simulation."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -47,6 +47,7 @@ class WorkerParts:
     renew_s: float = RENEW_S
     snapshot_bytes_min: int = SNAPSHOT_BYTES_MIN
     hands: Callable[[Bench], Hands] = lambda bench: bench  # what the desk hands work to
+    beside: tuple[Callable[[], Awaitable[None]], ...] = ()  # what runs as long as the worker
     keepers: Mapping[Lane, Callable[[Reporter], Keeper]] = field(
         default_factory=dict[Lane, Callable[[Reporter], Keeper]]
     )
@@ -86,6 +87,8 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
             parts.local_tools,
             signs.gone,
         )
+        for number, run in enumerate(parts.beside):
+            tasks.create_task(_beside(run), name=f"beside {number}")
         await signs.renew()  # before any work can be held by this epoch
         tasks.create_task(signs.run(), name="signs of life")
         for executor in _executors(parts, desk, bench):
@@ -96,6 +99,10 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
             return
         loop = LoopService(desk, bench, signs, parts.generate, parts.loop_limits)
         tasks.create_task(loop.run(lambda: ready(desk)), name="loop")
+
+
+async def _beside(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
 
 
 def _executors(parts: WorkerParts, desk: Desk, bench: Bench) -> list[Executor]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from domain.limits import Reasoning
+from domain.sandbox import MIB
 
 # Characters, not bytes: what the seed counted, and twenty pages are twenty pages in any script.
 INSTRUCTION_CHARS_MAX = 20 * 1024
@@ -19,6 +20,7 @@ SCHEMA_CHARS_MAX = 20 * 1024
 NAME_CHARS_MAX = 255
 EXPERT_KEY_CHARS_MAX = 511
 ITEMS_MAX = 255
+MEMORY_BYTES_MIN = 16 * MIB  # below, not even a shell starts in a sandbox
 TAGS_MAX = 8
 
 _NAME = r"[a-z0-9][a-z0-9_.-]*"
@@ -30,6 +32,9 @@ VARIABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _DOMAIN = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_SIZE = re.compile(r"(\d{1,12}) ?([KMGT]iB)", re.ASCII)
+_UNITS = {unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1)}
+_IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._/-]*(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?", re.ASCII)
 _LEVELS = ("none", "minimal", "low", "medium", "high")
 
 
@@ -59,6 +64,27 @@ def _domain(value: str) -> str:
     labels = value.lower().split(".")
     if _DOMAIN.fullmatch(value) is None or any(label.startswith("xn--") for label in labels):
         message = f"{value!r} must be a host such as 'example.com' or '*.example.com', in ASCII"
+        raise ValueError(message)
+    if labels[-1].isdecimal():
+        message = f"{value!r} is an address; name the host, commands reach no bare addresses"
+        raise ValueError(message)
+    return value
+
+
+def _size(value: object) -> object:
+    """Bytes, from a number or from a text such as `512MiB`."""
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value)
+    if found is None:
+        message = f"{value!r} must be bytes, or a text such as '512MiB' (KiB, MiB, GiB or TiB)"
+        raise ValueError(message)
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _image(value: str) -> str:
+    if _IMAGE.fullmatch(value) is None:
+        message = f"{value!r} is not an image such as 'python@sha256:...' or 'team/tools:1'"
         raise ValueError(message)
     return value
 
@@ -130,3 +156,7 @@ JsonSchema = Annotated[
 ReasoningBudget = Annotated[Reasoning, BeforeValidator(_reasoning)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
+Memory = Annotated[int, BeforeValidator(_size), Field(ge=MEMORY_BYTES_MIN)]
+Cpus = Annotated[float, Field(ge=0.01, allow_inf_nan=False)]
+Image = Annotated[Name, AfterValidator(_image)]

@@ -14,6 +14,7 @@ from peritus.definitions.lines import Loc, index_lines
 from peritus.definitions.models import Defaults, Flags, check_flags, choose, read_defaults
 from peritus.definitions.problems import DefinitionError, Problem
 from peritus.definitions.report import Report
+from peritus.definitions.sandbox import read_sandbox
 from peritus.definitions.schema import ExpertTable, FileTable
 from peritus.definitions.skills import read_skills
 from peritus.definitions.topology import check_delegates, check_key, check_tools
@@ -113,16 +114,17 @@ def _expert(
     check_key(report, key)
     raw = raw_experts[key]
     table = report.read(ExpertTable, raw, loc)
-    skills = None
+    skills, sandbox = None, None
     if isinstance(raw, dict):
-        raw_skills = cast("dict[str, object]", raw).get("skills")
-        skills = read_skills(report, raw_skills, (*loc, "skills"))
+        content = cast("dict[str, object]", raw)
+        skills = read_skills(report, content.get("skills"), (*loc, "skills"))
+        sandbox = read_sandbox(report, content, skills, loc)
     check_delegates(report, key, raw_experts, skills or {})
     check_tools(report, key, skills or {})
     choice: ModelChoice | None = None
     if table is not None and defaults is not None:
         choice = choose(report, key, table, defaults, flags)
-    if table is None or skills is None or choice is None:
+    if table is None or skills is None or sandbox is None or choice is None:
         return None
     return Expert(
         key=key,
@@ -133,6 +135,7 @@ def _expert(
         tags=tuple(table.tags),
         skills=skills,
         model=choice,
+        sandbox=sandbox,
     )
 
 

@@ -21,6 +21,7 @@ _KINDS = {
     "string_type": "a text",
     "int_type": "a whole number",
     "bool_type": "true or false",
+    "float_type": "a number",
 }
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -5,18 +5,23 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from domain.sandbox import Delivery
 from peritus.definitions.fields import (
     Count,
     CountOrZero,
+    Cpus,
     Description,
     Domains,
     Endpoint,
+    Image,
     Instruction,
     JsonSchema,
+    Memory,
     Name,
     Names,
     ReasoningBudget,
     Rule,
+    Size,
     Tags,
     Variables,
     Version,
@@ -117,6 +122,8 @@ class ExpertTable(Table):
     model: Name | None = None
     reasoning_budget: ReasoningBudget | None = None
     skills: dict[str, Any] | None = None
+    sandbox: dict[str, Any] | None = None
+    secrets: dict[str, Any] | None = None
     min_runtime_version: Annotated[
         Any, NotActedOn("versions of that runtime mean nothing here, and none is compared")
     ] = None
@@ -130,6 +137,32 @@ class ExpertTable(Table):
         Any,
         NotActedOn("tools that a provider runs itself are not offered to the model"),
     ] = None
+
+
+class SandboxTable(Table):
+    """`[experts.KEY.sandbox]`; a limit left out is the operator's."""
+
+    memory: Memory | None = None
+    cpus: Cpus | None = None
+    processes: Count | None = None
+    open_files: Count | None = None
+    file_size: Size | None = None
+    tmp_size: Size | None = None
+    workspace_size: Size | None = None
+    workspace_files: Count | None = None
+    image: Image | None = None
+    read_only: bool = False
+    workspace: Literal["shared", "isolated"] = "shared"
+    allowed_domains: Domains = Field(default_factory=list)
+    egress_bytes: Size | None = None
+    egress_rate: Size | None = None  # bytes per second
+
+
+class SecretTable(Table):
+    """`[experts.KEY.secrets.NAME]`: the safest delivery unless the file says otherwise."""
+
+    deliver: Delivery = "egress"
+    hosts: Domains = Field(default_factory=list)
 
 
 _LAZY = NotActedOn("when a server is started is the tool service's own affair")

@@ -5,10 +5,11 @@ import random
 from collections.abc import Awaitable, Callable
 
 from domain.content import AssistantPart, CallPart, TextPart
-from domain.definition import Definition, Expert, LocalSkill
+from domain.definition import BASE_SKILL, BaseSkill, Definition, Expert, LocalSkill, Skill
 from domain.errors import Unavailable
 from domain.limits import Limits, ModelChoice, Usage
 from domain.prompt import ModelRequest
+from domain.sandbox import EgressRow
 from domain.tools import LocalTool, Safety, ToolSpec
 from peritus.simulation.ledger import Ledger
 from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
@@ -16,8 +17,13 @@ from services.worker.executor import failure
 from services.worker.toolbox import OnOutput, ToolCall, ToolResult
 
 WRITE, READ, BIG = "write", "read", "big"
+ROW = EgressRow(host="a.example", port=443, verdict="allowed")
 ANY_OBJECT: dict[str, object] = {"type": "object"}
-SKILL = LocalSkill(tools=(BIG, READ, WRITE))
+BASE = ("exec", "writeTextFile", "readTextFile", "todo", "attemptCompletion")
+SKILLS: dict[str, Skill] = {
+    BASE_SKILL: BaseSkill(pick=BASE),
+    "s": LocalSkill(tools=(BIG, READ, WRITE)),
+}
 MODEL = ModelChoice(provider="simulated", model="simulated", output_tokens_max=100)
 
 LOCAL_TOOLS = {
@@ -30,13 +36,13 @@ LOCAL_TOOLS = {
 
 def definition() -> Definition:
     """A coordinator with two delegates, one of which delegates again."""
-    helper = Expert(key="@boss/helper", instruction="help", skills={"s": SKILL}, model=MODEL)
-    writer = Expert(key="@boss/writer", instruction="write", skills={"s": SKILL}, model=MODEL)
+    helper = Expert(key="@boss/helper", instruction="help", skills=SKILLS, model=MODEL)
+    writer = Expert(key="@boss/writer", instruction="write", skills=SKILLS, model=MODEL)
     boss = Expert(
         key="boss",
         instruction="lead",
         delegates=("@boss/helper", "@boss/writer"),
-        skills={"s": SKILL},
+        skills=SKILLS,
         model=MODEL,
     )
     experts = {expert.key: expert for expert in (writer, helper, boss)}
@@ -80,10 +86,12 @@ def reply(request: ModelRequest, dice: random.Random) -> ModelReply:
     parts: list[AssistantPart] = [TextPart(text="x" * dice.choice((3, 300, 40_000)))]
     if said < dice.randint(1, 6):
         tools = [tool.name for tool in request.context.tools] + ["nothing"]
-        tools = [name for name in tools if name != "attemptCompletion"]
+        tools = [name for name in tools if name != "attemptCompletion"] + ["exec"] * 3
         for index in range(dice.choice((1, 1, 1, 2, 3))):
             tool = dice.choice(tools)
             arguments = '{"query":"go"}' if tool in ("helper", "writer") else _arguments(dice)
+            if tool in BASE[:3]:
+                arguments = "{}"
             parts.append(CallPart(provider_id=f"p{index}", tool=tool, arguments=arguments))
     elif dice.random() < 0.5:
         parts.append(CallPart(provider_id="end", tool="attemptCompletion", arguments="{}"))
@@ -99,11 +107,18 @@ def _arguments(dice: random.Random) -> str:
 class SimulatedTools:
     """Tools that count their effects in the ledger, slowly at times."""
 
-    def __init__(self, seed: int, ledger: Ledger, alive: Callable[[], None]) -> None:
-        """`alive` raises when the process that runs the tool is dead."""
+    def __init__(
+        self,
+        seed: int,
+        ledger: Ledger,
+        alive: Callable[[], None],
+        files: dict[str, set[str]] | None = None,
+    ) -> None:
+        """`alive` raises when the process that runs the tool is dead; `files` are those of jobs."""
         self._seed = seed
         self._ledger = ledger
         self._alive = alive
+        self._files = files
 
     async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
         """One effect, somewhere between a start and an answer that may take long."""
@@ -113,10 +128,14 @@ class SimulatedTools:
             msg = "simulated: the means are away"
             raise Unavailable(msg)
         slow_s = 50.0 if dice.random() < 0.05 else 0
+        if self._files is not None and not slow_s:
+            slow_s = dice.choice((0.0, 3.0))
         await asyncio.sleep(dice.choice((0.0, 0.02, 1.0, slow_s)))
         self._alive()
         text = f"{call.key}:{self._ledger.executions[call.key]}"
         self._ledger.executed(call.key, text)
+        if self._files is not None:
+            self._files.setdefault(call.ref.job, set()).add(call.key)
         await on_output("out")
         await asyncio.sleep(dice.choice((0.0, 0.02, 1.0)))
         self._alive()
@@ -127,5 +146,6 @@ class SimulatedTools:
         return ToolResult(
             content=(TextPart(text=text),),
             is_error=False,
+            egress=(ROW,) if self._files is not None and dice.random() < 0.2 else (),
             full_output=text.encode() if call.tool == BIG else None,
         )

@@ -16,7 +16,7 @@ from domain.errors import IntegrityViolated
 from domain.evolve import evolve
 from domain.ids import RunRef
 from domain.state import RunState, changed
-from domain.tools import Safety
+from domain.tools import Lane, Safety
 from eventlog.port import Stored
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import EPOCH_MS
@@ -30,6 +30,7 @@ class Auditor:
         self._ledger = ledger
         self._runs: dict[RunRef, Loaded] = {}
         self._checkers: dict[RunRef, RunChecker] = {}
+        self._placings: dict[RunRef, dict[int, e.SandboxPlaced]] = {}
 
     def stored(self, item: Stored, blobs: Iterable[str]) -> None:
         """One envelope: what it names is stored already, and it may follow what is there."""
@@ -44,6 +45,10 @@ class Auditor:
         for event in events:
             before, state = state, evolve(state, event)
             checker.see(before, event, state)
+            if isinstance(event, e.SandboxPlaced):
+                self._placed(ref, event)
+            if isinstance(event, e.SnapshotTaken):
+                self._snapshot(ref, event)
             if isinstance(event, e.GenerationRequested):
                 self._ledger.attempts[event.request] += 1
         checker.between(state)
@@ -51,6 +56,26 @@ class Auditor:
             self._runs[ref] = fold_stored(loaded, item)
         except IntegrityViolated as error:
             problems.append(f"run {ref.run}: {error}")
+
+    def _placed(self, ref: RunRef, event: e.SandboxPlaced) -> None:
+        """What a run was told of its job's workspace is what the root decided, by that number."""
+        root = RunRef(ref.tenant, ref.job, ref.job)
+        decided = self._placings.setdefault(root, {}).get(event.number)
+        if ref == root:
+            self._placings[root][event.number] = event
+            if decided is not None:
+                self._ledger.problems.append(f"job {ref.job}: number {event.number} placed twice")
+        elif root in self._runs and (
+            decided is None or (decided.place, decided.epoch) != (event.place, event.epoch)
+        ):
+            self._ledger.problems.append(
+                f"run {ref.run}: placed at {event.epoch} with number {event.number}, not its root's"
+            )
+
+    def _snapshot(self, ref: RunRef, event: e.SnapshotTaken) -> None:
+        of = self._checkers.get(RunRef(ref.tenant, ref.job, event.run))
+        if of is None or of.checkpoints.get(event.version) != event.step:
+            self._ledger.problems.append(f"run {ref.run}: a snapshot of no checkpoint: {event!r}")
 
     def close(self) -> list[str]:
         """All problems of a world that has come to rest."""
@@ -101,7 +126,10 @@ class RunChecker:
         self._outcomes: Counter[str] = Counter()
         self._requested: dict[str, e.ToolCallRequested] = {}
         self._attempts: Counter[tuple[int, int]] = Counter()
+        self._asked_s: dict[str, float] = {}
+        self._placed_at: list[tuple[str, int]] = []  # every epoch that held the workspace, by when
         self.inputs: Counter[str] = Counter()
+        self.checkpoints: dict[int, int] = {}
 
     def _problem(self, text: str) -> None:
         self._problems.append(f"run {self._ref.run}: {text}")
@@ -123,15 +151,42 @@ class RunChecker:
                     )
             case e.ToolCallRequested():
                 self._requested[event.call] = event
+                self._asked_s[event.call] = _seconds(after)
             case e.ToolCallEnded():
                 self._outcome(before, event, after)
             case e.RunContinued() | e.ToolResultLate() | e.GenerationSuperseded():
                 return
             case e.InputReceived():
                 self.inputs[event.input] += 1
+            case e.StepEnded():
+                self.checkpoints[after.version] = event.step
+            case e.SandboxPlaced():
+                self._place(before, event, after)
+            case e.SandboxLost():
+                self._lost(before, event)
+            case e.SnapshotTaken():
+                return
             case _:
                 if before.at_rest:
                     self._problem(f"{event.type} after its end")
+
+    def _place(self, before: RunState, event: e.SandboxPlaced, after: RunState) -> None:
+        held = before.sandbox
+        self._placed_at.append((event.epoch, after.at_ms))
+        if before.at_rest and (held is None or held.place != event.place):
+            self._problem(f"{event.type} after its end")  # a last snapshot may need the same place
+        if held is None:
+            return
+        if event.number < held.number or (event.number == held.number and held.lost_ms is None):
+            self._problem(f"placement {event.number} came after {held.number}")
+        if before.parent is None and held.place != event.place and held.lost_ms is None:
+            self._problem(f"place {event.place} took over from {held.place}, which was not lost")
+
+    def _lost(self, before: RunState, event: e.SandboxLost) -> None:
+        if before.at_rest:
+            self._problem(f"{event.type} after its end")
+        if before.sandbox is None or before.sandbox.epoch != event.epoch:
+            self._problem(f"{event.epoch} was lost and held nothing")
 
     def between(self, state: RunState) -> None:
         """What holds between two envelopes: an open run waits for something, and owes nothing."""
@@ -166,15 +221,28 @@ class RunChecker:
             return
         call = before.calls.get(event.call)
         runs = self._ledger.executions[asked.key]
-        if asked.safety is Safety.UNSAFE and asked.lane == "tool":
+        if asked.safety is Safety.UNSAFE and asked.lane in ("tool", "sandbox"):
             if runs > 1:
                 self._problem(f"call {event.call}, not to be repeated, ran {runs} times")
             if event.outcome == "succeeded" and runs != 1:
                 self._problem(f"call {event.call} succeeded and ran {runs} times")
         taken = event.outcome == "outcome_unknown" and not before.cancelling
-        at_s = (after.at_ms - EPOCH_MS) / 1000
-        if taken and call and not self._ledger.gone(call.holder or "", at_s):
+        if not taken or not call:
+            return
+        if call.lane is Lane.SANDBOX:
+            lived = not self._may_have_lost(call.id, call.holder, after)
+        else:
+            lived = not self._ledger.gone(call.holder or "", _seconds(after))
+        if lived:
             self._problem(f"call {event.call} was taken from a worker that lived")
+
+    def _may_have_lost(self, call: str, holder: str | None, now: RunState) -> bool:
+        """Whether a worker that may have begun a base-tool call could rightly be taken for dead."""
+        since_s, at_s = self._asked_s[call], _seconds(now)
+        before = [epoch for epoch, ms in self._placed_at if ms <= since_s * 1000 + EPOCH_MS]
+        later = [epoch for epoch, ms in self._placed_at if ms > since_s * 1000 + EPOCH_MS]
+        exposed = {*before[-1:], *later, holder or ""} - {""}
+        return any(self._ledger.was_gone(epoch, since_s, at_s) for epoch in exposed)
 
     def close(self, state: RunState) -> None:
         """The end of the history."""
@@ -186,6 +254,11 @@ class RunChecker:
                 self._problem(f"call {call} has {self._outcomes[call]} outcomes")
         if state.tokens_reserved:
             self._problem(f"{state.tokens_reserved} tokens stay reserved at rest")
+
+
+def _seconds(state: RunState) -> float:
+    """The time of a state, in virtual seconds."""
+    return (state.at_ms - EPOCH_MS) / 1000
 
 
 def _check_tree(state: RunState, states: Mapping[RunRef, RunState], problems: list[str]) -> None:

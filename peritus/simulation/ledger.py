@@ -22,6 +22,8 @@ class Ledger:
     cancels: set[RunRef] = field(default_factory=set[RunRef])
     ended: dict[str, float] = field(default_factory=dict[str, float])  # epoch -> end of its life
     renewed: dict[str, list[float]] = field(default_factory=dict[str, list[float]])  # by epoch
+    again: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    """When a worker was started again in the same process: what it was at is given up."""
     problems: list[str] = field(default_factory=list[str])
 
     def executed(self, key: str, result: str) -> None:
@@ -34,6 +36,17 @@ class Ledger:
         self.asked[request] += 1
         if self.asked[request] > self.attempts[request]:
             self.problems.append(f"a call of the model without an attempt in the log: {request}")
+
+    def was_gone(self, epoch: str, since_s: float, at_s: float) -> bool:
+        """Whether an epoch could rightly be taken for dead at some time in between."""
+        times = [time for time in self.renewed.get(epoch, []) if time <= at_s] + [at_s]
+        silent = [b - a >= LEASE_S - RENEW_S for a, b in pairwise(times) if b >= since_s]
+        return (
+            len(times) == 1
+            or any(silent)
+            or self.ended.get(epoch, at_s + 1) <= at_s
+            or any(since_s <= time <= at_s for time in self.again.get(epoch, []))
+        )
 
     def gone(self, epoch: str, at_s: float) -> bool:
         """Whether an epoch could rightly be taken for dead then: ended, or silent too long."""

@@ -22,6 +22,7 @@ from peritus.simulation.invariants import Auditor
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import SimLoop, run
 from peritus.simulation.network import ClientFaults, FaultPlan, Rates
+from peritus.simulation.places import Kept, Passage, Place
 from peritus.worker import WorkerParts, run_worker
 from services.loop.models.port import Delta, ModelReply
 from services.loop.service import LoopLimits
@@ -33,6 +34,9 @@ QUIET_S = 900.0
 """How long the system may take to come to rest once nothing goes wrong, in virtual seconds."""
 
 TENANT = "sim"
+
+DISK_LOST = 0.25
+"""How likely a worker's place dies with it."""
 
 
 @dataclass(slots=True)
@@ -47,6 +51,7 @@ class Node:
     epoch: str = ""
     client: Client | None = None
     task: asyncio.Task[None] | None = None
+    place: Place | None = None  # where it keeps workspaces; lives longer than it does
 
 
 @dataclass(slots=True)
@@ -61,6 +66,8 @@ class World:
     ledger: Ledger = field(default_factory=Ledger)
     nodes: list[Node] = field(default_factory=list[Node])
     storm: bool = True
+    reach: Callable[[Client, bool], None] = lambda _client, _after: None
+    """Hears of each append to a journal, before and after it is done."""
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def new_id(self) -> str:
@@ -80,6 +87,8 @@ class World:
         """A new life of a node, with a new epoch; `hook` may end it at a point of the ports."""
         node.life += 1
         node.epoch = f"{node.name}-{node.life}"
+        if node.place is None:
+            node.place = Place(f"{node.name}-disk{node.life}")
         client = self.server.client(faults=self._faults(node), hook=hook)
         node.client = client
         node.task = tasks.create_task(self._live(node, client), name=node.epoch)
@@ -95,9 +104,9 @@ class World:
                 try:
                     await run_worker(parts)
                 except* Unavailable:
-                    await asyncio.sleep(
-                        0.5
-                    )  # a supervisor starts it again; same process, same epoch
+                    # A supervisor starts it again: same process, same epoch.
+                    self.ledger.again.setdefault(epoch, []).append(self.loop.time())
+                    await asyncio.sleep(0.5)
         except* Crashed:
             pass
         finally:
@@ -107,6 +116,11 @@ class World:
     def _parts(self, node: Node, client: Client, backbone: Backbone) -> WorkerParts:
         model = SimulatedModel(self.seed, self.ledger, client.alive)
         tools = SimulatedTools(self.seed, self.ledger, client.alive)
+        place = node.place or Place(node.name)
+        based = SimulatedTools(self.seed, self.ledger, client.alive, place.files)
+        dice = random.Random(f"{self.seed}/{node.epoch}/disk")
+        passage = Passage(client, lambda after: self.reach(client, after))
+        kept = Kept(place, node.epoch, dice, passage, backbone)
 
         async def generate(
             request: ModelRequest, on_delta: Callable[[Delta], Awaitable[None]]
@@ -120,7 +134,8 @@ class World:
             new_id=self.new_id,
             certainly_dead=self._certainly_dead,
             generate=generate if node.loop else None,
-            toolboxes={Lane.TOOL: tools} if node.tools else {},
+            toolboxes={Lane.TOOL: tools, Lane.SANDBOX: based} if node.tools else {},
+            keepers={Lane.SANDBOX: kept.keeper} if node.tools else {},
             local_tools=LOCAL_TOOLS,
             handoff=node.handoff,
             loop_limits=LoopLimits(pass_s=1.0),
@@ -164,6 +179,8 @@ class World:
         self.ledger.ended[node.epoch] = self.loop.time()
         if node.task is not None:
             node.task.cancel()
+        if self.dice.random() < DISK_LOST:
+            node.place = None
         await asyncio.sleep(self.dice.choice((0.0, 1.0, 40.0)))
         self.boot(node, tasks)
 
@@ -172,7 +189,8 @@ class World:
     async def person(self, index: int, backbone: Backbone, digest: str) -> None:
         """Starts a run, and at times talks to it or cancels it; never gives up sending."""
         dice = random.Random(f"{self.seed}/person/{index}")
-        ref = RunRef(TENANT, f"j{index}", f"r{index}")
+        # Elsewhere a root has the name of its job; an embedding program may do without.
+        ref = RunRef(TENANT, f"j{index}", f"{'r' if self.seed % 5 == 4 else 'j'}{index}")
         await asyncio.sleep(dice.uniform(0, 30))
         start = StartRun(
             id=f"start{index}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from commands.desk import Desk
 from commands.reconcile_run import abandon_holder, retry_tool_call
 from domain.commands import AbandonHolder, RetryToolCall
+from domain.decisions.tool_calls import SANDBOX
 from domain.effects import (
     ArmTimer,
     CallTool,
@@ -115,6 +116,8 @@ class Reconciler:
             return
         for holder in sorted(_holders(state)):
             lost = self._lost(state, holder)
+            if lost is None and await self._overtaken(state, holder):
+                lost = (SANDBOX,)
             if lost is not None:
                 what = ", ".join(lost) or "all of it"
                 logger.warning("run %s: work of %s is taken back: %s", ref.run, holder, what)
@@ -131,6 +134,15 @@ class Reconciler:
             return
         if await self.desk.dispatch(state, effects(state)):
             await self.desk.close(state)
+
+    async def _overtaken(self, state: RunState, epoch: str) -> bool:
+        """Whether the root gave the workspace to another worker, and this run was not told."""
+        held = state.sandbox
+        if held is None or held.epoch != epoch or held.lost_ms is not None:
+            return False
+        job = RunRef(state.ref.tenant, state.ref.job, state.ref.job)
+        root = (await self.desk.runs.known(job)).state.sandbox
+        return root is not None and root.number > held.number and root.epoch != epoch
 
     def _lost(self, state: RunState, holder: str) -> tuple[str, ...] | None:
         """What an epoch holds and nobody does any more: () is all of it, None is nothing."""

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from domain.sandbox import EgressRow
 from domain.secrets import SecretRef, SecretValue
 from services.sandbox.egress.broker import Broker, Prepared, Session
+from services.sandbox.egress.policy import EgressPolicy
 from services.sandbox.egress.tally import Tally
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.policy import Allowance
@@ -26,8 +28,8 @@ from services.sandbox.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-OnDenied = Callable[[str, int, str], Awaitable[None]]
-"""Hears of the first refusal of a host: (host, port, reason)."""
+OnDenied = Callable[[EgressRow], Awaitable[None]]
+"""Hears of the first refusal of a host."""
 
 Reveal = Callable[[SecretRef], Awaitable[SecretValue | None]]
 
@@ -145,7 +147,7 @@ class Box:
 
     async def _open(self) -> Equipped:
         allowance, egress = self.allowance, self.allowance.egress
-        prepared = None if egress is None else await (await self._means.broker()).prepare(egress)
+        prepared = None if egress is None else await self._prepare(egress)
         secret_env = await self._secrets("env")
         spec = SandboxSpec(
             owner=self._owner,
@@ -167,6 +169,13 @@ class Box:
             raise
         return Equipped(inner, prepared.env, secret_env)
 
+    async def _prepare(self, egress: EgressPolicy) -> Prepared:
+        prepared = await (await self._means.broker()).prepare(egress)
+        for name, reason in prepared.missing.items():
+            message = f"secret {name!r} cannot be used: {reason}; see `peritus secrets check`"
+            raise SandboxUnavailable(message)
+        return prepared
+
     async def _attach(self, inner: Sandbox, prepared: Prepared) -> Session:
         if inner.proxy is None:
             message = "this backend offers no way out for a sandbox"
@@ -185,6 +194,6 @@ class Box:
                 found[grant.name] = value
         return found
 
-    async def _denied(self, host: str, port: int, reason: str) -> None:
+    async def _denied(self, row: EgressRow) -> None:
         if self.on_denied is not None:
-            await self.on_denied(host, port, reason)
+            await self.on_denied(row)

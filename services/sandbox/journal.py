@@ -2,7 +2,8 @@
 
 One file for each life of a worker, in JSON lines, outside workspaces and snapshots:
 
-    {"format": 1, "place": P, "epoch": E}             the first line: this life, unbroken from here
+    {"format": 1, "place": P, "epoch": E}             the first line: this life, unbroken from here;
+                                                      again at each start in the same process
     {"begin": [tenant, job, run, call], "attempt": 1} durable before the call starts
     {"end": [tenant, job, run, call], "result": {…}}  durable before the result is reported
 
@@ -42,7 +43,11 @@ class JournalStore(Protocol):
         ...
 
     async def read(self, epoch: str) -> bytes | None:
-        """The journal of an epoch; None when this place has none."""
+        """The journal of an epoch; None when this place has none.
+
+        Raises:
+            OSError: there is one, and it cannot be read.
+        """
         ...
 
 
@@ -73,6 +78,8 @@ class Journal:
         self._asked = 1
         self._written = 0
         self._turn = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self._began_before: bool | None = None
 
     async def open(self) -> None:
         """Begin this life: from here on, what is not in the journal did not happen here.
@@ -80,18 +87,38 @@ class Journal:
         Raises:
             Unavailable: the disk does not take it.
         """
+        async with self._opening:
+            if self._began_before is None:
+                self._began_before = await self._load(self._epoch)
         await self._write(())
+
+    def lives(self, earlier: tuple[str, ...]) -> tuple[str, ...]:
+        """The epochs to ask for a call that `find` does not know.
+
+        This one is among them when its worker was started twice in one process.
+        """
+        others = tuple(epoch for epoch in earlier if epoch != self._epoch)
+        return (self._epoch, *others) if self._began_before else others
 
     def find(self, name: Name) -> Entry | None:
         """What this life knows of a call; None: it has not begun it."""
         return self._entries.get(name)
 
     async def earlier(self, epoch: str) -> dict[Name, Entry] | None:
-        """What an earlier life at this place did; None when its journal is not here."""
+        """What an earlier life at this place did; None when its journal is not here, or broken."""
         if epoch not in self._earlier:
-            data = await self._store.read(epoch)
-            self._earlier[epoch] = None if data is None else _read(data, epoch)
+            await self._load(epoch)
         return self._earlier[epoch]
+
+    async def _load(self, epoch: str) -> bool:
+        """Read a journal; whether there is one."""
+        try:
+            data = await self._store.read(epoch)
+        except OSError:
+            logger.exception("the journal of %s cannot be read; what it claims is unknown", epoch)
+            data = b""
+        self._earlier[epoch] = None if data is None else _read(data, epoch)
+        return data is not None
 
     async def begin(self, name: Name, attempt: int) -> None:
         """Claim a call; nothing of it may start before this returns.
@@ -153,6 +180,8 @@ def _read(data: bytes, epoch: str) -> dict[Name, Entry] | None:
         found: dict[Name, Entry] = {}
         for line in lines[1:]:
             said = orjson.loads(line)
+            if "format" in said:
+                continue  # the same process, started again
             tenant, job, run, call = said.get("begin") or said["end"]
             name = Name(RunRef(tenant, job, run), call)
             result = said.get("result")

@@ -65,13 +65,18 @@ class JobKeeper:
         Raises:
             Unavailable: not now.
         """
-        held = await self._placements.hold(ref, take_over=False)
+        try:
+            held = await self._placements.hold(ref, take_over=False)
+        except Rejected as error:
+            logger.warning("a snapshot of run %s is dropped: %s", ref.run, error)
+            return None
         if not isinstance(held, Held):
-            return held if isinstance(held, Elsewhere) else None
+            return held
         taken = await self._take(ref, work)
         if taken is not None:
             command = RecordSnapshot(taken=taken)
-            if ref != root_of(ref):
-                await self._reporter.snapshot(root_of(ref), command)
+            root = root_of(ref)
+            if ref != root and self._placements.held(root) is not None:
+                await self._reporter.snapshot(root, command)
             await self._reporter.snapshot(ref, command)
         return None

@@ -1,7 +1,7 @@
 """Which jobs this worker holds, and what became of calls that were begun before it did. No files.
 
-The root run of a job decides who holds its workspace; every other run of the job is told. What this
-worker was granted it remembers: another can take the job over only once this life is over.
+The root run of a job decides who holds its workspace; every other run of the job is told. A worker
+that is cut off may be taken for lost, and not know it: it asks again before it begins anything.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from commands.place_sandbox import Placed
-from domain.commands import PlaceSandbox, RecordToolResult
+from domain.commands import ClaimToolCall, PlaceSandbox, RecordToolResult
 from domain.content import BlobRef, TextPart
 from domain.decisions.lifecycle import UNKNOWN_MESSAGE
 from domain.errors import Rejected
@@ -29,6 +29,10 @@ class Asks(Protocol):
 
     async def place(self, ref: RunRef, command: PlaceSandbox) -> Placed | None:
         """Who holds the workspace of a run after this was asked; None when nobody could say."""
+        ...
+
+    async def claim(self, ref: RunRef, command: ClaimToolCall) -> bool | None:
+        """Whether the call is open, and the holder's to run; None when nobody could say."""
         ...
 
 
@@ -86,20 +90,17 @@ class Placements:
             Unavailable: there is no sandbox here.
             Rejected: there is no such run.
         """
-        known = self._held.get(ref)
-        if known is not None:
-            return known
         root = root_of(ref)
         async with self._turns.setdefault(root, asyncio.Lock()):
             try:
-                held = self._held.get(root) or await self._ask(root, None, take_over=take_over)
+                held = await self._ask(root, None, take_over=take_over)
             except Rejected as error:
                 if error.code != "no_such_run" or ref == root:
                     raise
                 return await self._ask(ref, None, take_over=take_over)  # named by its starter
             if not isinstance(held, Held) or ref == root:
                 return held
-            return self._held.get(ref) or await self._ask(ref, held.number, take_over=take_over)
+            return await self._ask(ref, held.number, take_over=take_over)
 
     async def _ask(
         self, ref: RunRef, number: int | None, *, take_over: bool
@@ -140,15 +141,28 @@ class Placements:
         settled = await self._settled(name, work, held.earlier)
         if settled is not None:
             return settled
+        if work.safety is not Safety.READ_ONLY:
+            refused = await self._refused(ref, work)
+            if refused is not None:
+                return refused
         await self._journal.begin(name, work.attempt)
         return Begin()
+
+    async def _refused(self, ref: RunRef, work: CallToolWork) -> Known | Later | None:
+        """Why a call must not be run now: this copy of it may be older than its outcome."""
+        here = await self._here()
+        claim = ClaimToolCall(call=work.call, attempt=work.attempt, holder=here.epoch)
+        granted = await self._asks.claim(ref, claim)
+        if granted is None:
+            return Later("nobody could say whether the call is still to be run")
+        return None if granted else Known(None)
 
     async def _settled(
         self, name: Name, work: CallToolWork, earlier: tuple[str, ...]
     ) -> Known | None:
         """What earlier lives of this place know of a call; None: it is to be run."""
         doubtful = False
-        for epoch in earlier:
+        for epoch in self._journal.lives(earlier):
             journal = await self._journal.earlier(epoch)
             entry = None if journal is None else journal.get(name)
             if entry is not None and entry.result is not None:

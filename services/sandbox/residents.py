@@ -1,4 +1,4 @@
-"""What must be in a workspace before it is opened, and what runs on in it between calls. No tools."""
+"""What must be in a workspace before it is opened, and what runs on in it between calls."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from eventlog.port import Blobs
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.placement import Held
 from services.sandbox.room import Room
-from services.sandbox.rooms import Whose, Workspaces
+from services.sandbox.rooms import Whose
 from services.sandbox.snapshots import restore
 from services.sandbox.tools.processes import Processes
 from services.sandbox.workspace import Workspace
@@ -26,15 +26,14 @@ class Residents:
     def __init__(
         self,
         state: Path,
-        workspaces: Workspaces,
         blobs: Blobs,
         processes: Processes,
+        *,
         held: Callable[[RunRef], Held | None],
         copy: Callable[[Whose, Path], Awaitable[None]],
     ) -> None:
         """`state` is where the place notes what it brought back; `copy` makes an isolated one."""
         self._state = state
-        self._workspaces = workspaces
         self._blobs = blobs
         self._processes = processes
         self._held = held
@@ -47,17 +46,17 @@ class Residents:
             Unavailable: they cannot be had now.
         """
         held = self._held(whose.ref)
-        if isolated and held is not None and held.restored is None and not path.exists():
-            await self._copy(whose, path)
-        elif held is not None and held.restored is not None:
+        if held is not None and held.restored is not None:
             await self._bring_back(whose.ref, path, held.number, held.restored)
+        elif isolated and not await asyncio.to_thread(path.exists):
+            await self._copy(whose, path)
 
     async def _bring_back(self, ref: RunRef, path: Path, number: int, manifest: BlobRef) -> None:
         done = self._state / "restored" / ref.tenant / f"{path.name}.{number}"
-        if done.exists():
+        workspace = await asyncio.to_thread(_unless_done, done, path)
+        if workspace is None:
             return
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with await asyncio.to_thread(Workspace, path) as workspace:
+        with workspace:
             try:
                 wanted = await restore.load(self._blobs, ref.tenant, manifest.digest)
                 restored = await restore.restore(
@@ -67,8 +66,7 @@ class Residents:
                 message = f"the files of job {ref.job} cannot be brought back: {error}"
                 raise SandboxUnavailable(message) from error
         logger.warning("the files of job %s were brought back: %s", ref.job, restored)
-        done.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        done.touch()
+        await asyncio.to_thread(_note, done)
 
     def busy(self, room: Room) -> bool:
         """Whether something runs on in a room."""
@@ -77,3 +75,16 @@ class Residents:
     async def leave(self, room: Room) -> None:
         """End what runs on."""
         await self._processes.leave(room)
+
+
+def _unless_done(done: Path, path: Path) -> Workspace | None:
+    """The workspace, made if it is missing; None when its files were brought back before."""
+    if done.exists():
+        return None
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Workspace(path)
+
+
+def _note(done: Path) -> None:
+    done.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    done.touch()

@@ -97,6 +97,7 @@ class Rooms:
         operator: OperatorPolicy,
         means: Means,
         definitions: Callable[[str, str], Awaitable[Definition]],
+        *,
         residents: Residents,
         life: Life,
     ) -> None:

@@ -25,15 +25,17 @@ from services.sandbox.journal_file import JournalFiles
 from services.sandbox.keeper import JobKeeper
 from services.sandbox.live import Denials
 from services.sandbox.merging import Merging
-from services.sandbox.placement import Here, Held, Placements, WorkspaceKind
+from services.sandbox.placement import Held, Here, Placements, WorkspaceKind
 from services.sandbox.policy import OperatorPolicy
 from services.sandbox.port import Backend, CapabilityReport
 from services.sandbox.residents import Residents
 from services.sandbox.results import Results
 from services.sandbox.rooms import Life, Rooms, Whose, Workspaces
-from services.sandbox.snapshots import Look, SnapshotStore
+from services.sandbox.snapshots.local import Look
+from services.sandbox.snapshots.store import SnapshotStore
 from services.sandbox.snapshotting import Snapshotting
-from services.sandbox.toolbox import KeptToolBox
+from services.sandbox.toolbox import KeptToolBox, Seats
+from services.sandbox.tools import BaseToolBox
 from services.sandbox.tools.processes import Processes
 from services.worker.keeper import Admission, Elsewhere, Keeper, Later
 from services.worker.reporter import Reporter
@@ -83,14 +85,20 @@ class SandboxService:
         self._broker: Broker | None = None
         self._definitions: dict[tuple[str, str], Definition] = {}
         processes = Processes(tasks)
-        self._merging = Merging(parts.state / "isolated", parts.workspaces)
+        store = SnapshotStore(parts.state / "snapshots", parts.backbone.blobs)
+        self._merging = Merging(
+            parts.state / "isolated",
+            parts.workspaces,
+            store,
+            parts.backbone.blobs,
+            lambda: parts.operator.limits,
+        )
         residents = Residents(
             parts.state,
-            parts.workspaces,
             parts.backbone.blobs,
             processes,
-            self._held,
-            self._merging.copy,
+            held=self._held,
+            copy=self._merging.copy,
         )
         self._rooms = Rooms(
             parts.workspaces,
@@ -100,17 +108,17 @@ class SandboxService:
             residents=residents,
             life=Life(parts.place, parts.epoch, parts.idle_s),
         )
-        store = SnapshotStore(parts.state / "snapshots", parts.backbone.blobs)
         self._snapshotting = Snapshotting(self._rooms, store, self._look, processes.busy)
+        seats = Seats()
         results = Results(parts.backbone.log, parts.backbone.blobs)
         self.toolbox = KeptToolBox(
             self._rooms,
-            processes,
-            results.read,
-            self._snapshotting,
-            self._merging,
-            Denials(parts.backbone.live),
-            parts.redactor,
+            BaseToolBox(seats.of, results.read, processes),
+            seats,
+            snapshotting=self._snapshotting,
+            merging=self._merging,
+            denials=Denials(parts.backbone.live),
+            redactor=parts.redactor,
         )
 
     def keeper(self, reporter: Reporter) -> Keeper:

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 0.5
 """How long a snapshot waits for calls that are at work before it freezes them, in seconds."""
 
+
 class HowToLook(Protocol):
     """Makes the way a capture looks, as secrets and limits are now."""
 
@@ -97,4 +98,3 @@ def _taken(
     return SnapshotTaken(
         run=ref.run, step=work.step, version=work.version, manifest=manifest, problem=problem
     )
-

@@ -3,8 +3,8 @@
 Not the tools, and not who may run what: admission is the keeper's.
 """
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -21,12 +21,30 @@ from services.sandbox.merging import MERGE, Merging
 from services.sandbox.room import Seat
 from services.sandbox.rooms import Rooms, Suite, Whose
 from services.sandbox.snapshotting import Snapshotting
-from services.sandbox.tools import BaseToolBox
-from services.sandbox.tools.processes import Processes
-from services.sandbox.tools.results import ReadWhole
-from services.worker.toolbox import OnOutput, ToolCall, ToolFile, ToolResult
+from services.worker.toolbox import OnOutput, ToolBox, ToolCall, ToolFile, ToolResult
 
 WITHHELD_FILE = "The file holds secret {name!r}, so it is not shown."
+
+
+class Seats:
+    """The seats of calls that are at work: taken by the tool box around the tools, used by them."""
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[RunRef, str], Seat] = {}
+
+    @contextmanager
+    def taken(self, call: ToolCall, seat: Seat) -> Generator[None]:
+        """Have a call find its seat."""
+        self._taken[call.ref, call.call] = seat
+        try:
+            yield
+        finally:
+            del self._taken[call.ref, call.call]
+
+    @asynccontextmanager
+    async def of(self, call: ToolCall) -> AsyncGenerator[Seat]:
+        """The seat of a call."""
+        yield self._taken[call.ref, call.call]
 
 
 class KeptToolBox:
@@ -35,21 +53,22 @@ class KeptToolBox:
     def __init__(
         self,
         rooms: Rooms,
-        processes: Processes,
-        read_whole: ReadWhole,
+        tools: ToolBox,
+        seats: Seats,
+        *,
         snapshotting: Snapshotting,
         merging: Merging,
         denials: Denials,
         redactor: Callable[[], Redactor],
     ) -> None:
-        """`redactor` is asked for with each call, as more secrets become known."""
+        """`tools` sit on `seats`; `redactor` is asked for with each call, as secrets get known."""
         self._rooms = rooms
-        self._tools = BaseToolBox(self._seat, read_whole, processes)
+        self._tools = tools
+        self._seats = seats
         self._snapshotting = snapshotting
         self._merging = merging
         self._denials = denials
         self._redactor = redactor
-        self._suites: dict[tuple[RunRef, str], tuple[Suite, Box, bool]] = {}
 
     async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
         """Execute one call.
@@ -64,17 +83,10 @@ class KeptToolBox:
         async with self._rooms.suite(whose, allowance) as suite:
             box = self._rooms.box(suite, whose, allowance)
             box.on_denied = partial(self._denials.say, call.ref, call.call)
-            self._suites[call.ref, call.call] = suite, box, allowance.read_only
-            try:
+            seat = Seat(suite.room, call.ref.run, allowance.read_only, box.sandbox)
+            with self._seats.taken(call, seat):
                 result = await self._run(call, suite, on_output)
-            finally:
-                del self._suites[call.ref, call.call]
             return self._clean(await _counted(box, result))
-
-    @asynccontextmanager
-    async def _seat(self, call: ToolCall) -> AsyncGenerator[Seat]:
-        suite, box, read_only = self._suites[call.ref, call.call]
-        yield Seat(suite.room, call.ref.run, read_only, box.sandbox)
 
     async def _run(self, call: ToolCall, suite: Suite, on_output: OnOutput) -> ToolResult:
         if call.tool == MERGE:

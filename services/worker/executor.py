@@ -101,11 +101,6 @@ class Executor:
 
     async def _admitted(self, keeper: Keeper, ref: RunRef, work: CallToolWork) -> bool:
         """Whether the call is to be run here; else it was answered, or passed on."""
-        if await self._is_stopped(ref):
-            text = TextPart(text=json.dumps(CANCELLED_BODY))
-            result = ToolResult(content=(text,), is_error=True)
-            await self._report(ref, work, "cancelled", result, 0)
-            return False
         try:
             admission = await keeper.admit(ref, work)
         except Unavailable as error:
@@ -114,8 +109,14 @@ class Executor:
             await self._pass_on(ref, work, admission)
             return False
         if isinstance(admission, Known):
+            self.bench.forget(ref, work)
             if admission.result is not None:
                 await self.reporter.record(ref, admission.result)
+            return False
+        if await self._is_stopped(ref):  # only now is it sure that the call did not begin before
+            text = TextPart(text=json.dumps(CANCELLED_BODY))
+            result = ToolResult(content=(text,), is_error=True)
+            await self._report(ref, work, "cancelled", result, 0)
             return False
         return True
 
@@ -123,7 +124,9 @@ class Executor:
         seq = self.bench.stopped(ref)
         if seq is None:
             return False
-        if await goes_on(self.backbone.log, ref, seq):
+        if await insist(
+            lambda: goes_on(self.backbone.log, ref, seq), f"a call of {ref.run} that may be over"
+        ):
             self.bench.resume(ref)
             return False
         return True

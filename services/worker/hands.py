@@ -145,9 +145,7 @@ class Bench:
         self._begun[task] = None
         while len(self._begun) > BEGUN_MAX:
             self._begun.popitem(last=False)
-        stop = Stop()
-        stop.requested = task.ref in self._stopped
-        self._flight[task] = stop
+        self._flight[task] = Stop()
         return task
 
     async def _do(self, task: Task, work: Work) -> None:
@@ -167,7 +165,7 @@ class Bench:
         return Task(ref, name) in self._flight
 
     def stop(self, ref: RunRef, seq: int = 0) -> None:
-        """The run is being cancelled, or at rest: its calls here hear it, and later copies do.
+        """The run is being cancelled, or at rest: its work here hears it.
 
         Files that are being stored are stored to the end: that changes nothing of the run. `seq`
         is where the log says so, if that is how it was heard.

@@ -1,5 +1,7 @@
 """The system calls a command may not make, as a BPF program. Not a policy one can change.
 
+What is used is the data that is shipped; running this module writes it anew.
+
 The filter forbids what widens the kernel's surface or reaches across the sandbox: tracing, mounts,
 namespaces, keyrings, BPF, io_uring, and sockets that network namespaces do not contain. A call
 through a foreign architecture kills the process, or every rule here could be walked around.
@@ -8,6 +10,8 @@ through a foreign architecture kills the process, or every rule here could be wa
 import errno
 import platform
 import struct
+from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 # struct seccomp_data: the call's number, the architecture, then the arguments as 64 bits each.
@@ -30,6 +34,9 @@ X32_BIT = 0x40000000
 NEW_NAMESPACES = 0x7E020000  # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 TERMINAL_REQUESTS = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into somebody's terminal
 SOCKET_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+
+
+DATA = files("services.sandbox").joinpath("data")
 
 
 class Numbers(NamedTuple):
@@ -91,11 +98,17 @@ MACHINES = {
 }
 
 
-def filter_for(machine: str | None = None) -> bytes | None:
-    """The program for a machine (default: this one), or nothing where its calls are not known."""
-    numbers = MACHINES.get(machine or platform.machine())
-    if numbers is None:
-        return None
+def compiled_filter(machine: str | None = None) -> bytes | None:
+    """The program for a machine (default: this one) as shipped, or None where there is none."""
+    file = files("services.sandbox").joinpath(
+        "data", f"seccomp_{machine or platform.machine()}.bpf"
+    )
+    return file.read_bytes() if file.is_file() else None
+
+
+def built_filter(machine: str) -> bytes:
+    """The program for one of MACHINES, built anew: what is shipped is equal to it."""
+    numbers = MACHINES[machine]
     return b"".join(
         (
             _step(LOAD, OFFSET_ARCHITECTURE),
@@ -146,3 +159,8 @@ def _deny_values(offset: int, values: tuple[int, ...]) -> bytes:
 def _allow_values(offset: int, values: tuple[int, ...]) -> bytes:
     tests = b"".join(_step(JUMP_EQUAL, value, 0, 1) + _step(RETURN, ALLOW) for value in values)
     return _step(LOAD, offset) + tests + _step(RETURN, ERRNO | errno.EAFNOSUPPORT)
+
+
+if __name__ == "__main__":
+    for name in MACHINES:
+        Path(str(DATA.joinpath(f"seccomp_{name}.bpf"))).write_bytes(built_filter(name))

@@ -1,0 +1,105 @@
+"""Puts the sandbox lane of a process together from settings, project and store. Not the lane."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from domain.ids import check_token
+from domain.secrets import SecretRef, SecretValue
+from eventlog.port import Backbone
+from peritus.backends import chosen_backend, operator_policy
+from peritus.ids import new_id, now_ms
+from peritus.keys import open_secrets
+from peritus.liveness import dead_by
+from peritus.logs import REDACTIONS
+from peritus.project import PRIVATE_FOLDER, Project, workspaces_of
+from peritus.sandbox import SandboxLane
+from peritus.settings import Settings
+from services.secrets.config import SecretsConfig
+from services.worker.epoch import this_epoch
+
+if TYPE_CHECKING:
+    from services.sandbox.port import Backend, CapabilityReport
+    from services.sandbox.service import SandboxParts
+
+
+def sandbox_lane(
+    settings: Settings,
+    project: Project,
+    backbone: Backbone,
+    config: SecretsConfig,
+    *,
+    fresh: bool = False,
+) -> SandboxLane:
+    """The base skill in the workspaces of a project; `fresh`: the sandbox is attacked anew."""
+    return SandboxLane(lambda: _parts(settings, project, backbone, config, fresh=fresh))
+
+
+def _parts(
+    settings: Settings,
+    project: Project,
+    backbone: Backbone,
+    config: SecretsConfig,
+    *,
+    fresh: bool,
+) -> "SandboxParts":
+    from services.sandbox.egress.policy import EgressSettings  # noqa: PLC0415 - at the first call
+    from services.sandbox.service import SandboxParts  # noqa: PLC0415
+
+    workspaces = workspaces_of(project, settings)
+    state, here = workspaces.place, this_epoch()
+    place = place_id(state)
+    secrets = open_secrets(config)
+    secrets.learn(())
+    dead = dead_by(here, frozenset())
+
+    async def backend() -> "tuple[Backend, CapabilityReport]":
+        return await chosen_backend(settings, state, fresh=fresh)
+
+    async def reveal(ref: SecretRef) -> SecretValue | None:
+        return await secrets.resolve(ref, purpose="sandbox")
+
+    def alive(leased: frozenset[str]) -> Callable[[str], bool]:
+        return lambda epoch: epoch == str(here) or (epoch in leased and not dead(epoch))
+
+    return SandboxParts(
+        backbone=backbone,
+        place=place,
+        epoch=str(here),
+        state=state,
+        workspaces=workspaces,
+        operator=operator_policy(settings),
+        backend=backend,
+        egress=EgressSettings(
+            allow_cidrs=settings.egress_allow_cidrs,
+            extra_ca_file=str(settings.egress_ca_file) if settings.egress_ca_file else None,
+            secrets=config.model_dump(mode="json"),
+        ),
+        reveal=reveal,
+        redactor=REDACTIONS.redactor,
+        secrets_key=lambda: REDACTIONS.name_of(_key(state)),
+        alive=alive,
+        now_s=lambda: now_ms() / 1000,
+        idle_s=settings.sandbox_idle_s,
+    )
+
+
+def place_id(state: Path) -> str:
+    """The name of a store of workspaces, written down in it when it is first used."""
+    state.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    file = state / "place"
+    with suppress(FileExistsError), file.open("x") as made:
+        made.write(new_id())
+    return check_token("place", file.read_text().strip())
+
+
+def _key(state: Path) -> bytes:
+    """A random key of this place, so that what names its secrets tells nothing of them."""
+    file = state / "key"
+    with suppress(FileExistsError):
+        made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(made, "wb") as opened:
+            opened.write(os.urandom(32))
+    return file.read_bytes()

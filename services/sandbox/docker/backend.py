@@ -1,0 +1,136 @@
+"""Sandboxes from a Docker Engine: fills the port `Backend`. Not what a container is made of."""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from services.sandbox.docker import container, opening
+from services.sandbox.docker.engine import Api, Engine
+from services.sandbox.docker.running import to_the_end
+from services.sandbox.docker.sandbox import DockerSandbox
+from services.sandbox.docker.settings import DockerSettings
+from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.port import CapabilityReport, SandboxSpec
+from services.sandbox.self_test import self_test
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class DockerBackend:
+    """See the port. Making one asks nothing of the engine."""
+
+    name = "docker"
+
+    def __init__(
+        self,
+        settings: DockerSettings,
+        *,
+        privileged: bool | None = None,
+        now_ms: Callable[[], int] = _now_ms,
+    ) -> None:
+        """Say which engine; `privileged` is whether to look at containers from outside as root can.
+
+        Raises:
+            SandboxUnavailable: its address is not one we can speak to.
+        """
+        self._settings = settings
+        self._privileged = os.geteuid() == 0 if privileged is None else privileged
+        self._engine = Engine(settings.host)
+        self._now_ms = now_ms
+        self._open: set[DockerSandbox] = set()
+
+    async def report(self) -> CapabilityReport:
+        """Attack a sandbox of its own and say what held.
+
+        Raises:
+            SandboxUnavailable: an attack got through, or no sandbox can be made.
+        """
+        version = await self._engine.call(_version)
+        return await self_test(
+            self,
+            version=version,
+            promises={"cpu_limit": True, "own_network": True},
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes: list[str] = []
+        if not self._privileged:
+            notes.append(
+                "a command's escaped children end when no other command runs in its sandbox, not "
+                "with the command, and there is no egress: run as root beside the engine"
+            )
+        if self._settings.runtime not in opening.RUNC:
+            notes.append(f"no egress, and commands end more slowly, with {self._settings.runtime}")
+        if "@sha256:" not in self._settings.image:
+            notes.append(
+                "the image is named by a tag, which may come to mean another one: name it by "
+                "digest (name@sha256:...)"
+            )
+        return tuple(notes)
+
+    async def open(self, spec: SandboxSpec) -> DockerSandbox:
+        """Make a sandbox: a container, and all it is furnished with.
+
+        Raises:
+            SandboxUnavailable: it cannot be made; nothing of it is left.
+        """
+        name = f"peritus-{secrets.token_hex(8)}"
+        making = self._engine.begin(
+            lambda _: opening.open_container(
+                opening.Order(
+                    self._engine, self._settings, spec, name, self._now_ms(), self._privileged
+                )
+            )
+        )
+        try:
+            opened = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await to_the_end(lambda: self._undo(making))
+            raise
+        sandbox = DockerSandbox(
+            self._engine, opened, spare=self._settings.spare, on_close=self._open.discard
+        )
+        self._open.add(sandbox)
+        return sandbox
+
+    async def _undo(self, making: "asyncio.Future[opening.Opened]") -> None:
+        """What a thread makes after we were cancelled."""
+        with suppress(SandboxUnavailable):
+            opened = await asyncio.shield(making)
+            opened.let_go()
+            await self._engine.call(lambda api: opening.discard(api, opened.name))
+
+    async def reap(self, place: str, alive: Callable[[str], bool]) -> list[str]:
+        """End what dead epochs of this place left behind; says what, one line each (C10)."""
+        return await self._engine.call(lambda api: _reap(api, place, alive))
+
+    async def close(self) -> None:
+        """End every sandbox that is still open."""
+        for sandbox in list(self._open):
+            await sandbox.close()
+        await self._engine.close()
+
+
+def _version(api: Api) -> str:
+    return str(api.version()["Version"])
+
+
+def _reap(api: Api, place: str, alive: Callable[[str], bool]) -> list[str]:
+    """End the containers of a place whose epoch is over; those already on their way out, too."""
+    ended: list[str] = []
+    label = f"{container.LABEL}place={place}"
+    for found in api.containers(all=True, filters={"label": [label]}):
+        labelled: dict[str, str] = found["Labels"]
+        epoch = labelled.get(f"{container.LABEL}epoch", "")
+        if alive(epoch):
+            continue
+        opening.discard(api, found["Id"])
+        job = labelled.get(f"{container.LABEL}job", "")
+        ended.append(f"container {found['Names'][0].lstrip('/')} of epoch {epoch}, job {job}")
+    return ended

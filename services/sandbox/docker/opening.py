@@ -1,0 +1,217 @@
+"""Making one container, in a thread: image, walls, files, listener. Not what runs in it later."""
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from services.sandbox.docker import container, script
+from services.sandbox.docker.attach import first_line, hijack
+from services.sandbox.docker.engine import Api, Engine, EngineError
+from services.sandbox.docker.host import Host, look
+from services.sandbox.docker.listener import listen_inside
+from services.sandbox.docker.seccomp import profile
+from services.sandbox.docker.settings import DockerSettings
+from services.sandbox.docker.shell import PREPARE_S, prepare
+from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.paths import MOUNT
+from services.sandbox.port import FILES_FOLDER, PROXY_PORT, SECRETS_FOLDER, SandboxSpec
+
+NOT_FOUND = 404
+GONE = {NOT_FOUND, 409}
+FILE_MODE, SECRET_MODE = 0o444, 0o400
+RUNC = {None, "runc"}
+
+
+def place_for(api: Api, settings: DockerSettings, wanted: str | None) -> container.Place:
+    """Where a container will be, and the image as it is there now.
+
+    Raises:
+        SandboxUnavailable: the image is not allowed, or is not there.
+    """
+    image = wanted or settings.image
+    if image not in {settings.image, *settings.images}:
+        message = (
+            f"the image {image!r} is not allowed here; the operator allows: "
+            f"{', '.join((settings.image, *settings.images))}"
+        )
+        raise SandboxUnavailable(message)
+    facts = api.info()
+    found = _image(api, settings, image)
+    config: dict[str, Any] = found.get("Config") or {}
+    volumes: dict[str, Any] = config.get("Volumes") or {}
+    return container.Place(
+        machine=str(facts["Architecture"]),
+        cpus=int(facts["NCPU"]),
+        image=str(found["Id"]),
+        volumes=tuple(volumes),
+    )
+
+
+def _image(api: Api, settings: DockerSettings, image: str) -> dict[str, Any]:
+    if settings.pull == "always":
+        api.pull(image)
+    try:
+        return api.inspect_image(image)
+    except Exception as error:
+        if getattr(getattr(error, "response", None), "status_code", 0) != NOT_FOUND:
+            raise
+    if settings.pull != "missing":
+        message = (
+            f"the image {image!r} is not on this engine and is not pulled by itself; "
+            "pull it, or let the operator's setting allow that"
+        )
+        raise SandboxUnavailable(message)
+    api.pull(image)
+    return api.inspect_image(image)
+
+
+class Order(NamedTuple):
+    """The container that is wanted. `name` is new; `privileged` says to look at it from outside."""
+
+    engine: Engine
+    settings: DockerSettings
+    spec: SandboxSpec
+    name: str
+    started_ms: int
+    privileged: bool
+
+
+class Opened:
+    """A container that runs, and what holds it."""
+
+    def __init__(self, name: str, user: str, keeper: socket.socket) -> None:
+        self.name = name
+        self.user = user
+        self.keeper = keeper
+        """Our connection to it: the container ends when this is closed."""
+        self.host: Host | None = None
+        self.proxy: socket.socket | None = None
+
+    def let_go(self) -> None:
+        """Close what we hold of it."""
+        self.keeper.close()
+        if self.proxy is not None:
+            self.proxy.close()
+
+
+def open_container(order: Order) -> Opened:
+    """Make a container and everything in it. Blocks for some hundred milliseconds.
+
+    Raises:
+        SandboxUnavailable: it cannot be made; nothing of it is left.
+    """
+    try:
+        return order.engine.ask(lambda api: _open(order, api))
+    except BaseException:
+        with suppress(SandboxUnavailable):  # what went wrong first counts
+            order.engine.ask(lambda api: discard(api, order.name))
+        raise
+
+
+def discard(api: Api, name: str) -> None:
+    """Remove a container that may not even exist."""
+    try:
+        api.remove_container(name, v=True, force=True)
+    except Exception as error:
+        if getattr(getattr(error, "response", None), "status_code", 0) not in GONE:
+            raise
+
+
+def _open(order: Order, api: Api) -> Opened:
+    settings, spec = order.settings, order.spec
+    place = place_for(api, settings, spec.image)
+    user, group = container.user_of(spec)
+    keeper = container.keeper_of(user)
+    walls = container.host_settings(spec, settings, place, profile(place.machine))
+    made = api.create_container(
+        place.image,
+        **container.configuration(container.labels(spec.owner, order.started_ms)),
+        name=order.name,
+        user=f"{keeper}:{keeper}",
+        host_config=container.with_paths(api.create_host_config(**walls)),
+    )
+    opened = Opened(order.name, f"{user}:{group}", _attach(order.engine, api, order.name))
+    try:
+        api.start(order.name)
+        if settings.runtime in RUNC:
+            pid = int(api.inspect_container(order.name)["State"]["Pid"])
+            opened.host = look(str(made["Id"]), pid, privileged=order.privileged)
+        _furnish(order.engine, api, spec, opened)
+    except BaseException:
+        opened.let_go()
+        raise
+    return opened
+
+
+def _attach(engine: Engine, api: Api, name: str) -> socket.socket:
+    """Our hold on the keeper, taken before it starts so that nothing is missed."""
+    connection = engine.connect()
+    try:
+        connection.settimeout(PREPARE_S)
+        query = "stream=1&stdin=1&stdout=1"
+        hijack(connection, f"/v{api.api_version}/containers/{name}/attach?{query}", None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _furnish(engine: Engine, api: Api, spec: SandboxSpec, opened: Opened) -> None:
+    """Files, secrets and the listener; and proof that the workspace is the one that was meant."""
+    line = script.writing(FILES_FOLDER, spec.files, FILE_MODE)
+    if opened.host is None:
+        inode = os.fstat(spec.workspace.fileno()).st_ino
+        line += b'[ "$(ls -di %s)" = "%d %s" ]' % (MOUNT.encode(), inode, MOUNT.encode())
+    else:
+        _check_workspace(opened.host, spec)
+        line += b":"
+    opened.keeper.sendall(line + b"\n")
+    try:
+        said = first_line(opened.keeper)
+    except EngineError:
+        said = b""
+    if said != b"ok":
+        message = (
+            "the container cannot be furnished: its image needs /bin/sh, and the engine must see "
+            "the workspace where we see it"
+        )
+        raise SandboxUnavailable(message)
+    if spec.secret_files:
+        _write_secrets(engine, api, spec, opened)
+    if spec.egress:
+        if opened.host is None or not opened.host.privileged:
+            message = (
+                f"no egress from containers of the engine at {engine.host}: the proxy's listener "
+                "is made in the container's network, so the engine must run on this machine, in "
+                "our pid namespace, with runc, and we as root"
+            )
+            raise SandboxUnavailable(message)
+        opened.proxy = listen_inside(opened.host, PROXY_PORT)
+
+
+def _check_workspace(host: Host, spec: SandboxSpec) -> None:
+    try:
+        found = Path(f"/proc/{host.pid}/root{MOUNT}").stat()
+    except PermissionError:
+        return  # only root may look; the engine is on this machine and was given the path
+    if not os.path.samestat(found, os.fstat(spec.workspace.fileno())):
+        message = "the engine mounted another folder than the workspace: was it moved meanwhile?"
+        raise SandboxUnavailable(message)
+
+
+def _write_secrets(engine: Engine, api: Api, spec: SandboxSpec, opened: Opened) -> None:
+    """By a shell of the commands' user, through its standard input: in no argument, on no disk."""
+    files = {name: value.reveal().encode() for name, value in spec.secret_files.items()}
+    shell = prepare(engine, api, opened.host, opened.name, opened.user)
+    with shell.connection:
+        line = script.writing(SECRETS_FOLDER, files, SECRET_MODE) + b"echo ok\n"
+        shell.connection.sendall(line)
+        try:
+            said = first_line(shell.connection)
+        except EngineError:
+            said = b""
+    if said != b"ok":
+        message = "the secret files cannot be written in the container"
+        raise SandboxUnavailable(message)
