@@ -1,5 +1,6 @@
 """How anybody asks something of a run: quickly by request, durably by COMMANDS. Not a decision."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from commands.offload import CommandT, offload
@@ -8,6 +9,7 @@ from domain.commands import Command
 from domain.errors import Rejected
 from domain.ids import RunRef
 from domain.record import canonical
+from domain.redaction import Redactor, redact_command
 from eventlog.port import Backbone
 
 ASK_TIMEOUT_S = 1.0
@@ -19,6 +21,7 @@ class CommandClient:
     """Sends commands on behalf of people and workers."""
 
     backbone: Backbone
+    redactor: Callable[[], Redactor] = Redactor
 
     async def ask(self, ref: RunRef, command: Command, timeout_s: float = ASK_TIMEOUT_S) -> Answer:
         """One try by request and reply; `unavailable` when nobody answered in time."""
@@ -28,12 +31,12 @@ class CommandClient:
         return Answer.model_validate_json(data)
 
     async def slim(self, ref: RunRef, command: CommandT) -> CommandT:
-        """The command with its large texts stored as blobs, so that it fits into a message.
+        """The command without secrets and with its large texts as blobs: it fits into a message.
 
         Raises:
             Unavailable: they could not be stored.
         """
-        smaller, blobs = offload(command)
+        smaller, blobs = offload(redact_command(self.redactor(), command))
         for data in blobs.values():
             await self.backbone.blobs.put(ref.tenant, data)
         return smaller

@@ -22,6 +22,7 @@ from domain.effects import (
 from domain.errors import Unavailable
 from domain.ids import RunRef, derive_id
 from domain.record import canonical
+from domain.redaction import Redactor, redact_command
 from domain.state import RunState
 from domain.tools import Lane, LocalTool
 from domain.work import CallToolWork, GenerateWork, SnapshotWork
@@ -43,6 +44,7 @@ class Desk:
     new_id: Callable[[], str]
     local_tools: Mapping[str, LocalTool]
     gone: Callable[[str], bool] = lambda _: False  # whether an epoch is known to have ended
+    redactor: Callable[[], Redactor] = Redactor
 
     def situation(
         self, context: PinnedContext | None = None, gone: frozenset[str] = frozenset()
@@ -65,13 +67,13 @@ class Desk:
         *,
         gone: frozenset[str] = frozenset(),
     ) -> Decision:
-        """Store large content, decide, append, dispatch what follows.
+        """Take out secrets, store large content, decide, append, dispatch what follows.
 
         Raises:
             Rejected: the command is wrong for this run.
             Unavailable: not now; the same command may be sent again.
         """
-        slim, blobs = offload(command)
+        slim, blobs = offload(redact_command(self.redactor(), command))
         for data in blobs.values():
             await self.backbone.blobs.put(ref.tenant, data)
         decision = await self.runs.execute(ref, slim, self.situation(context, gone))

@@ -171,6 +171,8 @@ class _BytewiseStream(TextStream):
 
 def redact_command(redactor: Redactor, command: ModelT) -> ModelT:
     """A command as it may be stored: no value in any text that people, models or tools wrote."""
+    if not redactor.longest:
+        return command
     return redactor.value(command, IDENTITIES)
 
 

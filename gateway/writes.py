@@ -32,7 +32,7 @@ class Writes:
     def __init__(self, deps: GatewayDeps) -> None:
         self._deps = deps
         self._log = deps.backbone.log
-        self._client = CommandClient(deps.backbone)
+        self._client = CommandClient(deps.backbone, deps.redactor)
 
     async def start(self, request: Request) -> Response:
         """`POST /v1/runs`: the same idempotency key starts one run, however often it is sent.

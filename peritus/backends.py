@@ -20,6 +20,8 @@ from services.sandbox.select import choose_backend
 
 def operator_policy(settings: Settings) -> OperatorPolicy:
     """What the settings allow every sandbox."""
+    from services.loop.models.registry import PROVIDERS  # noqa: PLC0415 - at the first call
+
     default = SandboxLimits()
     return OperatorPolicy.model_validate(
         {
@@ -35,6 +37,7 @@ def operator_policy(settings: Settings) -> OperatorPolicy:
             "images": settings.sandbox_images,
             "egress": settings.egress_domains,
             "deliveries": settings.secret_delivery,
+            "never": sorted(provider.key for provider in PROVIDERS.values() if provider.key),
             "snapshots": settings.snapshots,
         }
     )

@@ -18,6 +18,7 @@ from domain.state import RunState
 from eventlog.port import Backbone, Blobs, EventLog, Stored
 from peritus.feed import Heard, follow_events
 from peritus.ids import new_id
+from peritus.logs import REDACTIONS
 
 Send = Callable[[RunRef, Command], Awaitable[None]]
 """Has a command handled. Raises Rejected and Unavailable."""
@@ -38,7 +39,7 @@ def at_desk(desk: Desk) -> Send:
 
 def by_request(backbone: Backbone) -> Send:
     """Commands are decided by whichever loop service answers, or stored until one does."""
-    client = CommandClient(backbone)
+    client = CommandClient(backbone, REDACTIONS.redactor)
 
     async def send(ref: RunRef, command: Command) -> None:
         await client.submit(ref, command, new_id())

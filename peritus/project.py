@@ -1,5 +1,7 @@
 """Where a project keeps its definition, its state and its workspaces. Not what is in them."""
 
+import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,9 @@ from peritus.settings import Settings
 STATE_NAME = ".peritus"
 WORKSPACE_NAME = "workspace"
 PRIVATE_FOLDER = 0o700
+
+SANDBOX_UIDS = range(200_000, 265_536)
+"""Users that no system has by itself: each job of a service that is root gets one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,9 @@ class Workspaces:
         if assigned is not None:
             return assigned
         own = self.default_root / ref.tenant / ref.job
-        own.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        if not own.exists():
+            own.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            _own_user(own)
         return own
 
     def isolated(self, ref: RunRef) -> Path:
@@ -111,6 +118,13 @@ class Workspaces:
 
     def _record(self, ref: RunRef) -> Path:
         return self.state / "jobs" / ref.tenant / f"{ref.job}.workspace"
+
+
+def _own_user(folder: Path) -> None:
+    """Give a job's folder to a user of its own, where we may: its commands run as that user."""
+    if os.geteuid() == 0:
+        number = SANDBOX_UIDS.start + zlib.crc32(folder.name.encode()) % len(SANDBOX_UIDS)
+        os.chown(folder, number, number)
 
 
 def workspaces_of(project: Project, settings: Settings) -> Workspaces:

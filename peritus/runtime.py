@@ -17,6 +17,7 @@ from peritus.door import Door
 from peritus.ids import new_id, now_ms
 from peritus.keys import Keys
 from peritus.liveness import dead_by, left_behind
+from peritus.logs import REDACTIONS
 from peritus.sandbox import SandboxLane
 from peritus.settings import Settings
 from peritus.worker import WorkerParts, run_worker
@@ -111,6 +112,7 @@ async def worker_parts(
         calls_max=settings.calls_max,
         loop_limits=LoopLimits(generations_max=settings.generations_max),
         hands=door.hands,
+        redactor=REDACTIONS.redactor,
     )
 
 

@@ -14,6 +14,7 @@ from peritus.door import Door
 from peritus.ids import new_id
 from peritus.keys import Keys
 from peritus.lane import sandbox_lane
+from peritus.logs import REDACTIONS
 from peritus.lookup import views_path
 from peritus.project import Project, need_config
 from peritus.runtime import (
@@ -127,6 +128,7 @@ class Serving:
             tenant=one_tenant(settings.tenant),
             token=token.get_secret_value() if token else None,
             hosts=LOOPBACK_HOSTS | {settings.gateway_host},
+            redactor=REDACTIONS.redactor,
         )
         host, port = settings.gateway_host, settings.gateway_port
         await serve(

@@ -10,6 +10,7 @@ from commands.desk import Desk
 from commands.hands import Hands
 from commands.history import SNAPSHOT_BYTES_MIN
 from commands.runs import RunStore
+from domain.redaction import Redactor
 from domain.tools import Lane, LocalTool
 from eventlog.port import RENEW_S, Backbone
 from eventlog.port import Lane as WorkLane
@@ -47,6 +48,7 @@ class WorkerParts:
     renew_s: float = RENEW_S
     snapshot_bytes_min: int = SNAPSHOT_BYTES_MIN
     hands: Callable[[Bench], Hands] = lambda bench: bench  # what the desk hands work to
+    redactor: Callable[[], Redactor] = Redactor
     beside: tuple[Callable[[], Awaitable[None]], ...] = ()  # what runs as long as the worker
     keepers: Mapping[Lane, Callable[[Reporter], Keeper]] = field(
         default_factory=dict[Lane, Callable[[Reporter], Keeper]]
@@ -86,6 +88,7 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
             parts.new_id,
             parts.local_tools,
             signs.gone,
+            parts.redactor,
         )
         for number, run in enumerate(parts.beside):
             tasks.create_task(_beside(run), name=f"beside {number}")
@@ -107,9 +110,8 @@ async def _beside(run: Callable[[], Awaitable[None]]) -> None:
 
 def _executors(parts: WorkerParts, desk: Desk, bench: Bench) -> list[Executor]:
     """One executor for each lane served here, manned so that work can be handed over directly."""
-    reporter: Reporter = (
-        LocalReporter(desk) if parts.generate else RemoteReporter(CommandClient(parts.backbone))
-    )
+    client = CommandClient(parts.backbone, parts.redactor)
+    reporter: Reporter = LocalReporter(desk) if parts.generate else RemoteReporter(client)
     executors = [
         Executor(
             lane=WORK_LANES[lane],
@@ -120,6 +122,7 @@ def _executors(parts: WorkerParts, desk: Desk, bench: Bench) -> list[Executor]:
             epoch=parts.epoch,
             now_ms=parts.now_ms,
             in_flight_max=parts.calls_max,
+            redactor=parts.redactor,
             keeper=parts.keepers[lane](reporter) if lane in parts.keepers else None,
         )
         for lane, toolbox in parts.toolboxes.items()

@@ -16,10 +16,10 @@ from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, notice, run_async
 from peritus.definitions import load_definition
-from peritus.keys import Need, env_files, needs_of, open_secrets, secrets_config
+from peritus.keys import Need, env_files, needs_of, open_secrets, project_keys
 from peritus.logs import REDACTIONS, log_to_stderr
 from peritus.project import Project, find_project, need_config
-from peritus.settings import load_settings
+from peritus.settings import Settings, load_settings
 from services.secrets.desktop import Keyring
 from services.secrets.port import SecretProvider
 from services.secrets.source import Secrets
@@ -35,6 +35,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the secre
 InKeyring = Annotated[
     bool, typer.Option("--keyring", help="In the keyring of the desktop, not in the store.")
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A project and the settings it is looked at with; nothing of a server."""
+
+    settings: Settings
+    project: Project
 
 
 @app.command("set")
@@ -53,14 +61,14 @@ def set_secret(
     It is asked for without being shown, or read from standard input when that is no terminal. One
     newline at its end is no part of it.
     """
-    project = _here(config)
+    place = _here(config)
     check_secret(name, "a value that is fit")  # before anybody types one
     value = _value(name, from_file)
     REDACTIONS.add(name, value)
-    to = _store(project, keyring=keyring)
+    to = _store(place, keyring=keyring)
     version = to.set(name, value)
     notice(f"{name} is kept in {to.label}" + (f", version {version}" if version else ""))
-    counts = _secrets(project, keyring=keyring).find(SecretRef(name=name))
+    counts = _secrets(place, keyring=keyring).find(SecretRef(name=name))
     if counts is not None and counts.source != to.label:
         notice(f"it does not count yet: {counts.source} has {name}, too, and comes first")
 
@@ -71,8 +79,8 @@ def list_secrets(config: options.Config = None, as_json: options.Json = None) ->
 
     Variables of the environment and the keyring of the desktop are not listed.
     """
-    project, as_json = _here(config), options.wants_json(as_json)
-    found = _secrets(project).names_now()
+    place, as_json = _here(config), options.wants_json(as_json)
+    found = _secrets(place).names_now()
     if as_json:
         lines = [one.model_dump_json() for one in found]
     else:
@@ -90,8 +98,8 @@ def list_secrets(config: options.Config = None, as_json: options.Json = None) ->
 @app.command("rm")
 def remove(name: Name, *, keyring: InKeyring = False, config: options.Config = None) -> None:
     """Forget a secret that was set, in all its versions."""
-    project = _here(config)
-    store = _store(project, keyring=keyring)
+    place = _here(config)
+    store = _store(place, keyring=keyring)
     if not store.remove(name):
         raise Rejected("no_such_secret", f"{store.label} has no secret {name!r}")
     notice(f"{name} is removed from {store.label}")
@@ -110,9 +118,9 @@ def check(
     ] = False,
 ) -> None:
     """Check the secrets that a definition needs: where each is found, and what is wrong with it."""
-    project = _here(file)
-    definition = load_definition(need_config(project), lenient=True).definition
-    secrets = _secrets(project, keyring=keyring)
+    place = _here(file)
+    definition = load_definition(need_config(place.project), lenient=True).definition
+    secrets = _secrets(place, keyring=keyring)
     found = [_checked(secrets, need) for need in needs_of(definition)]
     if not found:
         notice("the definition needs no secrets")
@@ -167,7 +175,7 @@ def _problems(providers: Sequence[SecretProvider], name: str) -> list[str]:
     ]
 
 
-def _here(config: Path | None) -> Project:
+def _here(config: Path | None) -> Place:
     """The project of the working directory, or of a definition; none is made where there is none.
 
     Raises:
@@ -178,17 +186,20 @@ def _here(config: Path | None) -> Project:
     project = find_project(Path.cwd(), settings, config)
     if settings.state_dir is None and not project.state.exists():
         need_config(project)
-    return project
+    return Place(settings, project)
 
 
-def _secrets(project: Project, *, keyring: bool = False) -> Secrets:
-    files = env_files(project, notice)
-    return open_secrets(secrets_config(project, files, keyring=keyring))
+def _secrets(place: Place, *, keyring: bool = False) -> Secrets:
+    files = env_files(place.project, notice)
+    config = project_keys(place.settings, place.project, files).config
+    if keyring:
+        config = config.model_copy(update={"keyring": True})
+    return open_secrets(config)
 
 
-def _store(project: Project, *, keyring: bool) -> AgeStore | Keyring:
+def _store(place: Place, *, keyring: bool) -> AgeStore | Keyring:
     wanted = AgeStore if not keyring else Keyring
-    for provider in _secrets(project, keyring=keyring).providers:
+    for provider in _secrets(place, keyring=keyring).providers:
         if isinstance(provider, wanted):
             return provider
     message = "no such place for secrets is configured"

@@ -12,14 +12,13 @@ from domain.events import Failure
 from domain.ids import RunRef
 from domain.limits import Usage
 from domain.prompt import ModelContext, ModelRequest
-from domain.record import canonical
 from domain.state import RunState
 from domain.work import GenerateWork, Work
 from eventlog.port import Delivery
 from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
 from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
-from services.worker.live import LiveDelta
+from services.worker.live import LiveReply
 from services.worker.queue import read_work
 
 logger = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ class Generations:
             async with stop.scope(timeout_ms / 1000):
                 request = await self.request(state)
                 called = True
-                reply = await self.generate(request, self._live(ref, work))
+                reply = await self._generate(request, self._live(ref, work))
         except TimeoutError:
             if stop.requested:
                 return None
@@ -104,6 +103,14 @@ class Generations:
             model=reply.model,
         )
 
+    async def _generate(self, request: ModelRequest, live: LiveReply) -> ModelReply:
+        async def tell(delta: Delta) -> None:
+            await live.tell(delta.kind, delta.part, delta.text, tool=delta.tool)
+
+        reply = await self.generate(request, tell)
+        await live.end()
+        return reply
+
     async def request(self, state: RunState) -> ModelRequest:
         """The request of the open generation, made from the log alone (rule 13).
 
@@ -128,22 +135,9 @@ class Generations:
         digest = state.generation.request if state.generation else ""
         return ModelRequest(context, conversation.messages, digest, contents)
 
-    def _live(self, ref: RunRef, work: GenerateWork) -> Callable[[Delta], Awaitable[None]]:
+    def _live(self, ref: RunRef, work: GenerateWork) -> LiveReply:
         channel = self.desk.backbone.live
-
-        async def tell(delta: Delta) -> None:
-            piece = LiveDelta(
-                step=work.step,
-                attempt=work.attempt,
-                kind=delta.kind,
-                part=delta.part,
-                offset=delta.offset,
-                text=delta.text,
-                tool=delta.tool,
-            )
-            await channel.publish(ref, canonical(piece))
-
-        return tell
+        return LiveReply(channel, ref, work.step, work.attempt, self.desk.redactor)
 
     async def _record(self, ref: RunRef, command: CompleteGeneration | FailGeneration) -> None:
         """Record the end, however long the log is away."""

@@ -5,6 +5,7 @@ Not the comparing: `snapshots.merge` plans, this carries it out between two work
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,9 @@ class Merging:
         if fresh.exists():
             shutil.rmtree(fresh)  # of a copy that was cut off; nobody has worked in it
         fresh.mkdir(mode=0o700, parents=True)
+        with Workspace(source) as out_of:
+            if os.geteuid() == 0:
+                os.chown(fresh, *out_of.owner())
         with Workspace(source) as out_of, Workspace(fresh) as into:
             copied = clone(out_of.fileno(), into.fileno(), self._limits())
         if isinstance(copied, Problem):

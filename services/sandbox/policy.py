@@ -20,6 +20,7 @@ class OperatorPolicy(Record):
     images: tuple[str, ...] = ()
     egress: tuple[str, ...] | None = None
     deliveries: tuple[Delivery, ...] = ("egress", "file", "env")
+    never: tuple[str, ...] = ()  # secrets no sandbox gets: the keys of models
     snapshots: bool = True
 
 
@@ -75,6 +76,12 @@ def _check_image(expert: Expert, wanted: SandboxSettings, operator: OperatorPoli
 
 def _check_deliveries(expert: Expert, wanted: SandboxSettings, operator: OperatorPolicy) -> None:
     for grant in wanted.secrets:
+        if grant.name in operator.never:
+            message = (
+                f"expert {expert.key!r} wants {grant.name!r}, the key of a model provider; such "
+                "keys never enter a sandbox: give the tool a key of its own under another name"
+            )
+            raise SandboxUnavailable(message)
         if grant.deliver not in operator.deliveries:
             message = (
                 f"expert {expert.key!r} wants secret {grant.name!r} as {grant.deliver!r}; "

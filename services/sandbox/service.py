@@ -118,7 +118,6 @@ class SandboxService:
             snapshotting=self._snapshotting,
             merging=self._merging,
             denials=Denials(parts.backbone.live),
-            redactor=parts.redactor,
         )
 
     def keeper(self, reporter: Reporter) -> Keeper:

@@ -62,7 +62,7 @@ class Snapshotting:
             try:
                 captured, still = await self._capture(ref, suite)
             except OSError as error:
-                captured, still = Problem("io_error", str(error)), False
+                captured, still = Problem("no_room", str(error)), False
             if isinstance(captured, Problem):
                 logger.warning("no snapshot of run %s: %s", ref.run, captured.message)
                 return _taken(ref, work, None, problem=captured.message)

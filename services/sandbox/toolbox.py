@@ -1,18 +1,16 @@
-"""The base skill as a worker offers it: seats, a count of connections, no secret in what comes out.
+"""The base skill as a worker offers it: seats for the tools, and a count of connections.
 
 Not the tools, and not who may run what: admission is the keeper's.
 """
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 
 from domain.base_tools import base_tool
-from domain.content import TextPart
 from domain.ids import RunRef
 from domain.record import canonical
-from domain.redaction import Redactor, TextStream
 from domain.sandbox import EGRESS_ROWS_MAX, EgressRow
 from domain.tools import Safety
 from services.sandbox.box import Box
@@ -21,9 +19,7 @@ from services.sandbox.merging import MERGE, Merging
 from services.sandbox.room import Seat
 from services.sandbox.rooms import Rooms, Suite, Whose
 from services.sandbox.snapshotting import Snapshotting
-from services.worker.toolbox import OnOutput, ToolBox, ToolCall, ToolFile, ToolResult
-
-WITHHELD_FILE = "The file holds secret {name!r}, so it is not shown."
+from services.worker.toolbox import OnOutput, ToolBox, ToolCall, ToolResult
 
 
 class Seats:
@@ -59,16 +55,14 @@ class KeptToolBox:
         snapshotting: Snapshotting,
         merging: Merging,
         denials: Denials,
-        redactor: Callable[[], Redactor],
     ) -> None:
-        """`tools` sit on `seats`; `redactor` is asked for with each call, as secrets get known."""
+        """`tools` sit on `seats`."""
         self._rooms = rooms
         self._tools = tools
         self._seats = seats
         self._snapshotting = snapshotting
         self._merging = merging
         self._denials = denials
-        self._redactor = redactor
 
     async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
         """Execute one call.
@@ -86,42 +80,12 @@ class KeptToolBox:
             seat = Seat(suite.room, call.ref.run, allowance.read_only, box.sandbox)
             with self._seats.taken(call, seat):
                 result = await self._run(call, suite, on_output)
-            return self._clean(await _counted(box, result))
+            return await _counted(box, result)
 
     async def _run(self, call: ToolCall, suite: Suite, on_output: OnOutput) -> ToolResult:
         if call.tool == MERGE:
             return await self._merging.call(call, suite.room)
-        stream = TextStream(self._redactor)
-
-        async def hear(text: str) -> None:
-            if shown := stream.feed(text):
-                await on_output(shown)
-
-        result = await self._tools.call(call, hear)
-        if rest := stream.end():
-            await on_output(rest)
-        return result
-
-    def _clean(self, result: ToolResult) -> ToolResult:
-        """The result without secrets: every form of every value that is known here."""
-        redactor = self._redactor()
-        kept: list[ToolFile] = []
-        notes: list[TextPart] = []
-        for file in result.files:
-            found = redactor.finds(file.data)
-            if found is None:
-                kept.append(replace(file, name=redactor.text(file.name)))
-            else:
-                notes.append(TextPart(text=WITHHELD_FILE.format(name=found)))
-        whole = result.full_output
-        return replace(
-            result,
-            content=(*redactor.value(result.content), *notes),
-            full_output=None if whole is None else redactor.data(whole),
-            files=tuple(kept),
-            egress=redactor.value(result.egress),
-            full_egress=None if result.full_egress is None else redactor.data(result.full_egress),
-        )
+        return await self._tools.call(call, on_output)
 
 
 def _may_write(tool: str) -> bool:

@@ -12,11 +12,13 @@ from domain.decisions.lifecycle import CANCELLED_BODY
 from domain.errors import IntegrityViolated, Unavailable
 from domain.ids import RunRef
 from domain.record import canonical
+from domain.redaction import Redactor
 from domain.tools import Safety
 from domain.work import CallToolWork, SnapshotWork, Work
 from eventlog.port import Backbone, Delivery, lane_of
 from eventlog.port import Lane as WorkLane
 from services.worker.cancels import goes_on
+from services.worker.clean import clean_result
 from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
 from services.worker.keeper import Elsewhere, Keeper, Known, Later
@@ -50,6 +52,7 @@ class Executor:
     now_ms: Callable[[], int]
     in_flight_max: int
     keeper: Keeper | None = None
+    redactor: Callable[[], Redactor] = Redactor
 
     async def run(self) -> None:
         """Take work of the lane until cancelled; with a keeper, also what only this worker can."""
@@ -171,6 +174,7 @@ class Executor:
         since_ms: int,
     ) -> None:
         """Write down what a call came to, then hand it over: exactly once, whatever happens."""
+        result = clean_result(self.redactor(), result)
         command = RecordToolResult(
             call=work.call,
             holder=self.epoch,
@@ -203,7 +207,11 @@ class Executor:
             definition=work.definition,
             parent=work.parent,
         )
-        return await self.toolbox.call(call, LiveOutput(self.backbone.live, ref, work.call))
+        live = LiveOutput(self.backbone.live, ref, work.call, redactor=self.redactor)
+        try:
+            return await self.toolbox.call(call, live)
+        finally:
+            await live.end()
 
     def _ended(self, work: CallToolWork, stop: Stop) -> tuple[ResultOutcome, ToolResult]:
         if stop.requested:

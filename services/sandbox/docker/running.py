@@ -22,7 +22,6 @@ REAP_S = 10.0
 """How long killing may take before the whole container goes, in seconds."""
 
 ASK_FIRST_S, ASK_LAST_S = 0.002, 0.25
-NOT_FOUND = 404
 
 
 class Surroundings(Protocol):
@@ -112,9 +111,7 @@ class Running:
                 said = await self._around.engine.call(
                     lambda api: api.exec_inspect(self._shell.exec_id)
                 )
-            except EngineError as error:
-                if error.status != NOT_FOUND:
-                    raise
+            except EngineError:  # it has run, so this is an outcome: the container is gone
                 self._code = KILLED
             else:
                 if not said["Running"]:
@@ -147,7 +144,8 @@ class Running:
                 self.stream.lift()
                 await self.stream.over.wait()
         except (TimeoutError, EngineError):
-            await self._around.condemn()
+            with suppress(EngineError):
+                await self._around.condemn()
         self._over.set()
         self._unwatch()
         self.stream.close()

@@ -135,11 +135,17 @@ class DockerSandbox:
             shell = await _kept(self.engine.begin(self._prepare))
         stream = Attached()
         loop = asyncio.get_running_loop()
+        connect = (
+            loop.create_unix_connection
+            if shell.connection.family == socket.AF_UNIX
+            else loop.create_connection
+        )
         shell.connection.settimeout(0)
-        if shell.connection.family == socket.AF_UNIX:
-            await loop.create_unix_connection(lambda: stream, sock=shell.connection)
-        else:
-            await loop.create_connection(lambda: stream, sock=shell.connection)
+        try:
+            await connect(lambda: stream, sock=shell.connection)
+        except BaseException:
+            shell.connection.close()
+            raise
         running = Running(shell, stream, self)
         self._running.add(running)
         return running
@@ -234,7 +240,8 @@ class DockerSandbox:
     async def _close(self) -> None:
         if self._closed:
             return
-        await self.condemn()
+        with suppress(EngineError):  # without an engine, the container ends with our hold on it
+            await self.condemn()
         self._opened.let_go()
         self._closed = True
         self._thawed.set()  # what was frozen is gone

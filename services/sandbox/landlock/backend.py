@@ -106,7 +106,7 @@ class LandlockBackend:
 
     async def reap(self, place: str, alive: Callable[[str], bool]) -> list[str]:
         """End what dead epochs of this place left behind; says what, one line each (C10)."""
-        dead = {epoch for _, epoch in _labelled(place) if not alive(epoch)}
+        dead = {epoch for _, epoch in labelled(place) if not alive(epoch)}
         killed = {epoch: await _end(place, epoch) for epoch in sorted(dead)}
         folders = Counter(
             epoch for epoch, folder in _folders(place) if not alive(epoch) and _removed(folder)
@@ -157,8 +157,8 @@ def _label(place: str, epoch: str) -> str:
     return f"{place.encode().hex()}/{epoch.encode().hex()}"
 
 
-def _labelled(place: str) -> Iterator[tuple[int, str]]:
-    """The processes of a place, with their epoch."""
+def labelled(place: str) -> Iterator[tuple[int, str]]:
+    """The processes of a place, each with its epoch: commands, what they started, keepers."""
     start = f"{LABEL}={place.encode().hex()}/".encode()
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
@@ -174,12 +174,12 @@ async def _end(place: str, epoch: str) -> int:
     killed: set[int] = set()
     with suppress(TimeoutError):
         async with asyncio.timeout(GONE_S):
-            while pids := [pid for pid, of in _labelled(place) if of == epoch]:
+            while pids := [pid for pid, of in labelled(place) if of == epoch]:
                 for pid in pids:
                     with suppress(OSError):
                         held = os.pidfd_open(pid)
                         try:
-                            if (pid, epoch) in _labelled(place):  # still the same process
+                            if (pid, epoch) in labelled(place):  # still the same process
                                 signal.pidfd_send_signal(held, signal.SIGKILL)
                         finally:
                             os.close(held)

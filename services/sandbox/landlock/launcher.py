@@ -175,6 +175,16 @@ class Keeper:
         poll = select.poll()
         for one in (waking, failed, self._leash.fileno()):
             poll.register(one, select.POLLIN)
+        try:
+            self._watch(poll, waking, failed)
+        finally:  # whatever happens, nothing of it stays
+            self._end_all()
+        if self._code is None:
+            self._code = 128 + signal.SIGKILL
+        os._exit(self._code)
+
+    def _watch(self, poll: select.poll, waking: int, failed: int) -> None:
+        """Until the command ends by itself, or is to be ended."""
         self._reap()
         while self._code is None:
             ready = {one for one, _ in poll.poll()}
@@ -188,10 +198,6 @@ class Keeper:
                 break
         if self._code is not None and not self._began:
             self._say_how_it_began(failed)  # it was that quick
-        self._end_all()
-        if self._code is None:
-            self._code = 128 + signal.SIGKILL
-        os._exit(self._code)
 
     def _say_how_it_began(self, failed: int) -> None:
         self._began = True
@@ -204,7 +210,10 @@ class Keeper:
 
     def _obey(self) -> bool:
         """Do as told; whether to go on."""
-        order = self._leash.recv(1)
+        try:
+            order = self._leash.recv(1)
+        except OSError:  # it was let go with something unread
+            return False
         if order == FREEZE:
             stop_all()
             self._tell(FROZEN)

@@ -36,9 +36,9 @@ INDEX_LAG_BYTES = 8 * 1024 * 1024
 class Look:
     """How to look at a workspace.
 
-    `withhold_key` names the set of secrets that `withhold` knows: when it is another one than last
-    time, every file is read again. `running` says that processes live in the sandbox: what they
-    have mapped may change without a sign for a while.
+    `withhold_key` names the set of secrets that `withhold` knows: without one, and when it is
+    another one than last time, every file is read again. `running` says that processes live in the
+    sandbox: what they have mapped may change without a sign for a while.
     """
 
     limits: SandboxLimits = field(default_factory=SandboxLimits)
@@ -85,7 +85,9 @@ class LocalRoom:
         shutil.rmtree(self.packs, ignore_errors=True)
         self.packs.mkdir(parents=True, mode=0o700)
         stored = index_file.load(self._index)
-        self._key, self._known, self._places = stored.key, stored.known, stored.places
+        self._key = stored.key
+        self._known: Mapping[bytes, Known] = stored.known
+        self._places: Places = stored.places
         self._stored_shards = stored.shards
         self._shards: dict[bytes, tuple[list[Entry], Shard]] = {}  # of _stored_shards
         self._stored = _packs_of(stored.places)
@@ -104,12 +106,16 @@ class LocalRoom:
     ) -> Captured | Problem:
         """Look at a workspace and copy what is new into packs."""
         with self._one_at_a_time:
-            writer = PackWriter(self.packs, self._places, self.pending)
+            looked = look.withhold is None or look.withhold_key == self._key != ""
+            # A pack from before the secrets were known may hold one: only what is in BLOBS already
+            # is used again.
+            places = self._places if looked else self._in_blobs()
+            writer = PackWriter(self.packs, places, self.pending)
             window = MAPPED_WINDOW_NS if look.running else CTIME_WINDOW_NS
             scanner = Scanner(
                 writer,
                 look.limits,
-                known=self._known if look.withhold_key == self._key else None,
+                known=self._known if looked else None,
                 settled_ns=now_ns - window,
                 withhold=look.withhold,
             )
@@ -122,9 +128,17 @@ class LocalRoom:
             except NoRoom as full:
                 writer.discard()
                 return Problem("no_room", f"the local store cannot take the snapshot: {full}")
-            self._key, self._known, self._places = look.withhold_key, scan.known, writer.places
+            key = "" if look.withhold is None else look.withhold_key
+            self._key, self._known, self._places = key, scan.known, writer.places
             self.pending |= writer.made
-            return Captured(tenant, room, look.withhold_key, scan, writer.places)
+            return Captured(tenant, room, key, scan, writer.places)
+
+    def _in_blobs(self) -> Places:
+        return {
+            digest: pieces
+            for digest, pieces in self._places.items()
+            if all(piece.pack in self._stored for piece in pieces)
+        }
 
     def draft(self, captured: Captured) -> Draft:
         """Its manifest; a shard with the entries of the last stored one is not made again."""
@@ -162,11 +176,12 @@ class LocalRoom:
         if self._unsaved_bytes > INDEX_LAG_BYTES:
             self.save()
         with self._one_at_a_time:
-            self._stored = _packs_of(draft.places)
+            packs = _packs_of(draft.places)
             newest = captured.scan.known is self._known
+            self._stored = packs if newest else self._stored | packs
             if newest:
                 self._places = draft.places
-            for pack in list(self.pending) if newest else self._stored & self.pending.keys():
+            for pack in list(self.pending) if newest else packs & self.pending.keys():
                 del self.pending[pack]
                 (self.packs / pack).unlink(missing_ok=True)
 

@@ -107,6 +107,7 @@ class Scanner:
         """`settled_ns`: what has changed later than this (ctime) is read again the next time."""
         self._sink = sink
         self._limits = limits
+        self._file_bytes_max = limits.file_bytes
         self._known = known or {}
         self._settled_ns = settled_ns
         self._withhold = withhold
@@ -127,6 +128,7 @@ class Scanner:
             self._folder(top, b"", 0)
         finally:
             os.close(top)
+        self._check_room(b"", 0)
         return self._scan
 
     def _folder(self, descriptor: int, prefix: bytes, depth: int) -> None:
@@ -141,7 +143,7 @@ class Scanner:
             except OSError:
                 self._scan.skipped += 1
                 continue
-            kind = found.st_mode & 0o170000
+            kind = stat.S_IFMT(found.st_mode)
             path = prefix + name
             if kind == stat.S_IFREG:
                 stamp = _stamp_of(found)
@@ -286,6 +288,8 @@ class Scanner:
     def _count(self, known: Known, size: int) -> None:
         scan = self._scan
         entry = known.entry
+        if size > self._file_bytes_max:
+            self._check_room(entry.path, size)
         if not entry.missing:
             scan.bytes += size
         elif entry.missing != UNREADABLE:
