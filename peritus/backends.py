@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from domain.record import Record, canonical, digest_of
 from domain.sandbox import SandboxLimits
+from peritus.keys import MODEL_KEYS
 from peritus.settings import Settings
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.policy import OperatorPolicy
@@ -20,8 +21,6 @@ from services.sandbox.select import choose_backend
 
 def operator_policy(settings: Settings) -> OperatorPolicy:
     """What the settings allow every sandbox."""
-    from services.loop.models.registry import PROVIDERS  # noqa: PLC0415 - at the first call
-
     default = SandboxLimits()
     return OperatorPolicy.model_validate(
         {
@@ -37,7 +36,7 @@ def operator_policy(settings: Settings) -> OperatorPolicy:
             "images": settings.sandbox_images,
             "egress": settings.egress_domains,
             "deliveries": settings.secret_delivery,
-            "never": sorted(provider.key for provider in PROVIDERS.values() if provider.key),
+            "never": MODEL_KEYS,
             "snapshots": settings.snapshots,
         }
     )

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from domain.errors import PeritusError, Rejected, Unavailable
 from peritus.definitions import LoadedDefinition, load_definition
-from peritus.keys import Keys
+from peritus.keys import env_files, project_keys
 from peritus.project import Project, workspaces_of
 from peritus.runtime import Link, open_backbone
 from peritus.settings import Settings
@@ -59,13 +59,16 @@ def _definition(project: Project, loaded: LoadedDefinition | Rejected | None) ->
     return Finding("definition", "ok", f"{project.config}: {experts}")
 
 
-def _keys(loaded: LoadedDefinition | Rejected | None) -> list[Finding]:
+def _keys(
+    loaded: LoadedDefinition | Rejected | None, settings: Settings, project: Project
+) -> list[Finding]:
     """Which providers' keys are set; the value of one is never shown."""
     used: set[str] = set()
-    keys = Keys(())
+    paths = env_files(project)
     if isinstance(loaded, LoadedDefinition):
         used = {expert.model.provider for expert in loaded.definition.experts.values()}
-        keys = Keys(loaded.env_paths)
+        paths = loaded.env_paths
+    keys = project_keys(settings, project, paths)
     found: list[Finding] = []
     for name, provider in PROVIDERS.items():
         if keys(provider.key) is not None:

@@ -1,5 +1,6 @@
 """Secrets as this project has them: where they are looked for, and the keys of models. No store."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from peritus.definitions.load import ENV_PATHS
 from peritus.logs import REDACTIONS
 from peritus.project import Project
 from peritus.settings import Settings
+from services.loop.models.registry import PROVIDERS
 from services.secrets.audit import log_access
 from services.secrets.config import SecretsConfig, open_source
 from services.secrets.identity import default_identity_path
@@ -26,6 +28,11 @@ SECRETS_FOLDER = Path("/run/secrets")
 """Where containers are handed their secrets, a file each."""
 
 PURPOSE = "model key"
+
+MODEL_KEYS = tuple(sorted({provider.key for provider in PROVIDERS.values()}))
+"""The names of all keys of models: what must not get out even before it is first used."""
+
+logger = logging.getLogger(__name__)
 
 
 class Keys:
@@ -104,7 +111,10 @@ def project_keys(settings: Settings, project: Project, env_files: Sequence[Path]
         keyring=settings.secrets_keyring,
     )
     learn_own(settings)
-    return Keys.of(open_secrets(config), config)
+    secrets = open_secrets(config)
+    for trouble in secrets.learn(MODEL_KEYS):
+        logger.warning("not all secrets are known, so not all can be taken out: %s", trouble)
+    return Keys.of(secrets, config)
 
 
 def open_secrets(
@@ -141,8 +151,6 @@ def needs_of(definition: Definition) -> list[Need]:
 
 
 def _needs_of(definition: Definition, key: str) -> Iterator[Need]:
-    from services.loop.models.registry import PROVIDERS  # noqa: PLC0415 - few commands need it
-
     expert = definition.experts[key]
     provider = PROVIDERS.get(expert.model.provider)
     if provider is not None:

@@ -52,7 +52,6 @@ def _parts(
     state, here = workspaces.place, this_epoch()
     place = place_id(state)
     secrets = open_secrets(config)
-    secrets.learn(())
     dead = dead_by(here, frozenset())
 
     async def backend() -> "tuple[Backend, CapabilityReport]":

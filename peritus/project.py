@@ -94,11 +94,15 @@ class Workspaces:
         assigned = self.known(ref)
         if assigned is not None:
             return assigned
-        own = self.default_root / ref.tenant / ref.job
+        own = self.own(ref)
         if not own.exists():
             own.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             _own_user(own)
         return own
+
+    def own(self, ref: RunRef) -> Path:
+        """The folder of a job that was assigned none; it need not be there yet."""
+        return self.default_root / ref.tenant / ref.job
 
     def isolated(self, ref: RunRef) -> Path:
         """The workspace of a run that does not share its job's: beside those of jobs."""

@@ -71,7 +71,7 @@ async def open_backbone(settings: Settings, state: Path) -> AsyncGenerator[Link]
 @asynccontextmanager
 async def open_models(keys: Keys) -> AsyncGenerator[ModelRegistry]:
     """The models of this process, built when first used and closed at the end."""
-    registry = ModelRegistry(keys)
+    registry = ModelRegistry(keys, looked_in=keys.looked_in)
     try:
         yield registry
     finally:

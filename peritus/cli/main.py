@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, Entry] = {
     "resume": Entry("resume", "Take an open run up again and show it until it is at rest."),
     "cancel": Entry("cancel", "Ask a run, and everything under it, to stop."),
     "replay": Entry("replay", "Check that every request of a run follows from the log."),
+    "files": Entry("files", "Look at a run's workspace, take files out, compare steps."),
     "serve": Entry("serve", "Run services until told to stop."),
     "doctor": Entry("doctor", "Check what Peritus needs on this machine."),
     "secrets": Entry("secrets", "Keep, list, remove and check secrets; never show one."),

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from domain.errors import Rejected
 from peritus.cli import options
 from peritus.cli.attend import Attendance
 from peritus.cli.ending import finish, show_end
@@ -14,11 +13,9 @@ from peritus.cli.loop import Out, notice, run_async
 from peritus.cli.observing import Place, here
 from peritus.cli.screens import screen_for
 from peritus.cli.serving import at_work, leave
-from peritus.definitions import load_definition
 from peritus.jobs import at_desk, load_state
-from peritus.keys import Keys, project_keys
+from peritus.keys import Keys, env_files, project_keys
 from peritus.lookup import Runs, views_path
-from peritus.project import Project
 from peritus.runtime import open_backbone, open_models
 
 EPILOG = epilog()
@@ -38,20 +35,9 @@ def command(
     A run that is at rest prints its end. Ctrl-C works as in `peritus run`.
     """
     place = here(config)
-    keys = project_keys(
-        place.settings, place.project, tuple(env_path) if env_path else env_files(place.project)
-    )
+    paths = tuple(env_path) if env_path else env_files(place.project, notice)
+    keys = project_keys(place.settings, place.project, paths)
     raise typer.Exit(run_async(_resume(place, keys, run, as_json=options.wants_json(as_json))))
-
-
-def env_files(project: Project) -> tuple[Path, ...]:
-    """The files with keys that the definition names; the usual ones when it cannot be read."""
-    if project.config is not None:
-        try:
-            return load_definition(project.config, lenient=True).env_paths
-        except Rejected as error:
-            notice(f"the definition cannot be read, so only .env is looked at for keys: {error}")
-    return (project.folder / ".env", project.folder / ".env.local")
 
 
 async def _resume(place: Place, keys: Keys, name: str, *, as_json: bool) -> Exit:

@@ -10,8 +10,7 @@ from peritus.cli.exits import Exit
 from peritus.cli.interrupts import stopped_by_signal
 from peritus.cli.loop import notice, run_async
 from peritus.cli.observing import here
-from peritus.cli.resume import env_files
-from peritus.keys import project_keys
+from peritus.keys import env_files, project_keys
 from peritus.serve import SERVICES, Serving, check_services
 
 
@@ -32,9 +31,8 @@ def command(
     """
     place = here(config)
     names = check_services(tuple(services or ()), place.settings)
-    keys = project_keys(
-        place.settings, place.project, tuple(env_path) if env_path else env_files(place.project)
-    )
+    paths = tuple(env_path) if env_path else env_files(place.project, notice)
+    keys = project_keys(place.settings, place.project, paths)
     run_async(_serve(Serving(place.settings, place.project, keys, names, notice)))
     raise typer.Exit(Exit.COMPLETED)
 

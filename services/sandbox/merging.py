@@ -23,9 +23,8 @@ from services.sandbox.snapshots.contents import FolderContents
 from services.sandbox.snapshots.copying import clone
 from services.sandbox.snapshots.local import Captured, Look
 from services.sandbox.snapshots.merge import Plan, apply_merge, plan_merge
-from services.sandbox.snapshots.packs import OnlyDigests
 from services.sandbox.snapshots.restore import load
-from services.sandbox.snapshots.scan import OverLimit, Scanner
+from services.sandbox.snapshots.scan import live_tree
 from services.sandbox.snapshots.store import SnapshotStore
 from services.sandbox.snapshots.tree import Problem, Tree, shown
 from services.sandbox.tools.answers import failure
@@ -134,14 +133,10 @@ class Merging:
         return _answer(plan, arguments)
 
     async def _tree(self, workspace: Workspace) -> Tree:
-        def look() -> Tree:
-            try:
-                scan = Scanner(OnlyDigests(), self._limits()).scan(workspace.fileno())
-            except OverLimit as over:
-                raise ToolError(Code.TOO_LARGE, over.problem.message) from None
-            return {path: known.entry for path, known in scan.known.items()}
-
-        return await asyncio.to_thread(look)
+        tree = await asyncio.to_thread(live_tree, workspace.fileno(), self._limits())
+        if isinstance(tree, Problem):
+            raise ToolError(Code.TOO_LARGE, tree.message)
+        return tree
 
     def _note(self, ref: RunRef) -> Path:
         return self._state / ref.tenant / f"{ref.job}.{ref.run}"

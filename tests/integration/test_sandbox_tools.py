@@ -2,83 +2,43 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from domain.content import TextPart
-from domain.ids import RunRef
-from services.sandbox.bubblewrap import Bubblewrap
 from services.sandbox.capture import INLINE_BYTES_MAX
-from services.sandbox.files import ENTRIES_MAX, READ_BYTES_MAX
-from services.sandbox.tools import BaseToolBox
-from services.worker.toolbox import ToolBox, ToolCall, ToolResult
+from services.sandbox.tools.reading import ENTRIES_MAX, READ_BYTES_MAX
+from tests.support.seats import WAIT_S, Bench, answer, bench, call_of, unheard
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
-WAIT_S = 30
-RUN = RunRef("tenant", "job", "run")
-
 
 @pytest.fixture
-def box(tmp_path: Path) -> ToolBox:
-    return BaseToolBox({RUN: tmp_path}.__getitem__, Bubblewrap.find())
-
-
-async def unheard(_text: str) -> None:
-    """Nobody watches."""
-
-
-def call_of(tool: str, arguments: str, timeout_ms: int = WAIT_S * 1000) -> ToolCall:
-    return ToolCall(RUN, "c1-0", "key", tool, arguments, timeout_ms)
+async def box(tmp_path: Path) -> AsyncGenerator[Bench]:
+    async with bench(tmp_path) as opened:
+        yield opened
 
 
 def names_in(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-async def run(box: ToolBox, call: ToolCall) -> ToolResult:
-    async with asyncio.timeout(WAIT_S):
-        return await box.call(call, unheard)
-
-
-def answer(result: ToolResult) -> dict[str, Any]:
-    (part,) = result.content
-    assert isinstance(part, TextPart)
-    assert isinstance(part.text, str)
-    said: dict[str, Any] = json.loads(part.text)
-    return said
-
-
-async def done(box: ToolBox, tool: str, **arguments: object) -> dict[str, Any]:
-    result = await run(box, call_of(tool, json.dumps(arguments)))
-    assert not result.is_error, result.content
-    return answer(result)
-
-
-async def failed(box: ToolBox, tool: str, **arguments: object) -> dict[str, Any]:
-    result = await run(box, call_of(tool, json.dumps(arguments)))
-    assert result.is_error
-    said = answer(result)
-    assert said["message"]
-    return said
-
-
-async def test_a_file_is_written_read_and_edited(box: ToolBox, tmp_path: Path) -> None:
-    assert await done(box, "writeTextFile", path="d/a.txt", text="one\ntwö\n") == {
+async def test_a_file_is_written_read_and_edited(box: Bench, tmp_path: Path) -> None:
+    assert await box.done("writeTextFile", path="d/a.txt", text="one\ntwö\n") == {
         "path": "d/a.txt",
         "bytes": 9,
         "created": True,
     }
-    assert await done(box, "readTextFile", path="d/a.txt") == {
+    assert await box.done("readTextFile", path="d/a.txt") == {
         "path": "d/a.txt",
         "content": "one\ntwö\n",
         "from": 0,
         "to": 2,
         "totalLines": 2,
     }
-    assert await done(box, "editTextFile", path="d/a.txt", oldText="twö", newText="$& \\1") == {
+    assert await box.done("editTextFile", path="d/a.txt", oldText="twö", newText="$& \\1") == {
         "path": "d/a.txt",
         "bytes": 10,
         "line": 1,
@@ -99,68 +59,68 @@ async def test_a_file_is_written_read_and_edited(box: ToolBox, tmp_path: Path) -
     ],
 )
 async def test_lines_count_from_zero_and_stop_before_the_end(
-    box: ToolBox, tmp_path: Path, bounds: dict[str, int], content: str
+    box: Bench, tmp_path: Path, bounds: dict[str, int], content: str
 ) -> None:
     (tmp_path / "a").write_bytes(b"a\nb\r\nc")
-    read = await done(box, "readTextFile", path="a", **bounds)
+    read = await box.done("readTextFile", path="a", **bounds)
     assert (read["content"], read["totalLines"]) == (content, 3)
 
 
-async def test_an_empty_file_has_no_lines(box: ToolBox, tmp_path: Path) -> None:
+async def test_an_empty_file_has_no_lines(box: Bench, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    read = await done(box, "readTextFile", path="empty")
+    read = await box.done("readTextFile", path="empty")
     assert (read["content"], read["to"], read["totalLines"]) == ("", 0, 0)
 
 
 async def test_more_than_one_answer_holds_is_refused_but_can_be_read_in_parts(
-    box: ToolBox, tmp_path: Path
+    box: Bench, tmp_path: Path
 ) -> None:
     lines = READ_BYTES_MAX // 8
     (tmp_path / "long").write_text("0123456789\n" * lines)
-    said = await failed(box, "readTextFile", path="long")
+    said = await box.failed("readTextFile", path="long")
     assert (said["error"], said["totalLines"]) == ("too_large", lines)
-    assert (await done(box, "readTextFile", path="long", **{"from": 3, "to": 5}))["to"] == 5
+    assert (await box.done("readTextFile", path="long", **{"from": 3, "to": 5}))["to"] == 5
 
 
-async def test_what_is_not_text_is_not_read_or_edited(box: ToolBox, tmp_path: Path) -> None:
+async def test_what_is_not_text_is_not_read_or_edited(box: Bench, tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(b"\x89PNG\xff")
-    assert (await failed(box, "readTextFile", path="image"))["error"] == "not_text"
-    edit = await failed(box, "editTextFile", path="image", oldText="PNG", newText="x")
+    assert (await box.failed("readTextFile", path="image"))["error"] == "not_text"
+    edit = await box.failed("editTextFile", path="image", oldText="PNG", newText="x")
     assert edit["error"] == "not_text"
 
 
-async def test_an_edit_needs_exactly_one_match(box: ToolBox, tmp_path: Path) -> None:
+async def test_an_edit_needs_exactly_one_match(box: Bench, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("same\nsame\n")
-    none = await failed(box, "editTextFile", path="a", oldText="other", newText="x")
-    many = await failed(box, "editTextFile", path="a", oldText="same", newText="x")
+    none = await box.failed("editTextFile", path="a", oldText="other", newText="x")
+    many = await box.failed("editTextFile", path="a", oldText="same", newText="x")
     assert (none["error"], none["count"]) == ("no_match", 0)
     assert (many["error"], many["count"]) == ("not_unique", 2)
     assert (tmp_path / "a").read_text() == "same\nsame\n"
 
 
-async def test_an_edit_keeps_the_line_endings_of_the_file(box: ToolBox, tmp_path: Path) -> None:
+async def test_an_edit_keeps_the_line_endings_of_the_file(box: Bench, tmp_path: Path) -> None:
     (tmp_path / "dos").write_bytes(b"one\r\ntwo\r\nthree\r\n")
-    await done(box, "editTextFile", path="dos", oldText="one\ntwo", newText="1\n2\n2b")
+    await box.done("editTextFile", path="dos", oldText="one\ntwo", newText="1\n2\n2b")
     assert (tmp_path / "dos").read_bytes() == b"1\r\n2\r\n2b\r\nthree\r\n"
     (tmp_path / "mixed").write_bytes(b"one\r\ntwo\nthree")
-    await done(box, "editTextFile", path="mixed", oldText="two\nthree", newText="2\n3")
+    await box.done("editTextFile", path="mixed", oldText="two\nthree", newText="2\n3")
     assert (tmp_path / "mixed").read_bytes() == b"one\r\n2\n3"
 
 
-async def test_edits_of_one_file_at_the_same_time_all_happen(box: ToolBox, tmp_path: Path) -> None:
+async def test_edits_of_one_file_at_the_same_time_all_happen(box: Bench, tmp_path: Path) -> None:
     (tmp_path / "a").write_text(" ".join(f"word{number}." for number in range(20)))
     async with asyncio.TaskGroup() as group:
         for number in range(20):
             group.create_task(
-                done(box, "editTextFile", path="a", oldText=f"word{number}.", newText=f"{number}")
+                box.done("editTextFile", path="a", oldText=f"word{number}.", newText=f"{number}")
             )
     assert (tmp_path / "a").read_text() == " ".join(str(number) for number in range(20))
 
 
-async def test_a_listing_describes_its_entries(box: ToolBox, tmp_path: Path) -> None:
+async def test_a_listing_describes_its_entries(box: Bench, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("123")
     (tmp_path / "link").symlink_to("/etc/passwd")
-    listing = await done(box, "listDirectory")
+    listing = await box.done("listDirectory")
     assert (listing["path"], listing["total"]) == (".", 2)
     assert [(item["name"], item["type"]) for item in listing["items"]] == [
         ("file", "file"),
@@ -170,10 +130,10 @@ async def test_a_listing_describes_its_entries(box: ToolBox, tmp_path: Path) -> 
     assert listing["items"][0]["modified"].endswith("+00:00")
 
 
-async def test_a_long_listing_says_that_it_is_cut(box: ToolBox, tmp_path: Path) -> None:
+async def test_a_long_listing_says_that_it_is_cut(box: Bench, tmp_path: Path) -> None:
     for number in range(ENTRIES_MAX + 1):
         (tmp_path / str(number)).touch()
-    listing = await done(box, "listDirectory", path="/workspace")
+    listing = await box.done("listDirectory", path="/workspace")
     assert (len(listing["items"]), listing["total"]) == (ENTRIES_MAX, ENTRIES_MAX + 1)
     assert listing["truncated"] is True
 
@@ -187,19 +147,30 @@ async def test_a_long_listing_says_that_it_is_cut(box: ToolBox, tmp_path: Path) 
         ("writeTextFile", '{"path": "a"}', "'text' is missing"),
         ("editTextFile", '{"path": "a", "old_text": "x", "newText": "y"}', "'oldText'"),
         ("exec", '{"command": "ls", "arguments": []}', "it takes command, args"),
+        ("exec", '{"command": "ls", "shell": "ls"}', "either command or shell"),
+        ("exec", '{"shell": "ls", "args": ["-l"]}', "put them into shell"),
+        ("startProcess", "{}", "either command or shell"),
+        ("editTextFile", '{"path": "a", "oldText": "x"}', "both oldText and newText"),
+        ("editTextFile", '{"path": "a", "edits": []}', "'edits'"),
+        (
+            "editTextFile",
+            '{"path": "a", "oldText": "x", "edits": [{"oldText": "x", "newText": "y"}]}',
+            "edits",
+        ),
+        ("editTextFile", '{"path": "a", "edits": [{"oldText": "x"}]}', "'edits.0.newText'"),
         ("exec", '{"command": "ls"', "JSON"),
         ("exec", '["ls"]', "JSON object"),
-        ("exec", "", "'command' is missing"),
+        ("exec", "", "either command or shell"),
         ("exec", '{"command": "ls", "args": ["a\\u0000b"]}', "NUL"),
         ("exec", '{"command": "ls", "env": {"A=B": "c"}}', "A=B"),
         ("exec", '{"command": "-c"}', "option"),
     ],
 )
 async def test_wrong_arguments_are_named(
-    box: ToolBox, tmp_path: Path, tool: str, arguments: str, hint: str
+    box: Bench, tmp_path: Path, tool: str, arguments: str, hint: str
 ) -> None:
     (tmp_path / "a").write_text("x")
-    result = await run(box, call_of(tool, arguments))
+    result = await box.run(call_of(tool, arguments))
     said = answer(result)
     assert result.is_error
     assert said["error"] == "invalid_arguments"
@@ -207,16 +178,15 @@ async def test_wrong_arguments_are_named(
 
 
 @pytest.mark.parametrize("tool", ["todo", "attemptCompletion", "rm", ""])
-async def test_a_tool_of_another_lane_is_unknown_here(box: ToolBox, tool: str) -> None:
-    assert (await failed(box, tool))["error"] == "unknown_tool"
+async def test_a_tool_of_another_lane_is_unknown_here(box: Bench, tool: str) -> None:
+    assert (await box.failed(tool))["error"] == "unknown_tool"
 
 
 @pytest.mark.parametrize("command", ["ls -la", "cat a | wc", "echo $HOME", "a>b", "sleep 1&"])
-async def test_shell_syntax_without_a_shell_is_explained(box: ToolBox, command: str) -> None:
-    said = await failed(box, "exec", command=command)
+async def test_shell_syntax_without_a_shell_is_explained(box: Bench, command: str) -> None:
+    said = await box.failed("exec", command=command)
     assert said["error"] == "shell_syntax"
-    assert '"bash"' in said["message"]
-    assert json.dumps(command) in said["message"]
+    assert f"shell={json.dumps(command)}" in said["message"]
 
 
 @pytest.mark.parametrize(
@@ -225,38 +195,36 @@ async def test_shell_syntax_without_a_shell_is_explained(box: ToolBox, command: 
     ids=["many", "long", "variables"],
 )
 async def test_too_many_or_too_long_arguments_are_refused(
-    box: ToolBox, arguments: dict[str, Any]
+    box: Bench, arguments: dict[str, Any]
 ) -> None:
-    assert (await failed(box, "exec", command="true", **arguments))["error"] == "too_large"
+    assert (await box.failed("exec", command="true", **arguments))["error"] == "too_large"
 
 
-async def test_as_many_arguments_as_are_allowed_arrive(box: ToolBox) -> None:
+async def test_as_many_arguments_as_are_allowed_arrive(box: Bench) -> None:
     env = {f"V{number}": "v" for number in range(1000)}
     args = ["-c", 'echo $# "$V999" ${#3}', *["x"] * 3000, "y" * 131071]
-    ran = await done(box, "exec", command="bash", args=args, env=env)
+    ran = await box.done("exec", command="bash", args=args, env=env)
     assert ran["output"] == "3000 v 1\n"
 
 
-async def test_a_program_with_a_blank_in_its_name_can_be_run(box: ToolBox, tmp_path: Path) -> None:
+async def test_a_program_with_a_blank_in_its_name_can_be_run(box: Bench, tmp_path: Path) -> None:
     script = tmp_path / "my tool"
     script.write_text("#!/bin/sh\necho ran\n")
     script.chmod(0o755)
-    assert (await done(box, "exec", command="./my tool", args=[]))["output"] == "ran\n"
+    assert (await box.done("exec", command="./my tool", args=[]))["output"] == "ran\n"
 
 
-async def test_exec_answers_standard_output_then_standard_error(box: ToolBox) -> None:
+async def test_exec_answers_standard_output_then_standard_error(box: Bench) -> None:
     script = ["-c", "echo err >&2; echo out"]
-    both = await done(box, "exec", command="sh", args=script)
+    both = await box.done("exec", command="sh", args=script)
     assert (both["exitCode"], both["output"]) == (0, "out\nerr\n")
     assert both["durationMs"] >= 0
-    assert (await done(box, "exec", command="sh", args=script, stderr=False))["output"] == "out\n"
-    assert (await done(box, "exec", command="sh", args=script, stdout=False))["output"] == "err\n"
+    assert (await box.done("exec", command="sh", args=script, stderr=False))["output"] == "out\n"
+    assert (await box.done("exec", command="sh", args=script, stdout=False))["output"] == "err\n"
 
 
-async def test_a_command_that_fails_is_an_error_with_its_output(box: ToolBox) -> None:
-    result = await run(
-        box, call_of("exec", '{"command": "sh", "args": ["-c", "echo why; exit 3"]}')
-    )
+async def test_a_command_that_fails_is_an_error_with_its_output(box: Bench) -> None:
+    result = await box.run(call_of("exec", '{"command": "sh", "args": ["-c", "echo why; exit 3"]}'))
     assert result.is_error
     assert {**answer(result), "durationMs": 0} == {
         "exitCode": 3,
@@ -265,17 +233,17 @@ async def test_a_command_that_fails_is_an_error_with_its_output(box: ToolBox) ->
     }
 
 
-async def test_exec_runs_in_the_folder_that_is_named(box: ToolBox, tmp_path: Path) -> None:
+async def test_exec_runs_in_the_folder_that_is_named(box: Bench, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for cwd in ("sub", "/workspace/sub", "./sub/"):
-        assert (await done(box, "exec", command="pwd", cwd=cwd))["output"] == "/workspace/sub\n"
-    assert (await failed(box, "exec", command="pwd", cwd="/etc"))["error"] == "outside_workspace"
-    assert (await failed(box, "exec", command="pwd", cwd="none"))["error"] == "not_found"
+        assert (await box.done("exec", command="pwd", cwd=cwd))["output"] == "/workspace/sub\n"
+    assert (await box.failed("exec", command="pwd", cwd="/etc"))["error"] == "outside_workspace"
+    assert (await box.failed("exec", command="pwd", cwd="none"))["error"] == "not_found"
 
 
-async def test_protected_variables_are_left_out_and_named(box: ToolBox) -> None:
+async def test_protected_variables_are_left_out_and_named(box: Bench) -> None:
     env = {"GOOD": "1", "LD_PRELOAD": "/workspace/x.so", "path": "/workspace", "HOME": "/"}
-    ran = await done(box, "exec", command="env", env=env)
+    ran = await box.done("exec", command="env", env=env)
     assert ran["ignoredEnv"] == ["HOME", "LD_PRELOAD", "path"]
     assert "GOOD=1\n" in ran["output"]
     assert "LD_PRELOAD" not in ran["output"]
@@ -283,17 +251,17 @@ async def test_protected_variables_are_left_out_and_named(box: ToolBox) -> None:
 
 @pytest.mark.parametrize(("asked_ms", "allowed_ms"), [(200, 30_000), (None, 200), (30_000, 200)])
 async def test_the_shorter_of_two_timeouts_holds(
-    box: ToolBox, asked_ms: int | None, allowed_ms: int
+    box: Bench, asked_ms: int | None, allowed_ms: int
 ) -> None:
     arguments = json.dumps({"command": "sleep", "args": ["1000"], "timeout": asked_ms})
-    result = await run(box, call_of("exec", arguments, timeout_ms=allowed_ms))
+    result = await box.run(call_of("exec", arguments, timeout_ms=allowed_ms))
     assert result.is_error
     assert answer(result)["timedOut"] is True
 
 
-async def test_long_output_keeps_both_ends_and_comes_whole_beside(box: ToolBox) -> None:
+async def test_long_output_keeps_both_ends_and_comes_whole_beside(box: Bench) -> None:
     script = "seq 100000; echo finally >&2"
-    result = await run(box, call_of("exec", json.dumps({"command": "sh", "args": ["-c", script]})))
+    result = await box.run(call_of("exec", json.dumps({"command": "sh", "args": ["-c", script]})))
     said = answer(result)
     assert said["truncated"] is True
     assert said["output"].startswith("1\n2\n")
@@ -304,12 +272,12 @@ async def test_long_output_keeps_both_ends_and_comes_whole_beside(box: ToolBox) 
     assert not result.is_error
 
 
-async def test_output_that_is_not_text_is_readable_nevertheless(box: ToolBox) -> None:
-    ran = await done(box, "exec", command="printf", args=["\\377ok\\033[0m\\000"])
+async def test_output_that_is_not_text_is_readable_nevertheless(box: Bench) -> None:
+    ran = await box.done("exec", command="printf", args=["\\377ok\\033[0m\\000"])
     assert ran["output"] == "\ufffdok\x1b[0m\x00"
 
 
-async def test_what_is_heard_live_is_whole_characters(box: ToolBox, tmp_path: Path) -> None:
+async def test_what_is_heard_live_is_whole_characters(box: Bench, tmp_path: Path) -> None:
     heard: list[str] = []
 
     async def hear(text: str) -> None:
@@ -319,14 +287,14 @@ async def test_what_is_heard_live_is_whole_characters(box: ToolBox, tmp_path: Pa
     script = r"printf 'a\303'; until [ -e go ]; do sleep 0.01; done; printf '\244'"
     call = call_of("exec", json.dumps({"command": "sh", "args": ["-c", script]}))
     async with asyncio.timeout(WAIT_S):
-        await box.call(call, hear)
+        await box.box.call(call, hear)
     assert heard == ["a", "ä"]
 
 
-async def test_a_cancelled_file_tool_is_over_when_it_says_so(box: ToolBox, tmp_path: Path) -> None:
+async def test_a_cancelled_file_tool_is_over_when_it_says_so(box: Bench, tmp_path: Path) -> None:
     arguments = json.dumps({"path": "a", "text": "x" * 1_000_000})
     async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
-        task = group.create_task(box.call(call_of("writeTextFile", arguments), unheard))
+        task = group.create_task(box.box.call(call_of("writeTextFile", arguments), unheard))
         await asyncio.to_thread(int)
         task.cancel()
         await asyncio.wait([task])

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from services.sandbox.changing import append, delete, move
 from services.sandbox.failures import Code, ToolError
 from services.sandbox.resolve import OpenBeneath, open_by_openat2, open_by_walk
+from services.sandbox.seen import Stamp
 from services.sandbox.workspace import Workspace
 
 RESOLVERS = [pytest.param(open_by_openat2, id="openat2"), pytest.param(open_by_walk, id="walk")]
@@ -215,3 +217,31 @@ def test_no_race_between_folder_and_link_leads_outside(workspace: Workspace, out
             break
     assert min(inside, refused) >= 10, "the race must have been run from both sides"
     assert [entry.name for entry in outside.iterdir()] == ["secret"]
+
+
+@pytest.mark.usefixtures("swapped")
+def test_no_race_lets_a_change_through_to_the_outside(workspace: Workspace, outside: Path) -> None:
+    def allow(_place: str, _stamp: Stamp | None) -> None:
+        """No other run is here."""
+
+    done = refused = 0
+    for attempt in range(RACE_ATTEMPTS_MAX):
+        try:
+            match attempt % 4:
+                case 0:
+                    append(workspace, "place/secret", b"more", allow)
+                case 1:
+                    move(workspace, "place/secret", "place/moved", allow, overwrite=False)
+                case 2:
+                    move(workspace, "place/moved", "place/secret", allow, overwrite=True)
+                case _:
+                    delete(workspace, "place/moved", allow, recursive=True)
+            done += 1
+        except ToolError as error:
+            refused += error.code is Code.OUTSIDE_WORKSPACE
+            done += error.code is Code.NOT_FOUND
+        if min(done, refused) >= RACE_HITS_ENOUGH:
+            break
+    assert min(done, refused) >= 10, "the race must have been run from both sides"
+    assert [entry.name for entry in outside.iterdir()] == ["secret"]
+    assert (outside / "secret").read_bytes() == b"outside"

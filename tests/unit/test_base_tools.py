@@ -39,6 +39,7 @@ SAFETY = {
     "stopProcess": Safety.IDEMPOTENT,
     "readProcess": Safety.READ_ONLY,
     "listProcesses": Safety.READ_ONLY,
+    "mergeWorkspace": Safety.IDEMPOTENT,
 }
 IN_THE_SANDBOX = set(SAFETY)
 KEPT_IN_THE_LOG = {"todo", "clearTodo", "attemptCompletion"}

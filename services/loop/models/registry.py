@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from domain.errors import Rejected
 from domain.limits import ModelChoice
 from domain.prompt import ModelRequest
 from services.loop.models.port import Delta, Model, ModelFailure, ModelReply
@@ -56,20 +57,22 @@ class ModelRegistry:
         self,
         key_of: KeyLookup,
         *,
+        looked_in: str = "",
         timeout_s: float = TIMEOUT_S,
         inline: Mapping[str, Model] | None = None,
         scripts_root: Path | None = None,
     ) -> None:
-        """Build nothing yet.
+        """Build nothing yet. `looked_in` names the places of keys, for people.
 
         `inline` holds models that the provider `scripted` finds by name before it looks for a
         file; a relative script path starts at `scripts_root`, by default the working directory.
         """
         self._key_of = key_of
+        self._looked_in = looked_in
         self._timeout_s = timeout_s
         self._inline = dict(inline or {})
         self._scripts_root = scripts_root or Path()
-        self._models: dict[tuple[str, str], Model] = {}
+        self._models: dict[tuple[str, str, str], Model] = {}
         self._scripts: dict[Path, tuple[tuple[int, int], Model]] = {}
         self._building = asyncio.Lock()
 
@@ -105,11 +108,12 @@ class ModelRegistry:
             known = nearest(choice.provider, [*PROVIDERS, SCRIPTED])
             raise ModelFailure(kind="rejected", message=f"no provider {choice.provider!r}{known}")
         base_url = choice.base_url or provider.base_url
-        place = (choice.provider, base_url)
+        # Looked up for each request, so that a key that was changed counts at once.
+        key = await asyncio.to_thread(self._key_for, choice, provider)
+        place = (choice.provider, base_url, key)
         if place not in self._models:
             async with self._building:
                 if place not in self._models:
-                    key = self._key_for(choice, provider)
                     # In a thread: importing an SDK takes a second that leases cannot wait for.
                     self._models[place] = await asyncio.to_thread(
                         _build, choice.provider, provider, key, base_url, self._timeout_s
@@ -117,12 +121,17 @@ class ModelRegistry:
         return self._models[place]
 
     def _key_for(self, choice: ModelChoice, provider: Provider) -> str:
-        key = self._key_of(provider.key)
+        try:
+            key = self._key_of(provider.key)
+        except Rejected as error:
+            raise ModelFailure(kind="missing_key", message=error.message) from None
         # A server of one's own (vLLM, llama.cpp) behind the OpenAI format usually wants no key.
         own_server = choice.provider == "openai-chat" and choice.base_url is not None
         if key or not provider.key_needed or own_server:
             return key or ""
         message = f"the provider {choice.provider!r} needs a key: set {provider.key}"
+        if self._looked_in:
+            message += f"; looked in {self._looked_in}"
         raise ModelFailure(kind="missing_key", message=message)
 
     def _script(self, path: Path) -> Model:

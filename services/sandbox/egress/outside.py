@@ -36,7 +36,7 @@ class Outside:
         """
         fixed = self._settings.hosts.get(where.host)
         found = await self._resolved(where) if fixed is None else [ipaddress.ip_address(fixed)]
-        admitted = tuple(found)
+        admitted = tuple(filter(self._guard.admits, found))
         if not admitted:
             raise Refused(Reason.ADDRESS, *where)
         return admitted

@@ -1,0 +1,169 @@
+"""Every way to make sandboxes, for the contract suite. Not the tests.
+
+A backend joins the suite by an entry in `BACKENDS`: a name, a way to open it over a folder, and a
+reason why it cannot run here, if there is one. What it promises beside isolation is said by the
+backend itself; a test that needs a promise is skipped where it is not given.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from domain.sandbox import SandboxLimits
+from domain.secrets import SecretValue
+from services.sandbox.bubblewrap.backend import BubblewrapBackend
+from services.sandbox.docker.backend import DockerBackend
+from services.sandbox.docker.settings import DockerSettings
+from services.sandbox.landlock.backend import LACKS, LandlockBackend
+from services.sandbox.landlock.rules import ABI_NEEDED, abi
+from services.sandbox.port import Backend, Command, Outcome, Owner, SandboxSpec
+from services.sandbox.workspace import Workspace
+from tests.support.docker_engine import engine_of_session
+from tests.support.docker_engine import missing as docker_missing
+
+BOUND_S = 60.0
+"""How long anything in the suite may take, in seconds: a bound, not an expectation."""
+
+Open = Callable[[Path], AbstractAsyncContextManager[Backend]]
+
+
+@dataclass(frozen=True)
+class BackendUnderTest:
+    """`open` is given a folder of its own, which outlives the backend."""
+
+    name: str
+    open: Open
+    missing: str | None = None  # why it cannot run here
+    user: int | None = None  # whose its workspaces are, where we may say so
+    lacks: frozenset[str] = frozenset()  # checks of its report that it cannot pass
+
+
+@asynccontextmanager
+async def bubblewrap(state: Path) -> AsyncGenerator[Backend]:
+    backend = BubblewrapBackend(state)
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+@asynccontextmanager
+async def bubblewrap_unprivileged(state: Path) -> AsyncGenerator[Backend]:
+    """As without root: namespaces through a user namespace of its own, and no cgroups."""
+    backend = BubblewrapBackend(state, privileged=False)
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+@asynccontextmanager
+async def docker(_state: Path) -> AsyncGenerator[Backend]:
+    engine = await asyncio.to_thread(engine_of_session)
+    backend = DockerBackend(DockerSettings(image=engine.image, host=engine.host))
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+@asynccontextmanager
+async def docker_unprivileged(_state: Path) -> AsyncGenerator[Backend]:
+    """As without root, or as with an engine elsewhere: commands are ended from inside."""
+    engine = await asyncio.to_thread(engine_of_session)
+    backend = DockerBackend(DockerSettings(image=engine.image, host=engine.host), privileged=False)
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+@asynccontextmanager
+async def landlock(_state: Path) -> AsyncGenerator[Backend]:
+    backend = LandlockBackend()
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+def landlock_missing() -> str | None:
+    return None if abi() >= ABI_NEEDED else f"Landlock here has ABI {abi()}"
+
+
+BACKENDS = [
+    BackendUnderTest("bubblewrap", bubblewrap, user=23456 if os.geteuid() == 0 else None),
+    BackendUnderTest("bubblewrap-unprivileged", bubblewrap_unprivileged),
+    BackendUnderTest("docker", docker, missing=docker_missing()),
+    BackendUnderTest("docker-unprivileged", docker_unprivileged, missing=docker_missing()),
+    BackendUnderTest(
+        "landlock",
+        landlock,
+        missing=landlock_missing(),
+        user=23457 if os.geteuid() == 0 else None,
+        lacks=LACKS,
+    ),
+]
+
+
+def owner(epoch: str = "e1", place: str = "place") -> Owner:
+    return Owner(place=place, epoch=epoch, tenant="acme", job="job", run="run")
+
+
+def spec(
+    workspace: Workspace,
+    *,
+    epoch: str = "e1",
+    place: str = "place",
+    limits: SandboxLimits | None = None,
+    read_only: bool = False,
+    egress: bool = False,
+    files: Mapping[str, bytes] | None = None,
+    secret_files: Mapping[str, SecretValue] | None = None,
+) -> SandboxSpec:
+    return SandboxSpec(
+        owner=owner(epoch, place),
+        workspace=workspace,
+        limits=limits or SandboxLimits(),
+        read_only=read_only,
+        egress=egress,
+        files=files or {},
+        secret_files=secret_files or {},
+    )
+
+
+def shell(script: str, *, timeout_s: float = BOUND_S, stdin: bytes = b"", **env: str) -> Command:
+    return Command("sh", ("-c", script), env=env, timeout_s=timeout_s, stdin=stdin)
+
+
+def python(script: str, *args: str) -> Command:
+    return Command("python3", ("-c", script, *args), timeout_s=BOUND_S)
+
+
+def out(outcome: Outcome) -> str:
+    return bytes(outcome.stdout.kept).decode()
+
+
+def err(outcome: Outcome) -> str:
+    return bytes(outcome.stderr.kept).decode()
+
+
+def marker() -> str:
+    """A word to find processes by."""
+    return secrets.token_hex(8)
+
+
+def processes_with(word: str) -> list[str]:
+    """The processes of the whole machine whose command line holds a word."""
+    found: list[str] = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and word.encode() in (folder / "cmdline").read_bytes():
+                found.append(folder.name)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended while we looked
+    return [pid for pid in found if pid != str(os.getpid())]
