@@ -62,7 +62,7 @@ def backends(settings: Settings, state: Path) -> Mapping[str, Callable[[], Backe
         )
 
     def bubblewrap() -> Backend:
-        from services.sandbox.bubblewrap import BubblewrapBackend  # noqa: PLC0415
+        from services.sandbox.bubblewrap.backend import BubblewrapBackend  # noqa: PLC0415
 
         return BubblewrapBackend(state)
 

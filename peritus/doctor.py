@@ -33,7 +33,7 @@ class Finding:
 async def examine(settings: Settings, project: Project, *, with_server: bool) -> list[Finding]:
     """Check everything, in the order a first run needs it; a server has to have a place to be."""
     loaded = _loaded(project)
-    found = [_definition(project, loaded), *_keys(loaded)]
+    found = [_definition(project, loaded), *_keys(loaded, settings, project)]
     if with_server:
         found.append(_state(project, settings))
         found.extend(await _server(settings, project))

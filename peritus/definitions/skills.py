@@ -31,15 +31,8 @@ from peritus.definitions.schema import (
 T = TypeVar("T", bound=Table)
 
 FORMER_TOOLS: Mapping[str, str] = {
-    "readImageFile": "images cannot be read",
-    "readPdfFile": "PDFs cannot be read",
     "healthCheck": "nothing takes its place",
-    "appendTextFile": "editTextFile and exec do that",
-    "moveFile": "exec does that",
-    "deleteFile": "exec does that",
-    "deleteDirectory": "exec does that",
-    "createDirectory": "writeTextFile makes missing folders",
-    "getFileInfo": "listDirectory does that",
+    "deleteDirectory": "deleteFile with recursive does that",
     "think": "reasoningBudget does that",
 }
 """Tools that definitions may still pick, and what there is instead."""

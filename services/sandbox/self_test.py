@@ -4,13 +4,10 @@ import asyncio
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
 
 from domain.sandbox import MIB, SandboxLimits
 from services.sandbox.bait import Bait, accepts, make_bait
@@ -28,9 +25,6 @@ from services.sandbox.port import (
 )
 from services.sandbox.shell_probe import SHELL_PROBE
 from services.sandbox.workspace import Workspace
-
-if TYPE_CHECKING:
-    from services.sandbox.bubblewrap import Bubblewrap
 
 PROBE_TIMEOUT_S = 30.0
 FROZEN_S = 0.05  # how long a frozen process is watched
@@ -50,39 +44,10 @@ LIMITS = SandboxLimits(
 _PATH = re.compile(r"(?<![\w<])/[^\s'\",;:)]*")
 
 
-class FormerReport(CapabilityReport):
-    """The report as `peritus serve` and `peritus doctor` read it until they ask a backend."""
-
-    @property
-    def seccomp(self) -> bool:
-        """Whether system calls are filtered."""
-        return self.checks["system_calls_filtered"]
-
-    @property
-    def runs_as_host_root(self) -> bool:
-        """Whether commands are root outside, although without any right of root."""
-        return os.geteuid() == 0 and not self.promises["own_uid"]
-
-
-@overload
-async def self_test(backend: "Bubblewrap") -> FormerReport: ...
-
-
-@overload
 async def self_test(
     backend: Backend,
     *,
     version: str,
-    promises: Mapping[str, bool] | None = None,
-    notes: Iterable[str] = (),
-    lacks: frozenset[str] = frozenset(),
-) -> CapabilityReport: ...
-
-
-async def self_test(
-    backend: "Backend | Bubblewrap",
-    *,
-    version: str = "",
     promises: Mapping[str, bool] | None = None,
     notes: Iterable[str] = (),
     lacks: frozenset[str] = frozenset(),
@@ -96,9 +61,6 @@ async def self_test(
     Raises:
         SandboxUnavailable: an attack got through, or no sandbox can be made.
     """
-    if not hasattr(backend, "open"):
-        return await _former()
-    backend = cast("Backend", backend)
     with make_bait() as bait, Workspace(bait.root) as workspace:
         (bait.root / STATE_FOLDER / "canary").write_text(bait.token)
         spec = SandboxSpec(
@@ -131,17 +93,6 @@ async def self_test(
         promises=dict(sorted({**(promises or {}), **measured}.items())),
         notes=tuple(without_paths(note) for note in notes),
     )
-
-
-async def _former() -> FormerReport:
-    from services.sandbox.bubblewrap.backend import BubblewrapBackend  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory(prefix="sandbox-") as state:
-        backend = BubblewrapBackend(Path(state))
-        try:
-            return FormerReport.model_validate((await backend.report()).model_dump())
-        finally:
-            await backend.close()
 
 
 def without_paths(text: str) -> str:

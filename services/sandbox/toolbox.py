@@ -3,6 +3,7 @@
 Not the tools, and not who may run what: admission is the keeper's.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -20,6 +21,11 @@ from services.sandbox.room import Seat
 from services.sandbox.rooms import Rooms, Suite, Whose
 from services.sandbox.snapshotting import Snapshotting
 from services.worker.toolbox import OnOutput, ToolBox, ToolCall, ToolResult
+
+logger = logging.getLogger(__name__)
+
+LOST = EgressRow(host="", port=0, verdict="failed", reason="counts_lost", connections=0)
+"""The proxy died: what it had counted since the last outcome is not known."""
 
 
 class Seats:
@@ -80,7 +86,7 @@ class KeptToolBox:
             seat = Seat(suite.room, call.ref.run, allowance.read_only, box.sandbox)
             with self._seats.taken(call, seat):
                 result = await self._run(call, suite, on_output)
-            return await _counted(box, result)
+            return await _counted(box, result, call.ref)
 
     async def _run(self, call: ToolCall, suite: Suite, on_output: OnOutput) -> ToolResult:
         if call.tool == MERGE:
@@ -93,9 +99,15 @@ def _may_write(tool: str) -> bool:
     return known is None or known.entry.safety is not Safety.READ_ONLY
 
 
-async def _counted(box: Box, result: ToolResult) -> ToolResult:
+async def _counted(box: Box, result: ToolResult, ref: RunRef) -> ToolResult:
     """The result with the connections since the last one; all of them, where they are many."""
-    rows: tuple[EgressRow, ...] = (await box.take()).rows
+    tally = await box.take()
+    for use in tally.uses:
+        logger.info(
+            "secret %s was put into %d requests (%s, %d) to %s by run %s",
+            *(use.secret, use.times, use.method, use.status, use.host, ref.run),
+        )
+    rows = (*tally.rows, LOST) if tally.lost else tally.rows
     if not rows:
         return result
     full = canonical(rows) if len(rows) > EGRESS_ROWS_MAX else None

@@ -367,11 +367,18 @@ async def test_memory_bomb(attacked: Arena) -> None:
     if not attacked.promises["memory_limit"]:
         pytest.skip(f"{attacked.name} does not promise memory_limit, and its report says so")
     said = await attacked.python(
+        "ready, full = os.pipe()\n"
+        "made = []\n"
         "for _ in range(6):\n"
-        "    if os.fork() == 0:\n"
-        "        kept = b'x' * 120_000_000; time.sleep(20); os._exit(0)\n"
-        "ended = [os.wait()[1] for _ in range(6)]\n"
-        "print('killed' if any(ended) else 'GOT memory')\n"
+        "    made.append(os.fork())\n"
+        "    if not made[-1]:\n"
+        "        kept = b'x' * 120_000_000\n"
+        "        os.write(full, b'.'); os.close(full); signal.pause()\n"
+        "os.close(full)\n"
+        "there = 0\n"
+        "while there < 6 and os.read(ready, 1): there += 1\n"
+        "for one in made: os.kill(one, signal.SIGKILL)\n"
+        "print('GOT memory' if there == 6 else 'killed')\n"
     )
     assert "GOT" not in said.output
     assert said.failed or "killed" in said.output

@@ -61,9 +61,10 @@ def shared_engine() -> Generator[Running]:
         return
     base = Path(tempfile.gettempdir(), f"peritus-test-engine-{os.geteuid()}")
     folder, using = base.with_suffix(".d"), base.with_suffix(".users")
-    with using.open("a") as users:
-        with _alone(base):
-            if _last(users.fileno()):
+    with ExitStack() as opened:
+        with _alone(base.with_suffix(".lock")):
+            users = opened.enter_context(using.open("a")).fileno()
+            if _last(users):
                 _script("stop", folder)
                 _script("start", folder)
                 import_image(_host(folder), IMAGE)
@@ -71,16 +72,22 @@ def shared_engine() -> Generator[Running]:
         try:
             yield Running(_host(folder), IMAGE)
         finally:
-            with _alone(base):
-                if _last(users.fileno()):
+            with _alone(base.with_suffix(".lock")) as lock:
+                if _last(users):
                     _script("stop", folder)
+                    using.unlink()
+                    lock.unlink()
 
 
 @contextmanager
-def _alone(base: Path) -> Generator[None]:
-    with base.with_suffix(".lock").open("a") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        yield
+def _alone(path: Path) -> Generator[Path]:
+    """Nobody else is in here; the file of the lock may be removed meanwhile."""
+    while True:
+        with path.open("a") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            if path.exists() and path.stat().st_ino == os.fstat(gate.fileno()).st_ino:
+                yield path
+                return
 
 
 def _last(users: int) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from domain.base_tools import BASE_TOOLS
 from domain.content import TextPart
-from domain.context import build_context, unsupported_reason
+from domain.context import MERGE, build_context, unsupported_reason
 from domain.definition import (
     BASE_SKILL,
     BaseSkill,
@@ -25,6 +25,7 @@ from domain.errors import Rejected
 from domain.limits import ModelChoice
 from domain.prompt import RENDERER, ModelContext, ModelRequest
 from domain.record import canonical, digest_of
+from domain.sandbox import SandboxSettings
 from domain.tools import Lane, LocalTool, Safety, ToolSpec
 from services.loop.models.port import Delta
 from services.loop.models.scripted import ScriptedModel
@@ -62,6 +63,18 @@ def block(context: ModelContext, name: str) -> str:
     return next(one.text for one in context.system if one.name == name)
 
 
+USUAL = set(BASE_TOOLS) - {MERGE}
+"""The tools of an expert whose delegates share its workspace."""
+
+
+def test_only_whoever_has_delegates_that_work_apart_can_merge() -> None:
+    apart = expert("apart").model_copy(update={"sandbox": SandboxSettings(workspace="isolated")})
+    _, entries = build_context(definition(expert(delegates=("apart",)), apart), "writer")
+    assert MERGE in {entry.name for entry in entries}
+    _, entries = build_context(definition(expert(delegates=("apart",)), apart), "apart")
+    assert MERGE not in {entry.name for entry in entries}
+
+
 def refusal(the_definition: Definition, key: str = "writer") -> Rejected:
     with pytest.raises(Rejected) as caught:
         build_context(the_definition, key)
@@ -93,7 +106,7 @@ def test_tools_and_entries_are_sorted_by_name_and_match() -> None:
     the_definition = definition(expert(delegates=("zed", "alpha")), expert("zed"), expert("alpha"))
     context, entries = build_context(the_definition, "writer")
     names = [tool.name for tool in context.tools]
-    assert names == sorted({*BASE_TOOLS, "alpha", "zed"})
+    assert names == sorted({*USUAL, "alpha", "zed"})
     assert [entry.name for entry in entries] == names
 
 
@@ -223,7 +236,7 @@ def test_delegates_get_no_interactive_tools_and_start_without_them() -> None:
     skills: dict[str, Skill] = {BASE_SKILL: BaseSkill(), "people": UNSUPPORTED[2]}
     the_definition = definition(expert("@writer/checker", skills=skills))
     _, entries = build_context(the_definition, "@writer/checker")
-    assert {entry.name for entry in entries} == set(BASE_TOOLS)
+    assert {entry.name for entry in entries} == USUAL
 
 
 def test_delegate_named_as_a_base_tool_is_refused() -> None:

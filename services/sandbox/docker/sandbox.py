@@ -29,6 +29,9 @@ START_S = 10.0
 ATTEMPTS = 3
 """How many shells are tried: what runs in the sandbox may have killed those that waited."""
 
+FREEZES = 5
+SERVER_ERROR = 500
+
 
 class DockerSandbox:
     """See the port."""
@@ -212,25 +215,36 @@ class DockerSandbox:
 
     @asynccontextmanager
     async def frozen(self) -> AsyncGenerator[bool]:
-        """Nothing in it runs meanwhile."""
-        name = self._opened.name
+        """Nothing in it runs meanwhile; False where the engine cannot get hold of all of it."""
         async with self._freezing, self._gate.looking(patience_s=START_S):
             if self._spare is not None:
                 await asyncio.wait([self._spare])
             self._thawed.clear()
             try:
-                await self.engine.call(lambda api: api.pause(name))
-                yield True
+                yield await self._freeze()
             finally:
                 await to_the_end(self._thaw)
                 self._thawed.set()
+
+    async def _freeze(self) -> bool:
+        """Freeze it. Runc gives up on one that forks all the time, and does better the next time."""
+        name = self._opened.name
+        for _ in range(FREEZES):
+            try:
+                await self.engine.call(lambda api: api.pause(name))
+            except EngineError as error:
+                if error.status != SERVER_ERROR:
+                    raise
+            else:
+                return True
+        return False
 
     async def _thaw(self) -> None:
         name = self._opened.name
         try:
             await self.engine.call(lambda api: api.unpause(name))
         except EngineError as error:
-            if error.status not in {404, 409, 500}:  # it runs already, or is gone
+            if error.status not in {*GONE, SERVER_ERROR}:  # it runs already, or is gone
                 raise
 
     async def close(self) -> None:
