@@ -249,9 +249,12 @@ class RunChecker:
         if not state.at_rest:
             self._problem(f"is stuck: {state.status}, step {state.step}")
             return
-        for call in self._requested:
+        for call, asked in self._requested.items():
             if self._outcomes[call] != 1:
                 self._problem(f"call {call} has {self._outcomes[call]} outcomes")
+            runs = self._ledger.executions[asked.key]
+            if asked.safety is Safety.UNSAFE and runs > 1:
+                self._problem(f"call {call}, not to be repeated, ran {runs} times in the end")
         if state.tokens_reserved:
             self._problem(f"{state.tokens_reserved} tokens stay reserved at rest")
 

@@ -78,6 +78,7 @@ class Placements:
         self._kind = kind
         self._held: dict[RunRef, Held] = {}
         self._turns: dict[RunRef, asyncio.Lock] = {}
+        self._admitting: set[Name] = set()
 
     def held(self, ref: RunRef) -> Held | None:
         """What is known of a run that was placed here."""
@@ -135,6 +136,15 @@ class Placements:
         entry = self._journal.find(name)
         if entry is not None:
             return Known(entry.result)  # None: still at it, or the log has it
+        if name in self._admitting:
+            return Known(None)
+        self._admitting.add(name)
+        try:
+            return await self._admit(name, ref, work)
+        finally:
+            self._admitting.discard(name)
+
+    async def _admit(self, name: Name, ref: RunRef, work: CallToolWork) -> Admission:
         held = await self.hold(ref)
         if not isinstance(held, Held):
             return held
