@@ -1,7 +1,6 @@
 """Where a project keeps its definition, its state and its workspaces. Not what is in them."""
 
 import os
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from domain.errors import Rejected
 from domain.ids import RunRef
 from peritus.definitions import FILE_NAME, find_config
 from peritus.settings import Settings
+from services.sandbox.bubblewrap.users import user_for
 
 STATE_NAME = ".peritus"
 WORKSPACE_NAME = "workspace"
@@ -127,7 +127,7 @@ class Workspaces:
 def _own_user(folder: Path) -> None:
     """Give a job's folder to a user of its own, where we may: its commands run as that user."""
     if os.geteuid() == 0:
-        number = SANDBOX_UIDS.start + zlib.crc32(folder.name.encode()) % len(SANDBOX_UIDS)
+        number = user_for(folder.name, SANDBOX_UIDS)
         os.chown(folder, number, number)
 
 
