@@ -129,7 +129,8 @@ def writable_knobs() -> list[str]:
             for name in files:
                 path = Path(folder, name)
                 if (
-                    os.access(path, os.W_OK)
+                    path.is_file()
+                    and os.access(path, os.W_OK)
                     and _plain(path)
                     and not refused(functools.partial(_touch, path))
                 ):

@@ -25,6 +25,9 @@ from services.sandbox.workspace import Workspace
 from tests.support.docker_engine import engine_of_session
 from tests.support.docker_engine import missing as docker_missing
 
+PLACE = f"place-{secrets.token_hex(4)}"
+"""Of this process alone: others share its engine, and may reap at the same time."""
+
 BOUND_S = 60.0
 """How long anything in the suite may take, in seconds: a bound, not an expectation."""
 
@@ -110,7 +113,7 @@ BACKENDS = [
 ]
 
 
-def owner(epoch: str = "e1", place: str = "place") -> Owner:
+def owner(epoch: str = "e1", place: str = PLACE) -> Owner:
     return Owner(place=place, epoch=epoch, tenant="acme", job="job", run="run")
 
 
@@ -118,7 +121,7 @@ def spec(
     workspace: Workspace,
     *,
     epoch: str = "e1",
-    place: str = "place",
+    place: str = PLACE,
     limits: SandboxLimits | None = None,
     read_only: bool = False,
     egress: bool = False,

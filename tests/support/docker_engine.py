@@ -1,16 +1,20 @@
-"""A Docker Engine for tests, shared by all workers: the first starts it, the last stops it.
+"""A Docker Engine for tests, shared by all workers of a machine: the first starts it.
 
-Who uses it holds a shared lock, which the kernel drops also when a test run is killed; the next one
-then finds an engine that nobody uses, ends it and starts its own.
+Who uses it holds a shared lock, which the kernel drops however a process ends. A process of its own
+waits until nobody holds it, and then stops the engine. Two empty files in the folder for temporary
+files stay: the locks.
 """
 
 import atexit
 import fcntl
 import functools
 import os
+import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +28,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "docker-engine"
 HOST_SETTING, IMAGE_SETTING = "PERITUS_TEST_DOCKER_HOST", "PERITUS_TEST_DOCKER_IMAGE"
 IMAGE = "peritus-test:1"
 START_S = 120.0
+TOKEN = "token"  # in the engine's folder: which start of it this is
 NOTHING: Mapping[str, str] = {}
 
 
@@ -61,42 +66,51 @@ def shared_engine() -> Generator[Running]:
         return
     base = Path(tempfile.gettempdir(), f"peritus-test-engine-{os.geteuid()}")
     folder, using = base.with_suffix(".d"), base.with_suffix(".users")
-    with ExitStack() as opened:
-        with _alone(base.with_suffix(".lock")):
-            users = opened.enter_context(using.open("a")).fileno()
-            if _last(users):
-                _script("stop", folder)
-                _script("start", folder)
-                import_image(_host(folder), IMAGE)
-            fcntl.flock(users, fcntl.LOCK_SH)
-        try:
-            yield Running(_host(folder), IMAGE)
-        finally:
-            with _alone(base.with_suffix(".lock")) as lock:
-                if _last(users):
-                    _script("stop", folder)
-                    using.unlink()
-                    lock.unlink()
+    with using.open("a") as users:
+        while not _joined(base, users.fileno()):
+            time.sleep(0.1)  # it is being stopped
+        yield Running(_host(folder), IMAGE)
 
 
-@contextmanager
-def _alone(path: Path) -> Generator[Path]:
-    """Nobody else is in here; the file of the lock may be removed meanwhile."""
-    while True:
-        with path.open("a") as gate:
-            fcntl.flock(gate, fcntl.LOCK_EX)
-            if path.exists() and path.stat().st_ino == os.fstat(gate.fileno()).st_ino:
-                yield path
-                return
+def _joined(base: Path, users: int) -> bool:
+    """Hold the engine that runs, or one that we start; False while one is being stopped."""
+    folder, using = base.with_suffix(".d"), base.with_suffix(".users")
+    with base.with_suffix(".lock").open("a") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        if not _locked(users, fcntl.LOCK_EX):
+            return _locked(users, fcntl.LOCK_SH)
+        _script("stop", folder)  # of a stopper that was killed
+        _script("start", folder)
+        import_image(_host(folder), IMAGE)
+        token = secrets.token_hex(8)
+        (folder / TOKEN).write_text(token)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        waiting: list[str | Path] = [sys.executable, __file__, folder, using, token]
+        subprocess.run(
+            ["setsid", "--fork", *waiting],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        return True
 
 
-def _last(users: int) -> bool:
-    """Whether nobody else uses the engine."""
+def _locked(users: int, how: int) -> bool:
     try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(users, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def stop_when_unused(folder: Path, using: Path, token: str) -> None:
+    """Wait until nobody uses the engine, and stop it, unless it is another one by then."""
+    with using.open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        if (folder / TOKEN).exists() and (folder / TOKEN).read_text() == token:
+            _script("stop", folder)
 
 
 def _script(verb: str, folder: Path) -> None:
@@ -122,3 +136,7 @@ def import_image(host: str, name: str, *packages: str, env: Mapping[str, str] = 
             )
     finally:
         client.close()
+
+
+if __name__ == "__main__":
+    stop_when_unused(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

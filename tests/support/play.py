@@ -11,7 +11,7 @@ from typing import TypeVar
 from domain import commands as c
 from domain.content import AssistantPart, BlobRef, CallPart, TextPart, ThinkingPart
 from domain.errors import Rejected
-from domain.events import Event, Failure, Parent, StopReason
+from domain.events import Event, Failure, Parent, SnapshotTaken, StopReason
 from domain.limits import Limits, Usage
 from domain.state import RunState
 from domain.tools import Lane
@@ -80,7 +80,7 @@ class World:
         """Something happens outside, and the run decides what follows."""
         command = self.command()
         epoch = self.pick(EPOCHS)
-        self.now_ms += self.number(5) - 1
+        self.now_ms += 20_000 if self.chance(30) else self.number(5) - 1
         where = situation(
             self.now_ms,
             epoch=epoch,
@@ -123,6 +123,8 @@ class World:
             self.fire,
             self.go_on,
             self.abandon,
+            self.place,
+            self.snapshot,
             self.retry,
             self.start,
         )
@@ -247,7 +249,32 @@ class World:
     def abandon(self) -> c.AbandonHolder:
         known = self.state.calls.get(self.some_call())
         names = (f"{known.id}.{known.attempt}",) if known and self.chance(3) else ()
+        if self.chance(6):
+            names = ("sandbox",)
         return c.AbandonHolder(holder=self.pick(EPOCHS), names=names)
+
+    def place(self) -> c.PlaceSandbox:
+        epoch = self.pick(EPOCHS)
+        return c.PlaceSandbox(
+            place=self.pick(("p1", f"p-{epoch}")),
+            epoch=epoch,
+            backend="bubblewrap",
+            report="{}",
+            workspace="own",
+            snapshots=False,
+            take_over=not self.chance(4),
+            number=1 + self.number(4) if self.state.parent else None,
+        )
+
+    def snapshot(self) -> c.RecordSnapshot:
+        due = self.state.snapshot_due
+        taken = SnapshotTaken(
+            run=self.state.ref.run if not self.chance(3) else "another",
+            step=due.step if due else 1,
+            version=due.version if due else self.number(9),
+            manifest=BlobRef(digest="e" * 64, size=9) if not self.chance(4) else None,
+        )
+        return c.RecordSnapshot(taken=taken)
 
     def retry(self) -> c.RetryToolCall:
         name = self.some_call()

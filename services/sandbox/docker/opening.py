@@ -174,8 +174,8 @@ def _furnish(engine: Engine, api: Api, spec: SandboxSpec, opened: Opened) -> Non
         said = b""
     if said != b"ok":
         message = (
-            "the container cannot be furnished: its image needs /bin/sh, and the engine must see "
-            "the workspace where we see it"
+            "the container cannot be furnished: its image needs /bin/sh, the engine must see the "
+            "workspace where we see it, and nobody may end the container meanwhile"
         )
         raise SandboxUnavailable(message)
     if spec.secret_files:

@@ -227,7 +227,7 @@ class DockerSandbox:
                 self._thawed.set()
 
     async def _freeze(self) -> bool:
-        """Freeze it. Runc gives up on one that forks all the time, and does better the next time."""
+        """Freeze it. Runc gives up on what forks all the time, and does better the next time."""
         name = self._opened.name
         for _ in range(FREEZES):
             try:

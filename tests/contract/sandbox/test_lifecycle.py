@@ -9,7 +9,7 @@ import pytest
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.port import Backend, CapabilityReport, Sandbox
 from services.sandbox.workspace import Workspace
-from tests.contract.sandbox_backends import BOUND_S, marker, out, processes_with, shell, spec
+from tests.contract.sandbox_backends import BOUND_S, PLACE, marker, out, processes_with, shell, spec
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
@@ -41,7 +41,7 @@ async def test_closing_ends_everything_and_twice_is_harmless(
 async def test_reap_leaves_what_is_alive(backend: Backend, workspace: Workspace) -> None:
     sandbox = await backend.open(spec(workspace, epoch="alive"))
     try:
-        await backend.reap("place", lambda epoch: epoch == "alive")
+        await backend.reap(PLACE, lambda epoch: epoch == "alive")
         assert out(await sandbox.exec(shell("echo here"))) == "here\n"
         await backend.reap("elsewhere", lambda _epoch: False)
         assert out(await sandbox.exec(shell("echo here"))) == "here\n"
