@@ -5,9 +5,7 @@ import mmap
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,40 +14,14 @@ from hypothesis import strategies as st
 
 from domain.errors import IntegrityViolated, Unavailable
 from domain.sandbox import SandboxLimits
-from eventlog.memory.server import MemoryServer
 from services.sandbox.snapshots.local import Captured, Look
-from services.sandbox.snapshots.scan import CTIME_WINDOW_NS, MAPPED_WINDOW_NS, SECRET_BYTES_MAX
+from services.sandbox.snapshots.scan import CTIME_WINDOW_NS, MAPPED_WINDOW_NS
 from services.sandbox.snapshots.store import SnapshotLost, SnapshotStore
 from services.sandbox.snapshots.tree import PACK_BYTES_MAX, Problem, SnapshotRef
-from services.sandbox.workspace import Workspace
+from tests.support.snapshots import LATER_NS, Desk, snapshot
 from tests.support.trees import File, Folder, Holds, Link, blobs_of, memory_server, picture, plant
 
 pytestmark = pytest.mark.anyio
-
-LATER_NS = 60 * 10**9
-
-
-@dataclass
-class Desk:
-    """A worker's store and workspaces, over BLOBS that outlive it."""
-
-    folder: Path
-    server: MemoryServer
-    now_ns: int = LATER_NS  # how far the clock of the store is ahead of the files
-    open: list[Workspace] = field(default_factory=list[Workspace])
-
-    def store(self, name: str = "worker") -> SnapshotStore:
-        return SnapshotStore(
-            self.folder / name,
-            blobs_of(self.server),
-            now_ns=lambda: time.time_ns() + self.now_ns,
-        )
-
-    def workspace(self, name: str) -> Workspace:
-        root = self.folder / name
-        root.mkdir(exist_ok=True)
-        self.open.append(Workspace(root))
-        return self.open[-1]
 
 
 @pytest.fixture
@@ -58,14 +30,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     yield made
     for workspace in made.open:
         workspace.close()
-
-
-async def snapshot(
-    store: SnapshotStore, workspace: Workspace, look: Look | None = None
-) -> SnapshotRef:
-    captured = await store.capture("acme", "job", workspace, look)
-    assert isinstance(captured, Captured)
-    return await store.publish(captured)
 
 
 NAMES = st.one_of(
@@ -311,87 +275,6 @@ async def test_a_large_file_spans_packs(desk: Desk) -> None:
     assert max(map(len, desk.server.blobs.values())) <= PACK_BYTES_MAX
     await store.restore("acme", "t", ref.root, target)
     assert picture(desk.folder / "t") == picture(desk.folder / "w")
-
-
-SECRET = b"canary-secret-value"
-
-
-def withhold(data: bytes) -> str | None:
-    return "API_KEY" if SECRET in data else None
-
-
-@pytest.mark.parametrize("offset", [PACK_BYTES_MAX - 5, PACK_BYTES_MAX + 5, 10])
-async def test_c15_a_secret_never_reaches_a_blob(desk: Desk, offset: int) -> None:
-    """Also across the chunks of a large file, in a name and in a link's target."""
-    workspace = desk.workspace("w")
-    large = b"A" * offset + SECRET + b"B" * PACK_BYTES_MAX
-    plant(
-        desk.folder / "w",
-        {
-            b"small": File(b"x" + SECRET),
-            b"large": File(large),
-            b"name-" + SECRET: File(b"x"),
-            b"folder-" + SECRET: Folder({b"in": File(b"y")}),
-            b"link": Link(SECRET),
-            b"fine": File(b"z"),
-        },
-    )
-    store = desk.store()
-    ref = await snapshot(store, workspace, Look(withhold=withhold))
-    assert ref.withheld == 5
-    stored = b"".join(desk.server.blobs.values())
-    assert SECRET not in stored
-    assert SECRET[:5] not in stored  # nor the beginning of one that a chunk ended in
-    kept = b"".join(path.read_bytes() for path in (desk.folder / "worker").rglob("*.json"))
-    assert SECRET not in kept
-    target = desk.workspace("t")
-    done = await store.restore("acme", "t", ref.root, target)
-    assert set(done.missing) == {
-        ("small", "withheld: API_KEY"),
-        ("large", "withheld: API_KEY"),
-    }
-    assert set(picture(desk.folder / "t")) == {b"fine"}
-
-
-async def test_what_was_withheld_stays_as_it_is_when_it_is_there(desk: Desk) -> None:
-    workspace, store = desk.workspace("w"), desk.store()
-    plant(desk.folder / "w", {b".env": File(SECRET), b"f": File(b"1")})
-    ref = await snapshot(store, workspace, Look(withhold=withhold))
-    (desk.folder / "w/f").write_bytes(b"2")
-    await store.restore("acme", "job", ref.root, workspace)
-    assert (desk.folder / "w/.env").read_bytes() == SECRET
-    assert (desk.folder / "w/f").read_bytes() == b"1"
-
-
-async def test_c15_other_secrets_mean_that_everything_is_looked_at_again(desk: Desk) -> None:
-    workspace, store = desk.workspace("w"), desk.store()
-    (desk.folder / "w/f").write_bytes(SECRET)
-    assert (await snapshot(store, workspace)).withheld == 0
-    ref = await snapshot(store, workspace, Look(withhold=withhold, withhold_key="v2"))
-    assert ref.withheld == 1
-
-
-async def test_c15_a_pack_from_before_a_secret_was_known_is_not_used_again(desk: Desk) -> None:
-    workspace, store = desk.workspace("w"), desk.store()
-    plant(desk.folder / "w", {b"f": File(SECRET), b"g": File(b"fine")})
-    assert isinstance(await store.capture("acme", "job", workspace), Captured)  # never published
-    ref = await snapshot(store, workspace, Look(withhold=withhold, withhold_key="v1"))
-    assert (ref.withheld, ref.files) == (1, 2)
-    assert SECRET not in b"".join(desk.server.blobs.values())
-
-
-@pytest.mark.parametrize("key", ["", "v1"])
-async def test_c15_a_look_for_secrets_reads_what_was_captured_without(desk: Desk, key: str) -> None:
-    workspace, store = desk.workspace("w"), desk.store()
-    (desk.folder / "w/f").write_bytes(SECRET)
-    look = Look(withhold=withhold, withhold_key=key)
-    assert (await snapshot(store, workspace)).withheld == 0
-    assert (await snapshot(store, workspace, look)).withheld == 1
-    assert (await snapshot(store, workspace, look)).withheld == 1
-
-
-def test_a_secret_is_found_over_chunks_as_long_as_promised() -> None:
-    assert len(SECRET) <= SECRET_BYTES_MAX < PACK_BYTES_MAX
 
 
 @pytest.mark.parametrize(
