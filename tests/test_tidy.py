@@ -23,6 +23,12 @@ BOUNDARIES: Mapping[str, str] = {
     "gateway/problems.py": "an answer instead of a closed connection",
     "peritus/cli/main.py": "a line and an exit code instead of a traceback",
     "services/loop/generations.py": "a provider's adapter must not end a worker",
+    "services/sandbox/docker/opening.py": "an engine's refusal is told by its status alone",
+    "services/sandbox/egress/broker.py": "a denial that cannot be shown must not end the proxy",
+    "services/sandbox/egress/service.py": "the worker must get an answer",
+    "services/sandbox/egress/visit.py": "a mistake of ours ends one connection and no other",
+    "services/sandbox/rooms.py": "one room that does not close must not keep others open",
+    "services/sandbox/service.py": "what cannot be reaped now is tried again",
     "services/tool/local.py": "the program's own functions raise what they like",
     "services/worker/executor.py": "a tool must not end a worker",
 }
