@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -83,7 +84,8 @@ async def chosen_backend(
         SandboxUnavailable: none holds.
     """
     make = backends(settings, state)
-    file, circumstances = state / "report.json", _circumstances(settings)
+    circumstances = _circumstances(settings)
+    file = _cache() / f"sandbox-{circumstances[:16]}.json"
     known = None if fresh else await asyncio.to_thread(_read, file, circumstances)
     if known is not None and known.backend in make:
         return make[known.backend](), known
@@ -91,6 +93,11 @@ async def chosen_backend(
     kept = Kept(circumstances=circumstances, report=report)
     await asyncio.to_thread(_write, file, canonical(kept))
     return backend, report
+
+
+def _cache() -> Path:
+    """Where what was found out about this machine is kept for this user: of all projects."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "peritus"
 
 
 class Kept(Record):
@@ -126,7 +133,9 @@ def _read(file: Path, circumstances: str) -> CapabilityReport | None:
 
 
 def _write(file: Path, data: bytes) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    fresh.write_bytes(data)
-    fresh.replace(file)
+    """Keep it if that is possible: without it, the next process looks for itself."""
+    with suppress(OSError):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = file.with_name(f"{file.name}.{os.getpid()}")
+        fresh.write_bytes(data)
+        fresh.replace(file)

@@ -1,6 +1,7 @@
 """Puts the sandbox lane of a process together from settings, project and store. Not the lane."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from peritus.logs import REDACTIONS
 from peritus.project import PRIVATE_FOLDER, Project, workspaces_of
 from peritus.sandbox import SandboxLane
 from peritus.settings import Settings
+from services.sandbox.lives import begun
 from services.secrets.config import SecretsConfig
 from services.worker.epoch import this_epoch
 
@@ -34,7 +36,11 @@ def sandbox_lane(
     fresh: bool = False,
 ) -> SandboxLane:
     """The base skill in the workspaces of a project; `fresh`: the sandbox is attacked anew."""
-    return SandboxLane(lambda: _parts(settings, project, backbone, config, fresh=fresh))
+    state = workspaces_of(project, settings).place
+    return SandboxLane(
+        lambda: _parts(settings, project, backbone, config, fresh=fresh),
+        left=lambda: bool(begun(state)),
+    )
 
 
 def _parts(
@@ -74,7 +80,7 @@ def _parts(
         egress=EgressSettings(
             allow_cidrs=settings.egress_allow_cidrs,
             extra_ca_file=str(settings.egress_ca_file) if settings.egress_ca_file else None,
-            secrets=config.model_dump(mode="json"),
+            secrets=config,
         ),
         reveal=reveal,
         redactor=REDACTIONS.redactor,
@@ -87,18 +93,21 @@ def _parts(
 
 def place_id(state: Path) -> str:
     """The name of a store of workspaces, written down in it when it is first used."""
-    state.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    file = state / "place"
-    with suppress(FileExistsError), file.open("x") as made:
-        made.write(new_id())
-    return check_token("place", file.read_text().strip())
+    return check_token("place", _kept(state / "place", new_id().encode()).decode().strip())
 
 
 def _key(state: Path) -> bytes:
     """A random key of this place, so that what names its secrets tells nothing of them."""
-    file = state / "key"
-    with suppress(FileExistsError):
-        made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(made, "wb") as opened:
-            opened.write(os.urandom(32))
+    return _kept(state / "key", os.urandom(32))
+
+
+def _kept(file: Path, first: bytes) -> bytes:
+    """What a file holds, `first` when there was none: every process reads the same, whole."""
+    if not file.exists():
+        file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f"{file.name}.") as fresh:
+            fresh.write(first)
+            fresh.flush()
+            with suppress(FileExistsError):
+                os.link(fresh.name, file)
     return file.read_bytes()

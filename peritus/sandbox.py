@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from domain.commands import RecordToolResult
+from domain.errors import Unavailable
 from domain.ids import RunRef
 from domain.work import CallToolWork, SnapshotWork
 from services.worker.keeper import Admission, Elsewhere, Keeper, Later
@@ -24,21 +25,31 @@ class SandboxLane:
     """Makes the service when something is asked of it, and ends it with the process.
 
     Fills the port `ToolBox`; `keeper` fills `WorkerParts.keepers`, and `run` belongs beside the
-    worker: the service lives in it.
+    worker: the service lives in it. `left` is whether a worker of this place that was not closed in
+    order may have left something: then the service is made at once, to end that (C10).
     """
 
     parts: "Callable[[], SandboxParts]"
+    left: Callable[[], bool] = lambda: False
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _service: "asyncio.Future[SandboxService] | None" = None
 
     async def run(self) -> None:
         """Hold the service, once there is one, until cancelled."""
-        await self._wanted.wait()
+        left = await asyncio.to_thread(self.left)
+        if not left:
+            await self._wanted.wait()
         from services.sandbox.service import open_service  # noqa: PLC0415 - see the docstring
 
         async with open_service(await asyncio.to_thread(self.parts)) as service:
             self._promise().set_result(service)
-            await asyncio.Event().wait()
+            try:
+                if left:
+                    await _look_after(service)
+                await asyncio.Event().wait()
+            finally:
+                self._service = None
+                self._wanted.clear()
 
     async def service(self) -> "SandboxService":
         """The service, made now if there is none."""
@@ -61,6 +72,14 @@ class SandboxLane:
         if self._service is None:
             self._service = asyncio.get_running_loop().create_future()
         return self._service
+
+
+async def _look_after(service: "SandboxService") -> None:
+    """Have the service end what others left: it does so before its first sandbox."""
+    try:
+        await service.report()
+    except Unavailable as error:
+        logger.warning("what a worker that is gone may have left is still there: %s", error)
 
 
 @dataclass

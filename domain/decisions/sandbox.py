@@ -134,11 +134,15 @@ def record_snapshot(draft: Draft, command: c.RecordSnapshot) -> None:
     state, taken = draft.state, command.taken
     if not state.expert:
         raise Rejected("no_such_run", f"no run {state.ref.run!r}")
+    if taken.manifest is None and taken.run != state.ref.run:
+        return  # nothing to bring files back from
     known = state.snapshot
     if known is not None and known.run == taken.run and known.version >= taken.version:
         return
     if taken.run == state.ref.run:
         due = state.snapshot_due
         if due is None or taken.version > due.version:
+            return
+        if taken.manifest is None and taken.version < due.version:
             return
     draft.emit(taken)

@@ -148,8 +148,9 @@ def _lose(draft: Draft, call: Call) -> None:
     unsettled = call.safety is Safety.UNSAFE and call.lane is not Lane.SANDBOX
     if unsettled or draft.state.cancelling:
         draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
-    else:
-        _hand_out_again(draft, call)
+    else:  # of a job nobody is known to keep, whoever turns out to keep it claims it
+        unplaced = call.lane is Lane.SANDBOX and draft.state.sandbox is None
+        _hand_out_again(draft, call, claim=not unplaced)
 
 
 def retry_tool_call(draft: Draft, command: c.RetryToolCall) -> None:
@@ -163,7 +164,7 @@ def retry_tool_call(draft: Draft, command: c.RetryToolCall) -> None:
     advance(draft)
 
 
-def _hand_out_again(draft: Draft, call: Call) -> None:
+def _hand_out_again(draft: Draft, call: Call, *, claim: bool = True) -> None:
     attempts_max = draft.state.limits.call_attempts_max
     if call.attempt >= attempts_max and call.safety is Safety.UNSAFE:
         draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
@@ -174,5 +175,5 @@ def _hand_out_again(draft: Draft, call: Call) -> None:
         draft.end_call(call, "failed", body, is_error=True)
         return
     draft.emit(e.ToolCallRetried(call=call.id, attempt=call.attempt + 1))
-    if call.lane is not Lane.SANDBOX or draft.state.sandbox is not None:  # else: taken by whoever
-        draft.claim(draft.state.calls[call.id])  # may have the workspace, and only once it has
+    if claim:
+        draft.claim(draft.state.calls[call.id])

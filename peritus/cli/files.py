@@ -1,49 +1,64 @@
-"""`peritus files`: look at a run's workspace, take files out, compare checkpoints. No changes."""
+"""`peritus files`: look at a run's workspace, take files out, compare steps. No changes."""
 
 import stat
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import orjson
 import typer
 
-from domain.errors import Rejected
 from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, notice, run_async
 from peritus.cli.observing import Place, here, observing
-from peritus.files import Files, Version
-from peritus.project import Workspaces, workspaces_of
-from services.sandbox.snapshots.diff import diff, text_diff
+from peritus.cli.wording import clean
+from peritus.files import Files, Version, key_of
+from peritus.project import workspaces_of
+from services.sandbox.snapshots.diff import TEXT_BYTES_MAX, Change, diff, text_diff
 from services.sandbox.snapshots.tree import Entry, shown
 
 Action = Literal["ls", "cat", "get", "diff"]
 
-SIGNS = {"added": "A", "removed": "D", "changed": "M", "mode": "m"}
+SIGNS = {"added": "A", "removed": "D", "changed": "M", "mode": "m", "unknown": "?"}
+TYPES = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "link": stat.S_IFLNK}
+LINK_MODE = 0o777
 
 
 def command(
     run: options.Run,
-    action: Annotated[Action, typer.Argument(metavar="[ls|cat|get|diff]")] = "ls",
-    path: Annotated[str, typer.Argument(help="File or folder in the workspace.")] = "",
+    action: Annotated[
+        Action, typer.Argument(metavar="[ls|cat|get|diff]", help="What to do; `ls` by default.")
+    ] = "ls",
+    path: Annotated[
+        str, typer.Argument(metavar="[PATH]", help="File or folder in the workspace.")
+    ] = "",
     to: Annotated[
-        Path | None, typer.Argument(help="Where `get` puts it; by default the working directory.")
+        Path | None,
+        typer.Argument(
+            metavar="[TO]", help="Where `get` puts it: a folder, or for one file also a new name."
+        ),
     ] = None,
     *,
     step: Annotated[
         int | None, typer.Option(help="As of the end of that step.", min=1, metavar="N")
     ] = None,
     since: Annotated[
-        int | None, typer.Option(help="`diff` from the end of that step.", min=1, metavar="N")
+        int | None,
+        typer.Option(help="`diff` from the end of that step.", min=1, metavar="N"),
     ] = None,
     config: options.Config = None,
     as_json: options.Json = None,
 ) -> None:
     """Look at the files of a run: as they are on this machine, or as of the end of a step.
 
-    `diff` tells what changed between two steps, or since a step; with a file, line by line.
+    Where the workspace is not on this machine, the newest snapshot stands for it. `diff` compares
+    two steps, or a step with what is there now, or the newest snapshot with what is there now; of
+    one file it shows the lines.
     """
+    _check(action, path, to, step, since)
     place, as_json = here(config), options.wants_json(as_json)
     match action:
         case "ls":
@@ -57,108 +72,145 @@ def command(
     raise typer.Exit(run_async(work))
 
 
-async def _ls(place: Place, run: str, path: str, step: int | None, *, as_json: bool) -> Exit:
+def _check(action: Action, path: str, to: Path | None, step: int | None, since: int | None) -> None:
+    """What does not go together is a mistake, not to be passed over."""
+    wrong = ""
+    if since is not None and action != "diff":
+        wrong = f"--since is for diff, not for {action}"
+    elif to is not None and action != "get":
+        wrong = f"{action} takes one path"
+    elif action == "cat" and not key_of(path):
+        wrong = "say which file: peritus files RUN cat PATH"
+    elif action == "diff" and step is not None and since is None:
+        wrong = "say from where, too: peritus files RUN diff --since M --step N"
+    if wrong:
+        raise typer.BadParameter(wrong)
+
+
+@asynccontextmanager
+async def _files(place: Place, run: str) -> AsyncGenerator[Files]:
     async with observing(place) as observer:
-        files = Files(observer.backbone, _workspaces(place), await observer.runs.find(run))
-        async with files.version(step) as version:
-            if not as_json:
-                notice(version.label)
-            lines = [_line(entry, as_json=as_json) for entry in version.below(path)]
-            await Out().write("".join(lines))
+        workspaces = workspaces_of(place.project, place.settings)
+        yield Files(observer.backbone, workspaces, await observer.runs.find(run))
+
+
+async def _ls(place: Place, run: str, path: str, step: int | None, *, as_json: bool) -> Exit:
+    async with _files(place, run) as files, files.version(step) as version:
+        notice(version.label)
+        lines = [_line(entry, as_json=as_json) for entry in version.below(path)]
+        await Out().write("".join(lines))
     return Exit.COMPLETED
 
 
 async def _cat(place: Place, run: str, path: str, step: int | None) -> Exit:
-    async with observing(place) as observer:
-        files = Files(observer.backbone, _workspaces(place), await observer.runs.find(run))
-        async with files.version(step) as version:
-            data = await version.read(path)
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    out, terminal = Out(), sys.stdout.isatty()
+
+    async def hear(data: bytes) -> None:
+        # A person's terminal is not to obey what a file says.
+        await out.write(clean(data.decode("utf-8", "replace")) if terminal else data)
+
+    async with _files(place, run) as files, files.version(step) as version:
+        await version.read(path, hear)
     return Exit.COMPLETED
 
 
 async def _get(place: Place, run: str, path: str, step: int | None, to: Path) -> Exit:
-    async with observing(place) as observer:
-        files = Files(observer.backbone, _workspaces(place), await observer.runs.find(run))
-        async with files.version(step) as version:
-            entries = version.below(path)
-            for entry in entries:
-                await _take(version, entry, to, path)
-    notice(f"{len(entries)} entries of {version.label} are in {to}")
+    async with _files(place, run) as files, files.version(step, digests_below=path) as version:
+        copied = await version.copy(path, to)
+    for name, why in copied.left_out:
+        notice(f"{_plain(name)} is left out: {why}")
+    notice(f"written to {to}: {copied.entries} entries of {version.label}")
     return Exit.COMPLETED
-
-
-async def _take(version: Version, entry: Entry, to: Path, path: str) -> None:
-    """Put one entry below a folder; nothing that is there is overwritten, no link is followed."""
-    name = shown(entry.path)
-    top = "/".join([part for part in path.split("/") if part not in {"", "."}][:-1])
-    place = to / (name.removeprefix(f"{top}/") if top else name)
-    if place.is_symlink() or place.exists():
-        if entry.kind == "folder" and place.is_dir() and not place.is_symlink():
-            return
-        raise Rejected("exists", f"{str(place)!r} is there already; give another folder")
-    if entry.kind == "folder":
-        place.mkdir(parents=True)
-    elif entry.kind == "link":
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(entry.target.decode("utf-8", "surrogateescape"))
-    elif entry.missing:
-        notice(f"{name} is left out: {entry.missing}")
-    else:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(await version.read(name))
-        place.chmod(entry.mode & 0o777)
 
 
 async def _diff(
     place: Place, run: str, path: str, steps: tuple[int | None, int | None], *, as_json: bool
 ) -> Exit:
     since, until = steps
-    if since is None:
-        raise Rejected("bad_option", "say from where: `peritus files RUN diff --since N`")
-    async with observing(place) as observer:
-        files = Files(observer.backbone, _workspaces(place), await observer.runs.find(run))
-        async with files.version(since) as before, files.version(until) as after:
-            if path:
-                await Out().write(await _text(before, after, path))
-                return Exit.COMPLETED
-            changes = diff(before.tree, after.tree)
-            for change in changes:
-                what = {"path": shown(change.path), "what": change.what}
-                line = f"{SIGNS[change.what]} {shown(change.path)}\n"
-                await Out().write(orjson.dumps(what).decode() + "\n" if as_json else line)
+    async with (
+        _files(place, run) as files,
+        files.version(since, stored=True) as before,
+        files.version(until, digests_below=path) as after,
+    ):
+        notice(f"from {before.label} to {after.label}")
+        top = before.find(path) or (after.find(path) if key_of(path) else None)
+        if key_of(path) and top is None:
+            after.entry(path)  # says that there is no such thing
+        changes = [one for one in diff(before.tree, after.tree) if _within(one.path, path, top)]
+        lines = [await _change(one, before, after, path, as_json=as_json) for one in changes]
+        await Out().write("".join(lines))
     if not changes:
-        notice(f"nothing changed between {before.label} and {after.label}")
+        notice("nothing changed")
     return Exit.COMPLETED
 
 
-async def _text(before: Version, after: Version, path: str) -> str:
-    def there(version: Version) -> bool:
-        return any(shown(entry.path) == path for entry in version.tree.values())
+def _within(changed: bytes, path: str, top: Entry | None) -> bool:
+    name = key_of(path) if top is None else top.path
+    return not name or changed == name or changed.startswith(name + b"/")
 
-    old = await before.read(path) if there(before) else None
-    new = await after.read(path) if there(after) else None
-    return text_diff(path.encode(), old, new)
+
+async def _change(
+    change: Change, before: Version, after: Version, path: str, *, as_json: bool
+) -> str:
+    sides = [one for one in (change.before, change.after) if one is not None]
+    what = "unknown" if any(one.missing for one in sides) else change.what
+    asked = change.path == key_of(path) and what != "unknown"
+    is_file = all(one.kind == "file" for one in sides)
+    text = await _text(change, before, after) if asked and is_file and what != "mode" else None
+    if as_json:
+        facts: dict[str, object] = {"path": shown(change.path), "what": what}
+        return _json(facts if text is None else {**facts, "diff": text})
+    return f"{SIGNS[what]} {_plain(shown(change.path))}\n" if text is None else _safe(text)
+
+
+async def _text(change: Change, before: Version, after: Version) -> str:
+    sizes = [0 if one is None else one.size for one in (change.before, change.after)]
+    if max(sizes) > TEXT_BYTES_MAX:
+        name = shown(change.path)
+        return f"file {name} is too large to compare: {sizes[0]} and {sizes[1]} bytes\n"
+    old = None if change.before is None else await _whole(before, change.before)
+    new = None if change.after is None else await _whole(after, change.after)
+    return text_diff(change.path, old, new)
+
+
+async def _whole(version: Version, entry: Entry) -> bytes:
+    content = bytearray()
+
+    async def hear(data: bytes) -> None:
+        content.extend(data)
+
+    await version.read(shown(entry.path), hear)
+    return bytes(content)
 
 
 def _line(entry: Entry, *, as_json: bool) -> str:
     if as_json:
-        facts = {
-            "path": shown(entry.path),
-            "kind": entry.kind,
-            "size": entry.size,
-            "mode": f"{entry.mode:o}",
-            **({"target": shown(entry.target)} if entry.kind == "link" else {}),
-            **({"missing": entry.missing} if entry.missing else {}),
-        }
-        return orjson.dumps(facts).decode() + "\n"
-    kind = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "link": stat.S_IFLNK}[entry.kind]
-    mode = stat.filemode(kind | (entry.mode or (0o777 if entry.kind == "link" else 0)))
-    tail = f" -> {shown(entry.target)}" if entry.kind == "link" else ""
+        return _json(
+            {
+                "path": shown(entry.path),
+                "kind": entry.kind,
+                "size": entry.size,
+                "mode": f"{entry.mode:o}",
+                **({"target": shown(entry.target)} if entry.kind == "link" else {}),
+                **({"missing": entry.missing} if entry.missing else {}),
+            }
+        )
+    mode = stat.filemode(TYPES[entry.kind] | (LINK_MODE if entry.kind == "link" else entry.mode))
+    tail = f" -> {_plain(shown(entry.target))}" if entry.kind == "link" else ""
     missing = f"  ({entry.missing})" if entry.missing else ""
-    return f"{mode} {entry.size:>12} {shown(entry.path)}{tail}{missing}\n"
+    return f"{mode} {entry.size:>12,} {_plain(shown(entry.path))}{tail}{missing}\n"
 
 
-def _workspaces(place: Place) -> Workspaces:
-    return workspaces_of(place.project, place.settings)
+def _plain(name: str) -> str:
+    """A name in one line, with nothing a terminal would obey."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in name
+    )
+
+
+def _safe(text: str) -> str:
+    return clean(text) if sys.stdout.isatty() else text
+
+
+def _json(facts: dict[str, object]) -> str:
+    return orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE).decode()

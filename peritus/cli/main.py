@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Entry] = {
     "cancel": Entry("cancel", "Ask a run, and everything under it, to stop."),
     "replay": Entry("replay", "Check that every request of a run follows from the log."),
     "files": Entry("files", "Look at a run's workspace, take files out, compare steps."),
+    "sandbox": Entry("sandbox", "See what sandboxes hold and keep here; clear up; a shell."),
     "serve": Entry("serve", "Run services until told to stop."),
     "doctor": Entry("doctor", "Check what Peritus needs on this machine."),
     "secrets": Entry("secrets", "Keep, list, remove and check secrets; never show one."),
@@ -61,8 +62,9 @@ def build(names: Sequence[str] = tuple(COMMANDS)) -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in argv  # wherever it is written: it is about errors of any part
-    argv = [word for word in argv if word != "--debug"]
+    ours = argv[: argv.index("--")] if "--" in argv else argv
+    debug = "--debug" in ours  # wherever it is written: it is about errors of any part
+    argv = [word for word in ours if word != "--debug"] + argv[len(ours) :]
     asked = next((word for word in argv if not word.startswith("-")), "")
     try:
         with _quick_imports():

@@ -158,17 +158,29 @@ class RunChecker:
                 return
             case e.InputReceived():
                 self.inputs[event.input] += 1
+            case e.StepEnded() | e.SandboxPlaced() | e.SandboxLost() | e.SnapshotTaken():
+                self._sandbox(before, event, after)
+            case _:
+                if before.at_rest:
+                    self._problem(f"{event.type} after its end")
+
+    def _sandbox(
+        self,
+        before: RunState,
+        event: e.StepEnded | e.SandboxPlaced | e.SandboxLost | e.SnapshotTaken,
+        after: RunState,
+    ) -> None:
+        match event:
             case e.StepEnded():
                 self.checkpoints[after.version] = event.step
+                if before.at_rest:
+                    self._problem(f"{event.type} after its end")
             case e.SandboxPlaced():
                 self._place(before, event, after)
             case e.SandboxLost():
                 self._lost(before, event)
             case e.SnapshotTaken():
                 return
-            case _:
-                if before.at_rest:
-                    self._problem(f"{event.type} after its end")
 
     def _place(self, before: RunState, event: e.SandboxPlaced, after: RunState) -> None:
         held = before.sandbox

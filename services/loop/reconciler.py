@@ -22,7 +22,7 @@ from domain.effects import (
 from domain.errors import IntegrityViolated, Rejected, Unavailable
 from domain.ids import RunRef
 from domain.state import RunState
-from domain.tools import Safety
+from domain.tools import Lane, Safety
 from eventlog.port import LEASE_S
 from services.loop.watch import Watch
 from services.worker.signs import Signs
@@ -187,7 +187,10 @@ class Reconciler:
     async def _offer_again(self, state: RunState, effect: CallTool) -> None:
         """Have a call done that nobody does; only what may have run counts as an attempt."""
         call = effect.call
-        if call.safety is Safety.UNSAFE or not self.signs.serves(str(call.lane)):
+        waits = (
+            call.lane is Lane.SANDBOX and not call.may_have_begun
+        )  # for somebody to keep its job
+        if call.safety is Safety.UNSAFE or waits or not self.signs.serves(str(call.lane)):
             await self.desk.dispatch(state, (effect,))  # never claimed, so never begun
             return
         command = RetryToolCall(call=call.id, attempt=call.attempt)

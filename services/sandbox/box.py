@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from domain.errors import Rejected
 from domain.sandbox import EgressRow
 from domain.secrets import SecretRef, SecretValue
 from services.sandbox.egress.broker import Broker, Prepared, Session
@@ -127,7 +128,7 @@ class Box:
         return Tally() if self._session is None else await self._session.take()
 
     @asynccontextmanager
-    async def frozen(self) -> AsyncIterator[bool]:
+    async def frozen(self) -> AsyncGenerator[bool]:
         """Nothing in the sandbox runs meanwhile; True also when there is none."""
         if self._opened is None:
             yield True
@@ -187,7 +188,11 @@ class Box:
         found: dict[str, SecretValue] = {}
         for grant in self.allowance.secrets:
             if grant.deliver == deliver:
-                value = await self._means.reveal(SecretRef(name=grant.name))
+                try:
+                    value = await self._means.reveal(SecretRef(name=grant.name))
+                except Rejected as error:
+                    message = f"secret {grant.name!r} cannot be used: {error}"
+                    raise SandboxUnavailable(message) from error
                 if value is None:
                     message = f"secret {grant.name!r} is not set; see `peritus secrets check`"
                     raise SandboxUnavailable(message)

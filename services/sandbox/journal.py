@@ -74,7 +74,7 @@ class Journal:
         self._entries: OrderedDict[Name, Entry] = OrderedDict()
         self._earlier: dict[str, dict[Name, Entry] | None] = {}
         header = {"format": FORMAT, "place": place, "epoch": epoch}
-        self._pending = [orjson.dumps(header) + b"\n"]
+        self._pending: list[bytes] = [orjson.dumps(header) + b"\n"]
         self._asked = 1
         self._written = 0
         self._turn = asyncio.Lock()

@@ -1,9 +1,11 @@
 """What is said on LIVE of a sandbox: a host that was refused, at once. Never the record."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from domain.ids import RunRef
 from domain.record import Record, canonical
+from domain.redaction import Redactor
 from domain.sandbox import EgressRow
 from eventlog.port import LiveChannel
 
@@ -21,10 +23,12 @@ class LiveEgressDenied(Record):
 class Denials:
     """Tells whoever watches a run of hosts that were refused."""
 
-    def __init__(self, channel: LiveChannel) -> None:
+    def __init__(self, channel: LiveChannel, redactor: Callable[[], Redactor]) -> None:
+        """`redactor` knows what must not be said: a name can be made of a secret (C15)."""
         self._channel = channel
+        self._redactor = redactor
 
     async def say(self, ref: RunRef, call: str, row: EgressRow) -> None:
         """Say it once; nobody may be listening."""
         said = LiveEgressDenied(call=call, host=row.host, port=row.port, reason=row.reason)
-        await self._channel.publish(ref, canonical(said))
+        await self._channel.publish(ref, canonical(self._redactor().value(said)))

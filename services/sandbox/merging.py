@@ -7,28 +7,30 @@ import asyncio
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
 
 from domain.base_tools import MergeWorkspace
 from domain.content import TextPart
 from domain.errors import IntegrityViolated
-from domain.ids import RunRef
+from domain.ids import TOKEN, RunRef
 from domain.sandbox import SandboxLimits
-from eventlog.port import Blobs
 from services.sandbox.failures import Code, SandboxUnavailable, ToolError
 from services.sandbox.room import Room
-from services.sandbox.rooms import Whose, Workspaces
+from services.sandbox.rooms import Workspaces
 from services.sandbox.snapshots.contents import FolderContents
 from services.sandbox.snapshots.copying import clone
-from services.sandbox.snapshots.local import Captured, Look
+from services.sandbox.snapshots.format import entry_of, row_of
 from services.sandbox.snapshots.merge import Plan, apply_merge, plan_merge
-from services.sandbox.snapshots.restore import load
 from services.sandbox.snapshots.scan import live_tree
-from services.sandbox.snapshots.store import SnapshotStore
-from services.sandbox.snapshots.tree import Problem, Tree, shown
+from services.sandbox.snapshots.tree import Problem, Tree, in_walk_order, shown
 from services.sandbox.tools.answers import failure
 from services.sandbox.tools.arguments import parse_arguments
+from services.sandbox.tools.box import in_thread
 from services.sandbox.workspace import Workspace
 from services.worker.toolbox import ToolCall, ToolResult
 
@@ -39,74 +41,56 @@ NAMED_MAX = 200
 
 
 class Merging:
-    """Copies and merges. The state of a copy when it was made is a snapshot of its own."""
+    """Copies and merges. What a copy began with is noted beside it, as a tree."""
 
     def __init__(
-        self,
-        state: Path,
-        workspaces: Workspaces,
-        store: SnapshotStore,
-        blobs: Blobs,
-        limits: Callable[[], SandboxLimits],
+        self, state: Path, workspaces: Workspaces, limits: Callable[[], SandboxLimits]
     ) -> None:
         """`state` is where the place notes what its copies began with."""
         self._state = state
         self._workspaces = workspaces
-        self._store = store
-        self._blobs = blobs
         self._limits = limits
 
-    async def copy(self, whose: Whose, path: Path) -> None:
+    async def copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
         """Make the workspace of a run that works apart: as its caller's is now.
 
         Raises:
             SandboxUnavailable: it cannot be copied.
         """
-        caller = RunRef(whose.ref.tenant, whose.ref.job, whose.parent)
-        source = self._workspaces.isolated(caller)
-        if not source.exists():
-            source = self._workspaces.of(whose.ref)
-        fresh = path.with_name(f"{path.name}.new")
         try:
-            await asyncio.to_thread(self._clone, source, fresh)
-            with await asyncio.to_thread(Workspace, fresh) as copied:
-                captured = await self._store.capture(whose.ref.tenant, path.name, copied, Look())
+            await in_thread(lambda: self._copy(ref, source, path), threading.Event())
         except OSError as error:
             message = f"the workspace cannot be copied: {error.strerror}"
             raise SandboxUnavailable(message) from error
-        if isinstance(captured, Problem):
-            raise SandboxUnavailable(captured.message)
-        await self._remember(whose.ref, captured)
-        fresh.rename(path)
 
-    def _clone(self, source: Path, fresh: Path) -> None:
+    def _copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
+        """The copy is complete before it has its name, and its note is there before that."""
+        fresh = path.with_name(f"{path.name}.new")
         if fresh.exists():
             shutil.rmtree(fresh)  # of a copy that was cut off; nobody has worked in it
         fresh.mkdir(mode=0o700, parents=True)
-        with Workspace(source) as out_of:
-            if os.geteuid() == 0:
-                os.chown(fresh, *out_of.owner())
-        with Workspace(source) as out_of, Workspace(fresh) as into:
-            copied = clone(out_of.fileno(), into.fileno(), self._limits())
-        if isinstance(copied, Problem):
-            raise SandboxUnavailable(copied.message)
+        if os.geteuid() == 0:
+            os.chown(fresh, *source.owner())
+        try:
+            with Workspace(fresh) as into:
+                _sound(clone(source.fileno(), into.fileno(), self._limits()))
+                tree = _sound(live_tree(into.fileno(), self._limits()))
+            _write(self._note(ref), tree)
+            fresh.rename(path)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
 
-    async def _remember(self, ref: RunRef, captured: Captured) -> None:
-        stored = await self._store.publish(captured)
-        note = self._note(ref)
-        note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        note.write_text(stored.root)
-
-    async def call(self, call: ToolCall, room: Room) -> ToolResult:
+    async def call(self, call: ToolCall, room: Room, *, read_only: bool) -> ToolResult:
         """`mergeWorkspace`: bring what a delegate changed in its copy into this room.
 
-        Raises:
-            Unavailable: what the copy began with cannot be read now.
+        Two workspaces are read at once, so whoever works in the copy should be at rest.
         """
         try:
             arguments = parse_arguments(MERGE, call.arguments)
             if not isinstance(arguments, MergeWorkspace):
                 raise TypeError(type(arguments))
+            _check_writable(read_only=read_only)
             async with room.gate.writing(), room.changes:
                 return await self._merge(call.ref, arguments, room)
         except ToolError as error:
@@ -115,22 +99,26 @@ class Merging:
             return failure(ToolError(Code.IO_ERROR, f"nothing more was merged: {error}"))
 
     async def _merge(self, ref: RunRef, arguments: MergeWorkspace, room: Room) -> ToolResult:
-        child = RunRef(ref.tenant, ref.job, arguments.run)
-        note, path = self._note(child), self._workspaces.isolated(child)
-        if not (note.exists() and path.is_dir()):
-            message = (
-                f"run {arguments.run!r} has no workspace of its own here; the answer of a delegate "
-                "that worked in a copy names its run"
-            )
-            raise ToolError(Code.NOT_FOUND, message)
-        base = await load(self._blobs, ref.tenant, note.read_text())
-        with await asyncio.to_thread(Workspace, path) as copied:
+        child = ref._replace(run=arguments.run)
+        base = await asyncio.to_thread(self._began_with, child)
+        with await asyncio.to_thread(Workspace, self._workspaces.isolated(child)) as copied:
             theirs = await self._tree(copied)
             ours = await self._tree(room.workspace)
-            plan = plan_merge(base.tree, theirs, ours, arguments.on_conflict or "fail")
+            plan = plan_merge(base, theirs, ours, arguments.on_conflict or "fail")
             if not arguments.dry_run:
                 await apply_merge(plan, FolderContents(copied.fileno()), room.workspace.fileno())
         return _answer(plan, arguments)
+
+    def _began_with(self, child: RunRef) -> Tree:
+        """What the copy of a run was at first. The model names the run: it may be anything."""
+        known = TOKEN.fullmatch(child.run) and self._workspaces.isolated(child).is_dir()
+        if not (known and self._note(child).exists()):
+            message = (
+                f"run {child.run!r} has no workspace of its own here; the answer of a delegate "
+                "that worked in a copy names its run"
+            )
+            raise ToolError(Code.NOT_FOUND, message)
+        return _read(self._note(child))
 
     async def _tree(self, workspace: Workspace) -> Tree:
         tree = await asyncio.to_thread(live_tree, workspace.fileno(), self._limits())
@@ -142,12 +130,48 @@ class Merging:
         return self._state / ref.tenant / f"{ref.job}.{ref.run}"
 
 
+T = TypeVar("T")
+
+
+def _sound(made: T | Problem) -> T:
+    if isinstance(made, Problem):
+        raise SandboxUnavailable(made.message)
+    return made
+
+
+def _check_writable(*, read_only: bool) -> None:
+    if read_only:
+        message = f"{MERGE} was not run: this expert may not change the workspace"
+        raise ToolError(Code.READ_ONLY, message)
+
+
+def _write(note: Path, tree: Tree) -> None:
+    note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = note.with_name(f"{note.name}.new")
+    fresh.write_bytes(orjson.dumps({"rows": [*map(row_of, tree.values())]}))
+    fresh.replace(note)
+
+
+def _read(note: Path) -> Tree:
+    """The tree of a note.
+
+    Raises:
+        IntegrityViolated: it is not one.
+    """
+    try:
+        found = orjson.loads(note.read_bytes())
+        return in_walk_order(map(entry_of, found["rows"]))
+    except (ValueError, KeyError, TypeError) as error:
+        message = "what the copy began with cannot be read"
+        raise IntegrityViolated(message) from error
+
+
 def _answer(plan: Plan, arguments: MergeWorkspace) -> ToolResult:
     stopped = bool(plan.conflicts) and (arguments.on_conflict or "fail") == "fail"
     written = [shown(entry.path) for entry in plan.steps.make]
     removed = [shown(entry.path) for entry in plan.steps.remove]
     conflicts = [shown(conflict.path) for conflict in plan.conflicts]
-    body = {
+    body: dict[str, Any] = {
         "applied": not (stopped or arguments.dry_run),
         "written": written[:NAMED_MAX],
         "removed": removed[:NAMED_MAX],

@@ -8,16 +8,18 @@ from pathlib import Path
 from domain.content import BlobRef
 from domain.errors import IntegrityViolated
 from domain.ids import RunRef
-from eventlog.port import Blobs
 from services.sandbox.failures import SandboxUnavailable
-from services.sandbox.placement import Held
+from services.sandbox.placement import Held, root_of
 from services.sandbox.room import Room
-from services.sandbox.rooms import Whose
-from services.sandbox.snapshots import restore
+from services.sandbox.snapshots.store import SnapshotStore
 from services.sandbox.tools.processes import Processes
 from services.sandbox.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+
+Copy = Callable[[RunRef, Workspace, Path], Awaitable[None]]
+"""Makes the workspace of a run that works apart out of its caller's."""
 
 
 class Residents:
@@ -26,30 +28,39 @@ class Residents:
     def __init__(
         self,
         state: Path,
-        blobs: Blobs,
+        store: SnapshotStore,
         processes: Processes,
         *,
         held: Callable[[RunRef], Held | None],
-        copy: Callable[[Whose, Path], Awaitable[None]],
+        copy: Copy,
     ) -> None:
-        """`state` is where the place notes what it brought back; `copy` makes an isolated one."""
+        """`state` is where the place notes what it brought back."""
         self._state = state
-        self._blobs = blobs
+        self._store = store
         self._processes = processes
         self._held = held
         self._copy = copy
 
-    async def prepare(self, whose: Whose, path: Path, *, isolated: bool) -> None:
-        """Bring files back that were lost elsewhere, once; copy those of an isolated run, once.
+    async def prepare(self, ref: RunRef, path: Path) -> None:
+        """Bring the files of a job back that were lost elsewhere, once.
+
+        The root knows from which snapshot, whichever run of the job comes first; a root that was
+        named by its starter knows for itself.
 
         Raises:
             Unavailable: they cannot be had now.
         """
-        held = self._held(whose.ref)
+        held = self._held(root_of(ref)) or self._held(ref)
         if held is not None and held.restored is not None:
-            await self._bring_back(whose.ref, path, held.number, held.restored)
-        elif isolated and not await asyncio.to_thread(path.exists):
-            await self._copy(whose, path)
+            await self._bring_back(ref, path, held.number, held.restored)
+
+    async def copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
+        """Make the workspace of a run that works apart.
+
+        Raises:
+            Unavailable: it cannot be copied now.
+        """
+        await self._copy(ref, source, path)
 
     async def _bring_back(self, ref: RunRef, path: Path, number: int, manifest: BlobRef) -> None:
         done = self._state / "restored" / ref.tenant / f"{path.name}.{number}"
@@ -58,9 +69,8 @@ class Residents:
             return
         with workspace:
             try:
-                wanted = await restore.load(self._blobs, ref.tenant, manifest.digest)
-                restored = await restore.restore(
-                    self._blobs, ref.tenant, wanted, workspace.fileno()
+                restored = await self._store.restore(
+                    ref.tenant, ref.job, manifest.digest, workspace
                 )
             except (OSError, IntegrityViolated) as error:
                 message = f"the files of job {ref.job} cannot be brought back: {error}"
@@ -72,9 +82,10 @@ class Residents:
         """Whether something runs on in a room."""
         return self._processes.busy(room)
 
-    async def leave(self, room: Room) -> None:
-        """End what runs on."""
+    async def leave(self, tenant: str, room: Room) -> None:
+        """End what runs on, and keep what is known of its snapshots on the disk only."""
         await self._processes.leave(room)
+        await self._store.release(tenant, room.key)
 
 
 def _unless_done(done: Path, path: Path) -> Workspace | None:

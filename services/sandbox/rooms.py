@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from domain.definition import Definition
 from domain.ids import RunRef
@@ -16,11 +16,15 @@ from services.sandbox.policy import Allowance, OperatorPolicy, allow
 from services.sandbox.port import Owner
 from services.sandbox.room import Room
 from services.sandbox.workspace import Workspace
+from services.sandbox.writers import Writers
 
 logger = logging.getLogger(__name__)
 
 IDLE_LOOK_S = 5.0
 """How often idle rooms are looked for, in seconds."""
+
+PATIENCE_S = 0.5
+"""How long whoever looks at a whole room waits for calls before it freezes them, in seconds."""
 
 
 class Workspaces(Protocol):
@@ -49,12 +53,28 @@ class Whose:
     parent: str
 
 
+class Name(NamedTuple):
+    """A room of this worker."""
+
+    tenant: str
+    key: str
+
+
+@dataclass
+class Turn:
+    """Who opens or closes a room."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0  # with the one that has it
+
+
 @dataclass
 class Suite:
     """A room with its sandboxes: one for each kind of expert that works in it."""
 
     room: Room
     boxes: dict[str, Box] = field(default_factory=dict[str, Box])
+    writers: Writers = field(default_factory=Writers)
     users: int = 0
     idle_since_s: float = 0.0
 
@@ -71,11 +91,19 @@ class Life:
 class Residents(Protocol):
     """What goes on in a room between calls."""
 
-    async def prepare(self, whose: Whose, path: Path, *, isolated: bool) -> None:
-        """Have the files of a workspace in place before it is opened: brought back, or copied.
+    async def prepare(self, ref: RunRef, path: Path) -> None:
+        """Have the files of a job's workspace in place before it is opened.
 
         Raises:
             Unavailable: they cannot be had now.
+        """
+        ...
+
+    async def copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
+        """Make the workspace of a run that works apart, as its caller's is now.
+
+        Raises:
+            Unavailable: it cannot be copied now.
         """
         ...
 
@@ -83,8 +111,8 @@ class Residents(Protocol):
         """Whether something runs on in a room."""
         ...
 
-    async def leave(self, room: Room) -> None:
-        """End what runs on."""
+    async def leave(self, tenant: str, room: Room) -> None:
+        """End what runs on, before the room is closed."""
         ...
 
 
@@ -108,8 +136,8 @@ class Rooms:
         self._definitions = definitions
         self._residents = residents
         self._life = life
-        self._suites: dict[tuple[str, str], Suite] = {}
-        self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+        self._suites: dict[Name, Suite] = {}
+        self._turns: dict[Name, Turn] = {}
 
     async def allowance(self, whose: Whose) -> Allowance:
         """What a run may do.
@@ -128,19 +156,13 @@ class Rooms:
         Raises:
             Unavailable: it cannot be opened.
         """
-        isolated = allowance.isolated and bool(whose.parent)
-        key = f"{whose.ref.job}.{whose.ref.run}" if isolated else whose.ref.job
-        name = (whose.ref.tenant, key)
-        async with self._turns.setdefault(name, asyncio.Lock()):
-            suite = self._suites.get(name)
-            if suite is None:
-                suite = self._suites[name] = Suite(await self._open(whose, key, isolated=isolated))
-            suite.users += 1
-        try:
+        ref = whose.ref
+        if allowance.isolated and whose.parent:
+            key, opening = _apart(ref), self._open_apart(whose)
+        else:
+            key, opening = ref.job, self._open(ref)
+        async with self._used(ref.tenant, key, opening) as suite:
             yield suite
-        finally:
-            suite.users -= 1
-            suite.idle_since_s = asyncio.get_running_loop().time()
 
     def box(self, suite: Suite, whose: Whose, allowance: Allowance) -> Box:
         """The sandbox of a kind of expert in a room; not made before it is used."""
@@ -152,11 +174,18 @@ class Rooms:
         return box
 
     @asynccontextmanager
-    async def frozen(self, suite: Suite) -> AsyncIterator[bool]:
-        """Nothing in any sandbox of a room runs meanwhile; False where that cannot be had."""
+    async def still(self, suite: Suite) -> AsyncGenerator[bool]:
+        """No tool begins to change files meanwhile, and nothing in a sandbox runs if that can be.
+
+        Whether no call was at changing them.
+        """
         async with AsyncExitStack() as stack:
-            frozen = [await stack.enter_async_context(box.frozen()) for box in suite.boxes.values()]
-            yield all(frozen)
+            room = suite.room
+            alone = await stack.enter_async_context(room.gate.looking(patience_s=PATIENCE_S))
+            await stack.enter_async_context(room.changes)
+            for box in tuple(suite.boxes.values()):
+                await stack.enter_async_context(box.frozen())
+            yield alone
 
     async def run(self) -> None:
         """Close what has been idle for long, until cancelled."""
@@ -166,25 +195,99 @@ class Rooms:
 
     async def tidy(self, now_s: float) -> None:
         """Close the rooms nobody has used for `idle_s`."""
-        for name, suite in tuple(self._suites.items()):
-            async with self._turns[name]:
-                idle = now_s - suite.idle_since_s >= self._life.idle_s
-                if idle and not suite.users and not self._residents.busy(suite.room):
+        for name in tuple(self._suites):
+            async with self._turn(name):
+                suite = self._suites.get(name)
+                if suite is not None and self._is_idle(suite, now_s):
                     del self._suites[name]
-                    await self._close(suite)
+                    await self._close(name[0], suite)
 
     async def close(self) -> None:
         """End every sandbox and let go of every workspace."""
         while self._suites:
-            await self._close(self._suites.popitem()[1])
+            (tenant, _), suite = self._suites.popitem()
+            await self._close(tenant, suite)
 
-    async def _open(self, whose: Whose, key: str, *, isolated: bool) -> Room:
-        path = self._workspaces.isolated(whose.ref) if isolated else self._workspaces.of(whose.ref)
-        await self._residents.prepare(whose, path, isolated=isolated)
-        return Room(key, await asyncio.to_thread(Workspace, path))
+    def _is_idle(self, suite: Suite, now_s: float) -> bool:
+        unused = not suite.users and now_s - suite.idle_since_s >= self._life.idle_s
+        return unused and not self._residents.busy(suite.room)
 
-    async def _close(self, suite: Suite) -> None:
-        await self._residents.leave(suite.room)
-        for box in suite.boxes.values():
-            await box.close()
-        suite.room.workspace.close()
+    @asynccontextmanager
+    async def _turn(self, name: Name) -> AsyncGenerator[None]:
+        """One at a time opens or closes a room; nothing is remembered of rooms nobody wants."""
+        turn = self._turns.setdefault(name, Turn())
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                del self._turns[name]
+
+    @asynccontextmanager
+    async def _used(
+        self, tenant: str, key: str, opening: Callable[[], Awaitable[Room]]
+    ) -> AsyncGenerator[Suite]:
+        """A room that stays open meanwhile."""
+        name = Name(tenant, key)
+        async with self._turn(name):
+            suite = self._suites.get(name)
+            if suite is None:
+                suite = self._suites[name] = Suite(await opening())
+            suite.users += 1
+        try:
+            yield suite
+        finally:
+            suite.users -= 1
+            suite.idle_since_s = asyncio.get_running_loop().time()
+
+    def _open(self, ref: RunRef) -> Callable[[], Awaitable[Room]]:
+        async def opening() -> Room:
+            path = await asyncio.to_thread(self._workspaces.of, ref)
+            await self._residents.prepare(ref, path)
+            return await _room(ref.job, path)
+
+        return opening
+
+    def _open_apart(self, whose: Whose) -> Callable[[], Awaitable[Room]]:
+        ref, caller = whose.ref, whose.ref._replace(run=whose.parent)
+
+        async def opening() -> Room:
+            path = self._workspaces.isolated(ref)
+            if not await asyncio.to_thread(path.exists):
+                async with self._callers(caller) as suite, self.still(suite):
+                    await self._residents.copy(ref, suite.room.workspace, path)
+            return await _room(_apart(ref), path)
+
+        return opening
+
+    @asynccontextmanager
+    async def _callers(self, caller: RunRef) -> AsyncGenerator[Suite]:
+        """The room of a run that has one of its own, else of its job."""
+        own = self._workspaces.isolated(caller)
+        key, opening = caller.job, self._open(caller)
+        if await asyncio.to_thread(own.exists):
+            key, opening = _apart(caller), lambda: _room(_apart(caller), own)
+        async with self._used(caller.tenant, key, opening) as suite:
+            yield suite
+
+    async def _close(self, tenant: str, suite: Suite) -> None:
+        """End a room; what cannot be ended now is left to the backend, or to the reaper (C10)."""
+        try:
+            await self._residents.leave(tenant, suite.room)
+            for box in tuple(suite.boxes.values()):
+                await box.close()
+        except Exception:
+            logger.exception("room %s was not closed as it should be", suite.room.key)
+        finally:
+            suite.room.workspace.close()
+
+
+def _apart(ref: RunRef) -> str:
+    """The key of a run's own room."""
+    return f"{ref.job}.{ref.run}"
+
+
+async def _room(key: str, path: Path) -> Room:
+    return Room(key, await asyncio.to_thread(Workspace, path))

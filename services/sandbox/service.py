@@ -10,16 +10,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from domain.commands import RecordToolResult
-from domain.definition import Definition
+from domain.commands import ClaimToolCall, RecordToolResult
+from domain.content import TextPart
+from domain.definition import Definition, sandbox_of
 from domain.ids import RunRef
 from domain.record import canonical
 from domain.redaction import Redactor
 from domain.work import CallToolWork, SnapshotWork
 from eventlog.port import Backbone
+from services.sandbox import lives
 from services.sandbox.box import Means, Reveal
 from services.sandbox.egress.broker import Broker
 from services.sandbox.egress.policy import EgressSettings
+from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.journal import Journal
 from services.sandbox.journal_file import JournalFiles
 from services.sandbox.keeper import JobKeeper
@@ -37,7 +40,7 @@ from services.sandbox.snapshotting import Snapshotting
 from services.sandbox.toolbox import KeptToolBox, Seats
 from services.sandbox.tools import BaseToolBox
 from services.sandbox.tools.processes import Processes
-from services.worker.keeper import Admission, Elsewhere, Keeper, Later
+from services.worker.keeper import Admission, Elsewhere, Keeper, Known, Later
 from services.worker.reporter import Reporter
 
 logger = logging.getLogger(__name__)
@@ -85,20 +88,12 @@ class SandboxService:
         self._broker: Broker | None = None
         self._definitions: dict[tuple[str, str], Definition] = {}
         processes = Processes(tasks)
-        store = SnapshotStore(parts.state / "snapshots", parts.backbone.blobs)
+        self._store = store = SnapshotStore(parts.state / "snapshots", parts.backbone.blobs)
         self._merging = Merging(
-            parts.state / "isolated",
-            parts.workspaces,
-            store,
-            parts.backbone.blobs,
-            lambda: parts.operator.limits,
+            parts.state / "isolated", parts.workspaces, lambda: parts.operator.limits
         )
         residents = Residents(
-            parts.state,
-            parts.backbone.blobs,
-            processes,
-            held=self._held,
-            copy=self._merging.copy,
+            parts.state, store, processes, held=self._held, copy=self._merging.copy
         )
         self._rooms = Rooms(
             parts.workspaces,
@@ -115,16 +110,15 @@ class SandboxService:
             self._rooms,
             BaseToolBox(seats.of, results.read, processes),
             seats,
-            snapshotting=self._snapshotting,
             merging=self._merging,
-            denials=Denials(parts.backbone.live),
+            denials=Denials(parts.backbone.live, parts.redactor),
         )
 
     def keeper(self, reporter: Reporter) -> Keeper:
         """Keeps jobs for this process, and answers for them by that reporter."""
         self._placements = Placements(self._here, reporter, self._journal, self._kind)
         inner = JobKeeper(self._placements, self._journal, reporter, self._snapshotting.take)
-        return _Knowing(inner, self._know)
+        return _Knowing(inner, reporter, self._parts.epoch, self._know, self.report)
 
     async def report(self) -> CapabilityReport:
         """What the backend is worth: attacked at its first use.
@@ -140,39 +134,58 @@ class SandboxService:
         Raises:
             Unavailable: nobody can say who lives.
         """
-        backend = await self._backend()
-        leased = frozenset(await self._parts.backbone.leases.live()) | {self._parts.epoch}
-        ended = await backend.reap(self._parts.place, self._parts.alive(leased))
-        return [*ended, *(f"journal of {name}" for name in self._files.tidy(self._parts.now_s()))]
+        return await self._reap((await self._choose())[0])
+
+    async def tidy(self) -> None:
+        """Close the rooms that have been idle for long."""
+        await self._rooms.tidy(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
-        """Reap and tidy until cancelled."""
+        """Reap until cancelled."""
         while True:
-            try:
-                for line in await self.reap():
-                    logger.warning("left by a worker that is gone: %s", line)
-            except Exception:
-                logger.exception("what dead workers left could not be looked for")
             await asyncio.sleep(REAP_S)
+            if self._chosen is not None:
+                await self._try_to_reap(self._chosen[0])
 
     async def close(self) -> None:
         """End every sandbox and the proxy; nothing of them is left."""
         for task in self._beside:
             task.cancel()
         await self._rooms.close()
+        await self._store.close()
         if self._broker is not None:
             await self._broker.close()
         if self._chosen is not None:
             await self._chosen[0].close()
+            lives.end(self._parts.state, self._parts.epoch)
         self._files.close()
 
     async def _choose(self) -> tuple[Backend, CapabilityReport]:
+        """The backend; nothing is run by it before what dead workers left here was ended."""
         async with self._choosing:
             if self._chosen is None:
-                self._chosen = await self._parts.backend()
+                chosen = await self._parts.backend()
+                lives.begin(self._parts.state, self._parts.epoch)
+                self._chosen = chosen
+                await self._try_to_reap(chosen[0])
                 for name, beside in (("reaper", self.run()), ("idle rooms", self._rooms.run())):
                     self._beside.append(self._tasks.create_task(beside, name=name))
             return self._chosen
+
+    async def _try_to_reap(self, backend: Backend) -> None:
+        try:
+            for line in await self._reap(backend):
+                logger.warning("left by a worker that is gone: %s", line)
+        except Exception:
+            logger.exception("what dead workers left could not be looked for")
+
+    async def _reap(self, backend: Backend) -> list[str]:
+        parts = self._parts
+        leased = frozenset(await parts.backbone.leases.live()) | {parts.epoch}
+        alive = parts.alive(leased)
+        ended = await backend.reap(parts.place, alive)
+        lives.forget(parts.state, alive)
+        return [*ended, *(f"journal of {name}" for name in self._files.tidy(parts.now_s()))]
 
     async def _backend(self) -> Backend:
         return (await self._choose())[0]
@@ -202,8 +215,8 @@ class SandboxService:
     async def _know(self, whose: Whose) -> None:
         """Whether a run's workspace is its own, before it is placed."""
         if whose.parent and whose.ref not in self._isolated:
-            allowance = await self._rooms.allowance(whose)
-            if allowance.isolated:
+            definition = await self._definition(whose.ref.tenant, whose.definition)
+            if sandbox_of(definition.expert(whose.expert)).workspace == "isolated":
                 self._isolated.add(whose.ref)
 
     def _look(self, *, running: bool) -> Look:
@@ -227,15 +240,49 @@ class SandboxService:
 
 
 class _Knowing:
-    """A keeper that learns of a run what its work says, before it is placed."""
+    """A keeper that learns of a run what its work says, before it is placed.
 
-    def __init__(self, inner: Keeper, know: Callable[[Whose], Awaitable[None]]) -> None:
+    Where no sandbox can be had, a call is answered instead of being put off for ever.
+    """
+
+    def __init__(
+        self,
+        inner: Keeper,
+        reporter: Reporter,
+        epoch: str,
+        know: Callable[[Whose], Awaitable[None]],
+        report: Callable[[], Awaitable[CapabilityReport]],
+    ) -> None:
         self._inner = inner
+        self._reporter = reporter
+        self._epoch = epoch
         self._know = know
+        self._report = report
 
     async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:
+        try:
+            await self._report()
+        except SandboxUnavailable as error:
+            return await self._refused(ref, work, str(error))
         await self._know(Whose(ref, work.expert, work.definition, work.parent))
         return await self._inner.admit(ref, work)
+
+    async def _refused(self, ref: RunRef, work: CallToolWork, why: str) -> Admission:
+        claim = ClaimToolCall(call=work.call, attempt=work.attempt, holder=self._epoch)
+        granted = await self._reporter.claim(ref, claim)
+        if granted is None:
+            return Later(why)
+        if not granted:
+            return Known(None)  # over, or held by a worker that has a sandbox
+        said = {"error": "unavailable", "message": f"The call did not run: {why}"}
+        result = RecordToolResult(
+            call=work.call,
+            holder=self._epoch,
+            outcome="failed",
+            content=(TextPart(text=canonical(said).decode()),),
+            is_error=True,
+        )
+        return Known(result)
 
     async def ended(self, ref: RunRef, result: RecordToolResult) -> None:
         await self._inner.ended(ref, result)

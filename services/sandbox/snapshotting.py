@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from typing import Protocol
 
 from domain.content import BlobRef
 from domain.events import SnapshotTaken
-from domain.ids import RunRef, step_of
+from domain.ids import RunRef
 from domain.work import SnapshotWork
+from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.room import Room
 from services.sandbox.rooms import Rooms, Suite, Whose
 from services.sandbox.snapshots.local import Captured, Look
@@ -16,9 +16,6 @@ from services.sandbox.snapshots.store import SnapshotStore
 from services.sandbox.snapshots.tree import Problem
 
 logger = logging.getLogger(__name__)
-
-PATIENCE_S = 0.5
-"""How long a snapshot waits for calls that are at work before it freezes them, in seconds."""
 
 
 class HowToLook(Protocol):
@@ -43,30 +40,31 @@ class Snapshotting:
         self._store = store
         self._look = look
         self._busy = busy
-        self._begun: dict[RunRef, int] = {}
 
-    def begins(self, ref: RunRef, call: str) -> None:
-        """A call of a run, which may change files, begins."""
-        self._begun[ref] = max(step_of(call), self._begun.get(ref, 0))
-
-    async def take(self, ref: RunRef, work: SnapshotWork) -> SnapshotTaken | None:
+    async def take(self, ref: RunRef, work: SnapshotWork) -> SnapshotTaken:
         """Store the files of a run's workspace as of a checkpoint.
 
         Raises:
             Unavailable: not now.
         """
+        try:
+            return await self._take(ref, work)
+        except SandboxUnavailable as error:  # what is so will be so: to try again helps nobody
+            logger.warning("no snapshot of run %s: %s", ref.run, error)
+            return _taken(ref, work, None, problem=str(error))
+
+    async def _take(self, ref: RunRef, work: SnapshotWork) -> SnapshotTaken:
         whose = Whose(ref, work.expert, work.definition, work.parent)
         allowance = await self._rooms.allowance(whose)
         async with self._rooms.suite(whose, allowance) as suite:
             await self._store.prepare(ref.tenant, suite.room.key)
             try:
-                captured, still = await self._capture(ref, suite)
+                captured, exact = await self._capture(ref, work, suite)
             except OSError as error:
-                captured, still = Problem("no_room", str(error)), False
+                captured, exact = Problem("no_room", str(error)), False
             if isinstance(captured, Problem):
                 logger.warning("no snapshot of run %s: %s", ref.run, captured.message)
                 return _taken(ref, work, None, problem=captured.message)
-            exact = still and self._begun.get(ref, 0) <= work.step
             stored = await self._store.publish(captured)
             manifest = BlobRef(digest=stored.root, size=stored.size, media_type=MANIFEST_TYPE)
             return _taken(ref, work, manifest).model_copy(
@@ -80,16 +78,17 @@ class Snapshotting:
                 }
             )
 
-    async def _capture(self, ref: RunRef, suite: Suite) -> tuple[Captured | Problem, bool]:
-        """The capture, and whether nothing could change meanwhile."""
-        room = suite.room
-        async with AsyncExitStack() as stack:
-            alone = await stack.enter_async_context(room.gate.looking(patience_s=PATIENCE_S))
-            await stack.enter_async_context(room.changes)
-            frozen = await stack.enter_async_context(self._rooms.frozen(suite))
-            look = self._look(running=self._busy(room) or not alone)
+    async def _capture(
+        self, ref: RunRef, work: SnapshotWork, suite: Suite
+    ) -> tuple[Captured | Problem, bool]:
+        """The capture, and whether it shows the files as they were at the checkpoint."""
+        room, writers = suite.room, suite.writers
+        asked = writers.ended
+        async with self._rooms.still(suite) as alone:
+            running = self._busy(room) or not alone
+            look = self._look(running=running)
             captured = await self._store.capture(ref.tenant, room.key, room.workspace, look)
-            return captured, frozen or (alone and not self._busy(room))
+            return captured, not (running or writers.since(ref.run, work.step, asked))
 
 
 def _taken(

@@ -10,16 +10,17 @@ from dataclasses import replace
 from functools import partial
 
 from domain.base_tools import base_tool
-from domain.ids import RunRef
+from domain.errors import Unavailable
+from domain.ids import RunRef, step_of
 from domain.record import canonical
 from domain.sandbox import EGRESS_ROWS_MAX, EgressRow
 from domain.tools import Safety
 from services.sandbox.box import Box
+from services.sandbox.egress.tally import Tally
 from services.sandbox.live import Denials
 from services.sandbox.merging import MERGE, Merging
 from services.sandbox.room import Seat
-from services.sandbox.rooms import Rooms, Suite, Whose
-from services.sandbox.snapshotting import Snapshotting
+from services.sandbox.rooms import Rooms, Whose
 from services.worker.toolbox import OnOutput, ToolBox, ToolCall, ToolResult
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,6 @@ class KeptToolBox:
         tools: ToolBox,
         seats: Seats,
         *,
-        snapshotting: Snapshotting,
         merging: Merging,
         denials: Denials,
     ) -> None:
@@ -66,7 +66,6 @@ class KeptToolBox:
         self._rooms = rooms
         self._tools = tools
         self._seats = seats
-        self._snapshotting = snapshotting
         self._merging = merging
         self._denials = denials
 
@@ -78,19 +77,21 @@ class KeptToolBox:
         """
         whose = Whose(call.ref, call.expert, call.definition, call.parent)
         allowance = await self._rooms.allowance(whose)
-        if _may_write(call.tool):
-            self._snapshotting.begins(call.ref, call.call)
         async with self._rooms.suite(whose, allowance) as suite:
             box = self._rooms.box(suite, whose, allowance)
             box.on_denied = partial(self._denials.say, call.ref, call.call)
             seat = Seat(suite.room, call.ref.run, allowance.read_only, box.sandbox)
-            with self._seats.taken(call, seat):
-                result = await self._run(call, suite, on_output)
+            try:
+                with self._seats.taken(call, seat):
+                    result = await self._run(call, seat, on_output)
+            finally:
+                if _may_write(call.tool) and not allowance.read_only:
+                    suite.writers.end(call.ref.run, step_of(call.call), call.parent)
             return await _counted(box, result, call.ref)
 
-    async def _run(self, call: ToolCall, suite: Suite, on_output: OnOutput) -> ToolResult:
+    async def _run(self, call: ToolCall, seat: Seat, on_output: OnOutput) -> ToolResult:
         if call.tool == MERGE:
-            return await self._merging.call(call, suite.room)
+            return await self._merging.call(call, seat.room, read_only=seat.read_only)
         return await self._tools.call(call, on_output)
 
 
@@ -101,7 +102,10 @@ def _may_write(tool: str) -> bool:
 
 async def _counted(box: Box, result: ToolResult, ref: RunRef) -> ToolResult:
     """The result with the connections since the last one; all of them, where they are many."""
-    tally = await box.take()
+    try:
+        tally = await box.take()
+    except Unavailable:  # the call has run, whatever became of the proxy
+        tally = Tally(lost=True)
     for use in tally.uses:
         logger.info(
             "secret %s was put into %d requests (%s, %d) to %s by run %s",

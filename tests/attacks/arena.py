@@ -67,6 +67,17 @@ def call(function, *arguments):
     return result
 def syscall(x86_64, aarch64, *arguments):
     return call(libc.syscall, x86_64 if x86 else aarch64, *arguments)
+def apart(work):
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(OSError):
+            work()
+            os._exit(7)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status) or os.WEXITSTATUS(status) != 7:
+        raise OSError('killed or refused')
+    return 'it ran'
 def read(path):
     return pathlib.Path(path).read_bytes()
 def write(path, text='pwned'):
@@ -121,13 +132,29 @@ class Arena:
         self._box = BaseToolBox(self._seat, self._read_whole, self.processes)
         self._calls = 0
 
+    @property
+    def owner(self) -> Owner:
+        """Nobody else's: arenas live side by side."""
+        return Owner("attacks", self.outside.token, *RUN)
+
     async def sandbox(self) -> Sandbox:
         """The sandbox, made at its first use."""
         if self.opened is None:
-            owner = Owner("attacks", "e1", *RUN)
-            spec = SandboxSpec(owner, self.room.workspace, limits=LIMITS)
+            spec = SandboxSpec(self.owner, self.room.workspace, limits=LIMITS)
             self.opened = await self.backend.open(spec)
         return self.opened
+
+    async def anew(self) -> None:
+        """Let go of the sandbox: the next call gets another."""
+        if self.opened is not None:
+            await self.opened.close()
+            self.opened = None
+
+    async def raw(self, arguments: str) -> ToolResult:
+        """A call of `exec` whose arguments may be no arguments at all."""
+        call = ToolCall(RUN, "raw", "key-raw", "exec", arguments, 10_000)
+        async with asyncio.timeout(WAIT_S):
+            return await self._box.call(call, unheard)
 
     @asynccontextmanager
     async def _seat(self, call: ToolCall) -> AsyncGenerator[Seat]:
@@ -136,15 +163,15 @@ class Arena:
     async def _read_whole(self, ref: RunRef, call: str) -> bytes | None:
         return self.results.get((ref, call))
 
-    async def call(self, tool: str, /, ref: RunRef = RUN, **arguments: object) -> Said:
+    async def call(self, tool: str, by: RunRef = RUN, /, **arguments: object) -> Said:
         """What a model asks for, and what it is told."""
         self._calls += 1
         name = f"c{self._calls}"
-        call = ToolCall(ref, name, f"key-{name}", tool, json.dumps(arguments), int(WAIT_S * 1000))
+        call = ToolCall(by, name, f"key-{name}", tool, json.dumps(arguments), int(WAIT_S * 1000))
         async with asyncio.timeout(WAIT_S):
             result = await self._box.call(call, unheard)
         if result.full_output is not None:
-            self.results[ref, name] = result.full_output
+            self.results[by, name] = result.full_output
         (part,) = result.content[:1]
         assert isinstance(part, TextPart)
         assert isinstance(part.text, str)

@@ -5,13 +5,12 @@ import resource
 import secrets
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
-
-HOST_VARIABLE = "PERITUS_ATTACKED"
 
 
 class Seen(NamedTuple):
@@ -28,6 +27,7 @@ class Outside:
 
     def __init__(self, stack: ExitStack) -> None:
         self.token = secrets.token_hex(12)
+        self.hidden = self.token[::-1]  # in no attack's own words, so what shows it has found it
         self.base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attacked-")))
         self.base.chmod(0o755)
         self.folder = self.base / "outside"
@@ -47,11 +47,15 @@ class Outside:
         self.udp.bind(("0.0.0.0", 0))
         self.udp.settimeout(0)
         self.neighbour = stack.enter_context(
-            subprocess.Popen(["sh", "-c", "sleep 100000 & wait", self.token])
+            subprocess.Popen(
+                [sys.executable, "-c", "import signal; signal.pause()", self.hidden],
+                stdout=subprocess.DEVNULL,
+            )
         )
         stack.callback(self.neighbour.kill)
-        os.environ[HOST_VARIABLE] = self.token
-        stack.callback(os.environ.pop, HOST_VARIABLE)
+        self.variable = f"PERITUS_ATTACKED_{self.token}"
+        os.environ[self.variable] = self.hidden
+        stack.callback(os.environ.pop, self.variable)
         self._before = self._look()
         self._process_before = self._process()
 

@@ -5,6 +5,7 @@ The tools run outside the sandbox, over the workspace: they are what a link coul
 
 import asyncio
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -355,7 +356,7 @@ for path in (told['canary'], '/etc/passwd', '/usr/bin/env'):
     tries(lambda: os.link(path, 'hard'))
 """),
     Attack("write-outside", "leave a file anywhere but in the workspace", """
-for place in ('/', '/usr', '/usr/bin', '/etc', '/dev', '/run', '/var', '/sys', '/opt', '/root',
+for place in ('/', '/usr', '/usr/bin', '/etc', '/run', '/var', '/sys', '/opt', '/root',
               '/home', '/boot', told['folder']):
     tries(lambda: write(f'{place}/pwned'))
 """),
@@ -434,6 +435,15 @@ tries(lambda: shutil.rmtree('{STATE}'))
 @pytest.mark.parametrize("attack", INSIDE, indirect=True, ids=lambda one: one.name)
 async def test_command_reaches_nothing_outside(attacked: Arena, attack: Attack) -> None:
     await attacked.held(attack)
+
+
+async def test_device_folder_is_not_the_hosts(attacked: Arena) -> None:
+    """Leaves a file in /dev: at most the sandbox's own memory has it."""
+    name = attacked.outside.token
+    said = await attacked.python(f"tries(lambda: write('/dev/{name}'))")
+    assert attacked.promises["own_root"] or "denied" in said.output
+    assert not Path("/dev", name).exists()
+    attacked.unharmed()
 
 
 async def test_setuid_programs_have_no_power(attacked: Arena) -> None:

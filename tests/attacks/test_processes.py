@@ -5,13 +5,14 @@ C10: whatever they start is gone when the call is over.
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 
-from domain.ids import RunRef
+from services.sandbox.failures import SandboxUnavailable
 from tests.attacks.arena import RUN, Arena, Attack
 from tests.contract.sandbox_backends import processes_with
+
+OTHER = RUN._replace(run="other")
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
@@ -87,8 +88,7 @@ def seen():
         with contextlib.suppress(OSError):
             found += read(f'/proc/{entry}/cmdline') if entry.isdigit() else b''
     return found
-mine = told['abstract']
-tries(lambda: seen().replace(read('/proc/self/cmdline'), b''), mine)
+tries(seen, told['abstract'][::-1])
 """,
     ),
     Attack(
@@ -166,25 +166,18 @@ tries(lambda: syscall(304, 265, os.open('.', os.O_RDONLY), ctypes.byref(handle),
         "make the calls of 32-bit programs, whose numbers differ",
         """
 def foreign():
-    child = os.fork()
-    if child == 0:
-        code = mmap.mmap(-1, 4096, prot=7)
-        code.write(bytes([0xb8, 0x14, 0, 0, 0, 0xcd, 0x80, 0xc3]))
-        ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(status):
-        raise OSError('killed')
-    return 'it ran'
-tries(foreign if x86 else lambda: read('/x'))
+    code = mmap.mmap(-1, 4096, prot=7)
+    code.write(bytes([0xb8, 0x14, 0, 0, 0, 0xcd, 0x80, 0xc3]))
+    ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()
+tries(lambda: apart(foreign) if x86 else read('/x'))
 """,
     ),
     Attack(
         "x32",
         "make calls by the x32 numbers",
         """
-tries(lambda: call(libc.syscall, 0x40000000 + 101, 0, 0, 0, 0) if x86 else read('/x'))
-tries(lambda: call(libc.syscall, 0x40000000 + 165, 0, 0, 0, 0, 0) if x86 else read('/x'))
+for number in (101, 165, 39):
+    tries(lambda: apart(lambda: call(libc.syscall, 0x40000000 + number, 0, 0, 0, 0)) if x86 else read('/x'))
 """,
     ),
     Attack(
@@ -338,8 +331,19 @@ async def test_attack_is_denied_and_nothing_happens_outside(
 
 
 async def still_works(attacked: Arena) -> None:
-    """The sandbox is good for the next call."""
-    assert (await attacked.shell("echo fine")).output == "fine\n"
+    """The sandbox is good for the next call.
+
+    An engine that is looked at without root's eyes ends what it cannot kill alone by ending the
+    whole sandbox: then the next one is.
+    """
+    try:
+        said = await attacked.shell("echo fine")
+    except SandboxUnavailable:
+        if attacked.name != "docker-unprivileged":
+            raise
+        await attacked.anew()
+        said = await attacked.shell("echo fine")
+    assert said.output == "fine\n"
     attacked.unharmed()
 
 
@@ -456,26 +460,17 @@ async def test_process_of_another_run(attacked: Arena) -> None:
     """Names the handle of a process that another run of the job has started."""
     started = await attacked.call("startProcess", shell="sleep 1000")
     handle = started.answer["handle"]
-    other = (await attacked.call("listProcesses", ref=_other())).answer
+    other = (await attacked.call("listProcesses", OTHER)).answer
     assert handle not in json.dumps(other)
     for tool, more in (("readProcess", {}), ("writeProcess", {"text": "x"}), ("stopProcess", {})):
-        said = await attacked.call(tool, ref=_other(), handle=handle, **more)
+        said = await attacked.call(tool, OTHER, handle=handle, **more)
         assert (said.failed, said.error) == (True, "no_process")
     assert (await attacked.call("listProcesses")).answer["processes"][0]["running"]
     await attacked.call("stopProcess", handle=handle)
     await still_works(attacked)
 
 
-def _other() -> RunRef:
-    return RUN._replace(run="other")
-
-
 async def test_nothing_is_left_of_all_this(attacked: Arena) -> None:
     """C10: of every attack of this module no process remains, whatever it was called."""
     await still_works(attacked)
-    inside = [pid for pid in processes_with(attacked.outside.token) if not _ours(attacked, pid)]
-    assert inside == []
-
-
-def _ours(attacked: Arena, pid: str) -> bool:
-    return int(pid) == attacked.outside.neighbour.pid or not Path(f"/proc/{pid}").exists()
+    assert processes_with(attacked.outside.token) == []

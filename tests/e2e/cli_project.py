@@ -6,13 +6,18 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 BOUND_S = 60.0
+CACHE = str(Path(tempfile.gettempdir()) / "peritus-tests-cache")
+"""What is found out about this machine once, for all tests."""
+
 """How long a test waits for anything, in seconds."""
 
 DEFINITION = """\
@@ -25,7 +30,7 @@ instruction = "Help."
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without anything that Peritus would read, and some more."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PERITUS_")}
-    return {**kept, **more}
+    return {**kept, "XDG_CACHE_HOME": CACHE, **more}
 
 
 @dataclass
@@ -127,6 +132,13 @@ class Project:
     def workspace(self) -> Path:
         """Where experts work."""
         return self.folder / "workspace"
+
+    def until_there(self, name: str) -> None:
+        """Wait until a file is in the workspace."""
+        deadline = time.monotonic() + BOUND_S
+        while not (self.workspace / name).exists():
+            assert time.monotonic() < deadline, f"there is no {name} after {BOUND_S} s"
+            time.sleep(0.01)
 
     def peritus(self, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
         """Run the command to its end."""

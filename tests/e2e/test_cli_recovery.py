@@ -35,6 +35,7 @@ def test_ctrl_c_once_cancels_the_run_and_exits_with_5(project: Project) -> None:
     project.write("sleeps.toml", SLEEPS)
     running = project.start_run("sleeps.toml")
     name = running.until("tool_call.claimed.v1")["run"]
+    project.until_there("count")
 
     running.interrupt()
     running.until("run.cancelled.v1")
@@ -47,6 +48,7 @@ def test_sigterm_leaves_the_run_alone_and_says_how_to_take_it_up(project: Projec
     project.write("sleeps.toml", SLEEPS)
     running = project.start_run("sleeps.toml")
     name = running.until("tool_call.claimed.v1")["run"]
+    project.until_there("count")
 
     running.process.send_signal(signal.SIGTERM)
 
@@ -63,6 +65,7 @@ def test_a_run_killed_inside_a_tool_is_taken_up_and_the_tool_does_not_run_twice(
     project.write("sleeps.toml", SLEEPS)
     running = project.start_run("sleeps.toml")
     name = running.until("tool_call.claimed.v1")["run"]
+    project.until_there("count")
     running.kill()
 
     resumed = project.peritus("resume", name)
@@ -71,7 +74,7 @@ def test_a_run_killed_inside_a_tool_is_taken_up_and_the_tool_does_not_run_twice(
     ended = [e["event"] for e in resumed.events if e["event"]["type"] == "tool_call.ended.v1"]
     assert [event["outcome"] for event in ended] == ["outcome_unknown"]
     counted = project.workspace / "count"
-    assert not counted.exists() or counted.read_text() == "ran\n"
+    assert counted.read_text() == "ran\n"
     assert "requests verified" in project.peritus("replay", name).out
 
 
@@ -80,6 +83,7 @@ def test_a_second_process_takes_over_the_run_of_one_that_is_killed(project: Proj
     project.write("waits.toml", WAITS)
     first = project.start_run("sleeps.toml", "--job", "first")
     first.until("tool_call.claimed.v1")
+    project.until_there("count")
     second = project.start_run("waits.toml", "--job", "second")
     second.until("tool_call.claimed.v1")
 
@@ -98,6 +102,7 @@ def test_a_run_without_a_worker_can_be_cancelled(project: Project) -> None:
     project.write("sleeps.toml", SLEEPS)
     running = project.start_run("sleeps.toml")
     name = running.until("tool_call.claimed.v1")["run"]
+    project.until_there("count")
     running.kill()
 
     cancelled = project.peritus("cancel", name, "--reason", "not wanted")
@@ -111,6 +116,7 @@ def test_another_process_can_cancel_a_run_that_is_at_work(project: Project) -> N
     project.write("sleeps.toml", SLEEPS)
     running = project.start_run("sleeps.toml")
     name = running.until("tool_call.claimed.v1")["run"]
+    project.until_there("count")
 
     cancelled = project.peritus("cancel", name)
 

@@ -18,8 +18,8 @@ import pytest
 from domain.commands import ContinueRun, StartRun
 from domain.content import AssistantMessage, TextPart
 from domain.definition import BASE_SKILL, BaseSkill, Definition, Expert
-from domain.events import ToolCallEnded
-from domain.ids import RunRef, call_id, child_run_id
+from domain.events import Event, ToolCallEnded
+from domain.ids import RunRef, call_id, child_run_id, step_of
 from domain.limits import Limits, ModelChoice, Usage
 from domain.prompt import ModelRequest
 from domain.redaction import Redactor
@@ -42,7 +42,7 @@ from services.sandbox.service import SandboxParts
 from services.secrets.redactions import Redactions
 from tests.support.cluster import Cluster, Generate, asks
 
-BOUND_S = 60.0
+BOUND_S = 30.0
 """How long a test waits for anything, in seconds."""
 
 JOB = RunRef("acme", "job1", "job1")
@@ -114,6 +114,11 @@ class Place:
     """One machine's folder."""
 
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """What names it in the log, unlike any other of this machine."""
+        return f"{self.folder.parent.name}-{self.folder.name}"
 
     @property
     def workspaces(self) -> Workspaces:
@@ -221,7 +226,7 @@ class Yard(Cluster):
 
         return SandboxParts(
             backbone=self.server.backbone(),
-            place=place.folder.name,
+            place=place.name,
             epoch=epoch,
             state=place.state,
             workspaces=place.workspaces,
@@ -267,19 +272,36 @@ class Yard(Cluster):
     async def rested(self, ref: RunRef = JOB) -> RunState:
         """The run when it has come to rest and its files are stored."""
         return await self.reached(
-            "the end of the run", lambda one: one.at_rest and one.snapshot_due is None, ref
+            "the end of the run",
+            lambda one: bool(one.expert) and one.at_rest and one.snapshot_due is None,
+            ref,
         )
+
+    async def events(self, ref: RunRef = JOB) -> list[Event]:
+        return await super().events(ref)
+
+    async def types(self, ref: RunRef = JOB) -> list[str]:
+        return await super().types(ref)
 
     async def outcomes(self, ref: RunRef = JOB) -> list[ToolCallEnded]:
         """The outcomes of the calls of a run, in order of their ids."""
         ended = [one for one in await self.events(ref) if isinstance(one, ToolCallEnded)]
-        return sorted(ended, key=lambda one: one.call)
+        return sorted(ended, key=lambda one: (step_of(one.call), one.call))
+
+
+async def whole(yard: Yard, ended: ToolCallEnded) -> str:
+    """What the model reads of a call, also where it is long."""
+    (part,) = ended.content
+    assert isinstance(part, TextPart)
+    if isinstance(part.text, str):
+        return part.text
+    return (await yard.outside.blobs.get(JOB.tenant, part.text.digest)).decode()
 
 
 def said(ended: ToolCallEnded) -> str:
-    """What the model reads of a call."""
-    return "".join(part.text for part in ended.content if isinstance(part, TextPart) and
-                   isinstance(part.text, str))  # fmt: skip
+    """What the model reads of a call, when it is short."""
+    texts = (part.text for part in ended.content if isinstance(part, TextPart))
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 async def until(what: str, look: Callable[[], Awaitable[Found | None]]) -> Found:

@@ -1,0 +1,112 @@
+"""Journals on a real disk: synced in order, for the owner only, no links (C15, C16)."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.sandbox.journal_file import JOURNAL_AGE_S, JournalFiles
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(name="files")
+def _files(tmp_path: Path) -> Iterator[JournalFiles]:
+    files = JournalFiles(tmp_path / "journals")
+    yield files
+    files.close()
+
+
+async def test_what_was_appended_is_read_in_order_by_anybody_who_opens_it(
+    files: JournalFiles, tmp_path: Path
+) -> None:
+    await files.append("e1", b"one\n")
+    await files.append("e1", b"two\n")
+    assert await JournalFiles(tmp_path / "journals").read("e1") == b"one\ntwo\n"
+    assert await files.read("e2") is None
+
+
+async def test_only_the_owner_can_read_a_journal(files: JournalFiles, tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        await files.append("e1", b"one\n")
+    finally:
+        os.umask(old)
+    folder = tmp_path / "journals"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "e1.jsonl").stat().st_mode) == 0o600
+
+
+async def test_the_name_is_synced_before_and_the_data_after_the_first_line_is_written(
+    files: JournalFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    write, fsync, fdatasync = os.write, os.fsync, os.fdatasync
+
+    def note(what: str, descriptor: int) -> None:
+        seen.append(f"{what} {'folder' if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 'file'}")
+
+    def noted_write(descriptor: int, data: memoryview) -> int:
+        note("write", descriptor)
+        return write(descriptor, data)
+
+    def noted_fsync(descriptor: int) -> None:
+        note("sync", descriptor)
+        fsync(descriptor)
+
+    def noted_fdatasync(descriptor: int) -> None:
+        note("sync", descriptor)
+        fdatasync(descriptor)
+
+    monkeypatch.setattr(os, "write", noted_write)
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "fdatasync", noted_fdatasync)
+    await files.append("e1", b"one\n")
+    await files.append("e1", b"two\n")
+    assert seen == ["sync folder", "write file", "sync file", "write file", "sync file"]
+
+
+async def test_line_that_could_not_be_synced_is_taken_back(
+    files: JournalFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await files.append("e1", b"one\n")
+    with monkeypatch.context() as broken:
+
+        def fails(_descriptor: int) -> None:
+            raise OSError(5, "broken")
+
+        broken.setattr(os, "fdatasync", fails)
+        with pytest.raises(OSError, match="broken"):
+            await files.append("e1", b"half a li")
+    await files.append("e1", b"two\n")
+    assert await files.read("e1") == b"one\ntwo\n"
+
+
+async def test_a_link_is_not_followed(files: JournalFiles, tmp_path: Path) -> None:
+    (tmp_path / "journals").mkdir()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    (tmp_path / "journals" / "e1.jsonl").symlink_to(victim)
+    with pytest.raises(OSError, match=r"symbolic|Too many"):
+        await files.append("e1", b"one\n")
+    assert victim.read_bytes() == b"mine"
+
+
+async def test_old_journals_are_removed_but_never_the_one_that_is_written(
+    files: JournalFiles, tmp_path: Path
+) -> None:
+    for epoch in ("old", "new", "own"):
+        await (files if epoch == "own" else JournalFiles(tmp_path / "journals")).append(
+            epoch, b"x\n"
+        )
+    written = (tmp_path / "journals" / "old.jsonl").stat().st_mtime
+    long_ago = written - JOURNAL_AGE_S - 5
+    for epoch in ("old", "own"):
+        os.utime(tmp_path / "journals" / f"{epoch}.jsonl", (long_ago, long_ago))
+    assert files.tidy(written) == ["old"]
+    assert sorted(path.name for path in (tmp_path / "journals").iterdir()) == [
+        "new.jsonl",
+        "own.jsonl",
+    ]
