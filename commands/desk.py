@@ -163,7 +163,9 @@ class Desk:
         call = effect.call
         if call.lane not in WORK_LANES:
             return
+        held = state.sandbox if call.lane is Lane.SANDBOX else None
         work = CallToolWork(
+            number=held.number if held is not None and held.lost_ms is None else None,
             call=call.id,
             attempt=call.attempt,
             lane=call.lane,

@@ -14,6 +14,7 @@ class Placed(Record):
     epoch: str
     number: int
     restored: BlobRef | None  # what the files are to be brought back from, if from anything
+    moved: int  # the number with which the job came to this place: `restored` is of then
     earlier: tuple[str, ...]  # lives of this place whose journals may speak of calls open now
 
 
@@ -35,6 +36,7 @@ async def place_sandbox(desk: Desk, ref: RunRef, command: PlaceSandbox) -> Place
         epoch=placed.epoch,
         number=placed.number,
         restored=placed.restored,
+        moved=placed.moved,
         earlier=placed.earlier,
     )
 

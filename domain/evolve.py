@@ -329,14 +329,17 @@ def _sandbox(
             due = Checkpoint(step=event.step, version=state.version + 1)
             return changed(state, wrote=False, snapshot_due=due)
         case e.SandboxPlaced():
+            before = state.sandbox
+            stays = before is not None and before.place == event.place
             placed = Placement(
-                event.place,
-                event.epoch,
-                event.number,
-                event.snapshots,
-                event.workspace == "isolated",
-                event.restored,
-                _earlier(state, event),
+                place=event.place,
+                epoch=event.epoch,
+                number=event.number,
+                snapshots=event.snapshots,
+                isolated=event.workspace == "isolated",
+                moved=before.moved if before is not None and stays else event.number,
+                restored=event.restored,
+                earlier=_earlier(state, event),
             )
             calls = {
                 name: replace(call, exposed=True) if _waits_for_sandbox(call) else call

@@ -124,6 +124,7 @@ class Placement:
     number: int
     snapshots: bool
     isolated: bool = False  # the run works in a copy of its caller's workspace
+    moved: int = 0  # the number with which the job came to this place
     restored: BlobRef | None = None
     earlier: tuple[str, ...] = ()
     """Lives of the same place before it that may have begun calls which were open then."""

@@ -30,6 +30,7 @@ class CallToolWork(Record):
     arguments: Text
     key: str
     timeout_ms: int
+    number: int | None = None  # of the placement it is sent to, whose worker need not ask again
     expert: str = ""
     definition: str = ""
     parent: str = ""  # the run that asked for this one

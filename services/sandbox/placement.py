@@ -49,10 +49,14 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A job that is ours. `restored`: what its files come from, if they were lost elsewhere."""
+    """A job that is ours. `restored`: what its files come from, if they were lost elsewhere.
+
+    `moved` is the number with which it came here: files are brought back once for it.
+    """
 
     number: int
     restored: BlobRef | None
+    moved: int
     earlier: tuple[str, ...]
 
 
@@ -123,7 +127,7 @@ class Placements:
             return Later("nobody could say who holds the workspace")
         if placed.epoch != here.epoch:
             return Elsewhere(placed.epoch)
-        held = self._held[ref] = Held(placed.number, placed.restored, placed.earlier)
+        held = self._held[ref] = Held(placed.number, placed.restored, placed.moved, placed.earlier)
         return held
 
     async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:
@@ -145,13 +149,15 @@ class Placements:
             self._admitting.discard(name)
 
     async def _admit(self, name: Name, ref: RunRef, work: CallToolWork) -> Admission:
-        held = await self.hold(ref)
+        known = self._held.get(ref)
+        sure = known is not None and known.number == work.number
+        held = known if known is not None and sure else await self.hold(ref)
         if not isinstance(held, Held):
             return held
         settled = await self._settled(name, work, held.earlier)
         if settled is not None:
             return settled
-        if work.safety is not Safety.READ_ONLY:
+        if not sure and work.safety is not Safety.READ_ONLY:
             refused = await self._refused(ref, work)
             if refused is not None:
                 return refused

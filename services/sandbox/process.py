@@ -317,6 +317,7 @@ class Staying:
         """Its exit code, once it has ended by itself or was stopped."""
         code = await self._body.ended()
         await bury(self._body)
+        await self.close_stdin()  # nobody reads it any more; its output may still be read
         self._on_over(self)
         return code
 

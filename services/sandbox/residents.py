@@ -33,13 +33,15 @@ class Residents:
         *,
         held: Callable[[RunRef], Held | None],
         copy: Copy,
+        over: Callable[[RunRef], Awaitable[bool]],
     ) -> None:
-        """`state` is where the place notes what it brought back."""
+        """`state` is where the place notes what it brought back; `over`: a run cannot go on."""
         self._state = state
         self._store = store
         self._processes = processes
         self._held = held
         self._copy = copy
+        self._over = over
 
     async def prepare(self, ref: RunRef, path: Path) -> None:
         """Bring the files of a job back that were lost elsewhere, once.
@@ -52,7 +54,7 @@ class Residents:
         """
         held = self._held(root_of(ref)) or self._held(ref)
         if held is not None and held.restored is not None:
-            await self._bring_back(ref, path, held.number, held.restored)
+            await self._bring_back(ref, path, held.moved, held.restored)
 
     async def copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
         """Make the workspace of a run that works apart.
@@ -62,8 +64,8 @@ class Residents:
         """
         await self._copy(ref, source, path)
 
-    async def _bring_back(self, ref: RunRef, path: Path, number: int, manifest: BlobRef) -> None:
-        done = self._state / "restored" / ref.tenant / f"{path.name}.{number}"
+    async def _bring_back(self, ref: RunRef, path: Path, moved: int, manifest: BlobRef) -> None:
+        done = self._state / "restored" / ref.tenant / f"{path.name}.{moved}"
         workspace = await asyncio.to_thread(_unless_done, done, path)
         if workspace is None:
             return
@@ -81,6 +83,17 @@ class Residents:
     def busy(self, room: Room) -> bool:
         """Whether something runs on in a room."""
         return self._processes.busy(room)
+
+    async def sort_out(self, tenant: str, room: Room) -> None:
+        """End what runs on of runs that cannot go on (C6).
+
+        Raises:
+            Unavailable: nobody can say which those are.
+        """
+        job = room.key.partition(".")[0]
+        for run in self._processes.runs(room):
+            if await self._over(RunRef(tenant, job, run)):
+                await self._processes.leave(room, run)
 
     async def leave(self, tenant: str, room: Room) -> None:
         """End what runs on, and keep what is known of its snapshots on the disk only."""

@@ -111,6 +111,14 @@ class Residents(Protocol):
         """Whether something runs on in a room."""
         ...
 
+    async def sort_out(self, tenant: str, room: Room) -> None:
+        """End what runs on of runs that cannot go on.
+
+        Raises:
+            Unavailable: nobody can say which those are.
+        """
+        ...
+
     async def leave(self, tenant: str, room: Room) -> None:
         """End what runs on, before the room is closed."""
         ...
@@ -198,9 +206,13 @@ class Rooms:
         for name in tuple(self._suites):
             async with self._turn(name):
                 suite = self._suites.get(name)
-                if suite is not None and self._is_idle(suite, now_s):
+                if suite is None or suite.users or now_s - suite.idle_since_s < self._life.idle_s:
+                    continue
+                if await self._is_left(name, suite):
                     del self._suites[name]
-                    await self._close(name[0], suite)
+                    await self._close(name.tenant, suite)
+                else:
+                    suite.idle_since_s = now_s  # it is looked at again as late
 
     async def close(self) -> None:
         """End every sandbox and let go of every workspace."""
@@ -208,9 +220,14 @@ class Rooms:
             (tenant, _), suite = self._suites.popitem()
             await self._close(tenant, suite)
 
-    def _is_idle(self, suite: Suite, now_s: float) -> bool:
-        unused = not suite.users and now_s - suite.idle_since_s >= self._life.idle_s
-        return unused and not self._residents.busy(suite.room)
+    async def _is_left(self, name: Name, suite: Suite) -> bool:
+        """Whether nothing runs in a room on behalf of a run that may go on."""
+        if self._residents.busy(suite.room):
+            try:
+                await self._residents.sort_out(name.tenant, suite.room)
+            except Exception:
+                logger.exception("what runs in room %s could not be sorted out", suite.room.key)
+        return not self._residents.busy(suite.room)
 
     @asynccontextmanager
     async def _turn(self, name: Name) -> AsyncGenerator[None]:

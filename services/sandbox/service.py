@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from domain.commands import ClaimToolCall, RecordToolResult
@@ -22,6 +23,7 @@ from services.sandbox import lives
 from services.sandbox.box import Means, Reveal
 from services.sandbox.egress.broker import Broker
 from services.sandbox.egress.policy import EgressSettings
+from services.sandbox.endings import is_over
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.journal import Journal
 from services.sandbox.journal_file import JournalFiles
@@ -93,7 +95,12 @@ class SandboxService:
             parts.state / "isolated", parts.workspaces, lambda: parts.operator.limits
         )
         residents = Residents(
-            parts.state, store, processes, held=self._held, copy=self._merging.copy
+            parts.state,
+            store,
+            processes,
+            held=self._held,
+            copy=self._merging.copy,
+            over=partial(is_over, parts.backbone.log),
         )
         self._rooms = Rooms(
             parts.workspaces,

@@ -38,6 +38,8 @@ class Cancels:
                         after = item.seq
                         if CANCEL in item.data:
                             self.bench.stop(item.ref, item.seq)
+                        elif CONTINUED in item.data:
+                            self.bench.resume(item.ref)
             except Unavailable:
                 logger.warning("cancels are not heard for now; listening again")
                 await asyncio.sleep(AGAIN_S)

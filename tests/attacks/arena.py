@@ -36,7 +36,7 @@ LIMITS = SandboxLimits(
 
 
 class Attack(NamedTuple):
-    """`script` runs inside, after PREAMBLE; `needs` are promises without which it makes no sense."""
+    """`script` runs inside, after PREAMBLE; `needs` are promises it is pointless without."""
 
     name: str
     tries: str

@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 import pytest
 
+from domain.commands import StartRun
+from domain.content import TextPart
 from domain.definition import BASE_SKILL
 from domain.events import ToolCallEnded
 from domain.ids import RunRef
+from domain.record import canonical
 from domain.sandbox import GIB, MIB, Delivery, SandboxLimits, SandboxSettings, SecretGrant
 from domain.tools import Lane, Safety
 from domain.work import CallToolWork
-from domain.record import canonical
 from peritus.backends import operator_policy
 from peritus.settings import Settings
 from services.sandbox.bubblewrap.backend import BubblewrapBackend
@@ -32,30 +34,31 @@ from services.sandbox.select import Wanted, choose_backend
 from tests.attacks.arena import Arena
 from tests.contract.sandbox_backends import processes_with
 from tests.support.cluster import asks
-from tests.support.service import JOB, Place, Yard, crew, exec_arguments, places, plays, said, sh
+from tests.support.service import (
+    JOB,
+    Place,
+    Yard,
+    crew,
+    exec_arguments,
+    places,
+    plays,
+    said,
+    sh,
+    until,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
 # A tool's arguments, variables and files that ask for a weaker sandbox, on every backend.
 
 WISHES: dict[str, object] = {
-    "backend": "landlock",
-    "sandbox": {"backend": "none", "enabled": False},
-    "image": "debian:latest",
-    "user": "root",
-    "uid": 0,
-    "privileged": True,
+    **dict.fromkeys(("backend", "sandbox", "network", "seccomp", "runtime"), "none"),
+    **dict.fromkeys(("privileged", "dangerouslyDisableSandbox", "bypass"), True),
+    **dict.fromkeys(("user", "uid", "expert", "run", "image", "workspace"), "root"),
     "mounts": [{"source": "/", "target": "/workspace/host"}],
-    "workspace": "/",
-    "network": "host",
     "allowedDomains": ["*"],
     "limits": {"memory_bytes": 1 << 50},
     "secrets": ["ANTHROPIC_API_KEY"],
-    "expert": "boss",
-    "run": "other",
-    "read_only": False,
-    "seccomp": "unconfined",
-    "dangerouslyDisableSandbox": True,
 }
 
 
@@ -77,7 +80,7 @@ with contextlib.suppress(PermissionError):  # without a root of its own it has n
     print([status[word].split() for word in ('CapEff', 'CapPrm', 'CapBnd', 'CapInh', 'NoNewPrivs', 'Seccomp')])
     for line in sorted(' '.join(one.split()[3:6]) for one in open('/proc/self/mountinfo')):
         print('mount', line)
-print('interfaces', sorted(name for _, name in socket.if_nameindex()))
+    print('interfaces', sorted(name for _, name in socket.if_nameindex()))
 for name in sorted(name for name in dir(resource) if name.startswith('RLIMIT_')):
     print(name, resource.getrlimit(getattr(resource, name)))
 print('variables', sorted(name for name in os.environ if name not in ('SHLVL', '_', 'OLDPWD')))
@@ -92,14 +95,7 @@ async def posture(attacked: Arena) -> list[str]:
     return told.output.splitlines()
 
 
-VARIABLES = {
-    name: "/workspace/evil"
-    for name in (
-        "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "PATH", "HOME", "BASH_ENV", "ENV", "SHELL",
-        "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "NODE_OPTIONS", "NODE_PATH", "PERL5LIB",
-        "RUBYLIB", "DYLD_INSERT_LIBRARIES", "ld_preload",
-    )
-}  # fmt: skip
+VARIABLES = dict.fromkeys(("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "PATH", "HOME", "BASH_ENV", "ENV", "SHELL", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "NODE_OPTIONS", "NODE_PATH", "PERL5LIB", "RUBYLIB", "DYLD_INSERT_LIBRARIES", "ld_preload"), "/workspace/evil")  # fmt: skip
 
 
 async def test_variables_that_ask_for_a_weaker_sandbox(attacked: Arena) -> None:
@@ -117,30 +113,21 @@ async def test_variables_that_ask_for_a_weaker_sandbox(attacked: Arena) -> None:
     attacked.unharmed()
 
 
+SCRIPT = "#!/bin/sh\ntouch /workspace/ran-script; export EVIL=1\n"
 FILES = {
+    **dict.fromkeys((".bashrc", ".bash_profile", ".profile", ".bash_env", ".bash_login"), SCRIPT),
+    **dict.fromkeys(("bwrap", "bash", "sh", "python3", "env", "docker", "prlimit"), SCRIPT),
     "perstack.toml": '[experts.boss]\ninstruction = "x"\n[experts.boss.sandbox]\nimage = "x"\n',
-    ".peritus-settings.json": '{"sandbox": "none"}',
     ".env": "PERITUS_SANDBOX=landlock\nPERITUS_EGRESS_DOMAINS=*\nLD_PRELOAD=/workspace/evil.so\n",
     "peritus.toml": 'sandbox = "none"\n',
     ".npmrc": "script-shell=/workspace/evil\nregistry=http://evil.test/\n",
-    ".bashrc": "touch /workspace/ran-bashrc; export EVIL=1\n",
-    ".bash_profile": "touch /workspace/ran-profile; export EVIL=1\n",
-    ".profile": "touch /workspace/ran-profile; export EVIL=1\n",
-    ".bash_env": "touch /workspace/ran-env; export EVIL=1\n",
     "sitecustomize.py": "raise SystemExit('evil')\n",
     "usercustomize.py": "raise SystemExit('evil')\n",
-    ".pdbrc": "import os\n",
     ".gitconfig": "[core]\n\tfsmonitor = touch /workspace/ran-git\n",
     ".ripgreprc": "--pre=/workspace/evil\n--follow\n",
     ".docker/config.json": '{"currentContext": "evil"}',
-    ".config/docker/daemon.json": '{"userns-remap": "host"}',
-    "Dockerfile": "FROM scratch\nUSER root\n",
     "docker-compose.yml": "services: {a: {privileged: true}}\n",
     "seccomp.json": '{"defaultAction": "SCMP_ACT_ALLOW"}',
-    "bwrap": "#!/bin/sh\ntouch /workspace/ran-bwrap\n",
-    "bash": "#!/bin/sh\ntouch /workspace/ran-bash\n",
-    "sh": "#!/bin/sh\ntouch /workspace/ran-sh\n",
-    "python3": "#!/bin/sh\ntouch /workspace/ran-python\n",
     "ld.so.preload": "/workspace/evil.so\n",
 }
 
@@ -369,3 +356,157 @@ def test_settings_are_not_read_from_a_workspace(
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     assert Settings() == before
+
+
+# What belongs to others.
+
+OWNER = [
+    sh("echo mine > own"),
+    asks(
+        ("startProcess", '{"shell": "echo owned-output; exec sleep 1000"}'),
+        ("exec", '{"shell": "seq -f owned-%06g 20000"}'),
+    ),
+    "done",
+]
+
+
+def thief(place: Place) -> list[tuple[str, dict[str, object]]]:
+    """Names everything of the owner that has a name: calls, processes, runs, files."""
+    folder = place.workspace(JOB)
+    paths = (
+        "../job1/own",
+        "../../acme/job1/own",
+        str(folder / "own"),
+        f"/proc/self/root{folder}/own",
+    )
+    runs = ("job1", "helper", "job1.helper", "../acme/job1", "../job1.helper", "", ".", "a/../job1")
+    return [
+        ("readResult", {"call": "c2-1"}),
+        ("readResult", {"call": '"},{"call":"c2-1'}),
+        *((tool, {"handle": "p-c2-0"}) for tool in ("readProcess", "stopProcess")),
+        ("writeProcess", {"handle": "p-c2-0", "text": "x"}),
+        *(("readTextFile", {"path": path}) for path in paths),
+        *(("writeTextFile", {"path": path, "text": "stolen"}) for path in paths),
+        *(("mergeWorkspace", {"run": run, "onConflict": "theirs"}) for run in runs),
+        *(("exec", {"command": "cat", "args": [path]}) for path in paths),
+        ("exec", {"command": "ls", "args": [str(place.state)]}),
+        ("exec", {"shell": f"echo '{{}}' >> {place.state}/journal/e1.jsonl"}),
+        ("exec", {"shell": f"rm -rf {place.folder}/* && ls {place.folder}/workspaces"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "ref", [RunRef("evil", "job1", "job1"), RunRef("acme", "job2", "job2")], ids=["tenant", "job"]
+)
+async def test_what_another_job_or_tenant_has(place: Place, ref: RunRef) -> None:
+    """Names calls, processes, runs and files of a job on the same worker: none of it is there."""
+    tries = thief(place)
+    asked = asks(*((tool, json.dumps(arguments)) for tool, arguments in tries))
+    experts = {"owner": SandboxSettings(), "helper": SandboxSettings(workspace="isolated")}
+    yard = Yard(crew(**experts), plays(owner=OWNER, boss=[asked, "done"]))
+    async with yard.sandboxed("e1", place):
+        await begin(yard, JOB, "owner")
+        await yard.rested(JOB)
+        helper = JOB._replace(run="helper")
+        place.workspaces.isolated(helper).mkdir()
+        note = place.state / "isolated" / "acme" / "job1.helper"
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text('{"rows": []}')
+        journals = journals_of(place)
+        await begin(yard, ref, "boss")
+        await yard.rested(ref)
+        told = await yard.events(ref)
+        assert len(processes_with("sleep\x001000")) >= 1
+        assert journals_of(place).startswith(journals)
+    ended = {one.call: one for one in told if isinstance(one, ToolCallEnded)}
+    assert len(ended) == len(tries)
+    for index, (tool, arguments) in enumerate(tries):
+        answer = said(ended[f"c1-{index}"])
+        assert ended[f"c1-{index}"].outcome == "failed", (tool, arguments, answer)
+        assert "owned-0" not in answer
+        assert "mine" not in answer
+    assert (place.workspace(JOB) / "own").read_text() == "mine\n"
+
+
+async def begin(yard: Yard, ref: RunRef, expert: str) -> None:
+    digest = await yard.outside.blobs.put(ref.tenant, yard.definition.to_bytes())
+    parts = (TextPart(text="go"),)
+    start = StartRun(id="start", expert=expert, definition=digest, parts=parts)
+    await yard.client.submit(ref, start, "start")
+
+
+def journals_of(place: Place) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted((place.state / "journal").iterdir()))
+
+
+async def test_call_that_is_delivered_again(place: Place) -> None:
+    """C10: the same work, and a forged copy of it with other arguments: it ran once."""
+    yard = Yard(crew(), plays(boss=[asks(("exec", '{"shell": "echo once >> f"}')), "done"]))
+    async with yard.sandboxed("e1", place):
+        await yard.begin()
+        state = await yard.rested()
+        before = await yard.events()
+        work = CallToolWork(
+            call="c1-0",
+            attempt=1,
+            lane=Lane.SANDBOX,
+            tool="exec",
+            skill=BASE_SKILL,
+            safety=Safety.UNSAFE,
+            arguments='{"shell": "echo once >> f"}',
+            key="c1-0",
+            timeout_ms=60_000,
+            expert="boss",
+            definition=yard.definition.digest(),
+        )
+        forged = work.model_copy(
+            update={"arguments": '{"shell": "echo forged >> f"}', "attempt": 2}
+        )
+        for one in (work, forged, work, forged):
+            await yard.outside.work.put(Lane.SANDBOX, JOB, canonical(one))
+
+        async def delivered() -> bool:
+            return not any(queue.messages for queue in yard.server.work.values())
+
+        await until("the work to be acknowledged", delivered)
+        assert (place.workspace() / "f").read_text() == "once\n"
+        assert await yard.events() == before
+    assert state.result == "done"
+
+
+MALFORMED = {
+    "nothing": "",
+    "null": "null",
+    "list": "[]",
+    "text": '"touch ran"',
+    "cut": '{"shell": "touch ran"',
+    "twice": '{"shell": "touch ran"}{"shell": "touch ran"}',
+    "deep": '{"env": ' * 3000 + "1" + "}" * 3000,
+    "deep-list": '{"args": ' + "[" * 20_000,
+    "huge-number": '{"shell": "touch ran", "timeout": 1e999}',
+    "long-number": '{"shell": "touch ran", "timeout": ' + "9" * 6000 + "}",
+    "not-a-number": '{"shell": "touch ran", "timeout": NaN}',
+    "wrong-types": '{"shell": ["touch ran"], "env": [], "cwd": 7}',
+    "surrogate": '{"shell": "touch ran", "env": {"A": "\\ud800"}}',
+    "null-byte": '{"shell": "touch ran\\u0000"}',
+    "variable": '{"shell": "touch ran", "env": {"A=B": "x"}}',
+    "many-variables": json.dumps({"shell": "touch ran", "env": {f"A{n}": "" for n in range(1200)}}),
+    "many-arguments": json.dumps({"command": "touch", "args": ["ran"] * 5000}),
+    "long-argument": json.dumps({"command": "touch", "args": ["ran", "x" * 140_000]}),
+    "option": '{"command": "--bind", "args": ["/", "/", "touch", "ran"]}',
+    "both": '{"shell": "touch ran", "command": "touch", "args": ["ran"]}',
+}
+
+
+async def test_arguments_that_are_none(place: Place) -> None:
+    """Cut, deep, huge and wrong arguments: each is answered, none runs, and the worker goes on."""
+    asked = asks(*(("exec", text) for text in MALFORMED.values()))
+    yard = Yard(crew(), plays(boss=[asked, sh("ls"), "done"]))
+    async with yard.sandboxed("e1", place):
+        await yard.begin()
+        state = await yard.rested()
+        ended = {one.call: one for one in await yard.outcomes()}
+    assert state.result == "done"
+    for index, name in enumerate(MALFORMED):
+        assert ended[f"c1-{index}"].outcome == "failed", (name, said(ended[f"c1-{index}"]))
+    assert json.loads(said(ended["c2-0"]))["output"] == ""

@@ -5,7 +5,7 @@ The tools run outside the sandbox, over the workspace: they are what a link coul
 
 import asyncio
 import json
-from pathlib import Path
+import os
 from typing import NamedTuple
 
 import pytest
@@ -188,14 +188,16 @@ TRICKS = [
     ),
     Trick(
         "state-folder-link", "reach it by a link", "readTextFile", {"path": "s/canary"},
-        ("state_folder", "is_symlink", "outside_workspace", "not_found"), first=f"ln -sfn {STATE} s",
+        ("state_folder", "is_symlink", "outside_workspace", "not_found"),
+        first=f"ln -sfn {STATE} s",
     ),
     Trick(
         "state-folder-write", "put something there for us to trust", "writeTextFile",
         {"path": f"{STATE}/settings.toml", "text": "backend = 'none'"}, ("state_folder",),
     ),
     Trick(
-        "run-outside", "run a command elsewhere", "exec", {"shell": "cat canary", "cwd": "../outside"},
+        "run-outside", "run a command elsewhere", "exec",
+        {"shell": "cat canary", "cwd": "../outside"},
         OUTSIDE,
     ),
     Trick(
@@ -297,7 +299,8 @@ async def test_names_that_are_no_text(attacked: Arena) -> None:
     """Fills a folder with names that are not UTF-8, hold line ends, or look like options."""
     await attacked.python(
         "os.makedirs(b'names', exist_ok=True)\n"
-        "for name in (b'\\xff\\xfe', b'a\\nb', b'-rf', b'\\x1b[2J', b'$(touch pwned)', b'..\\\\x'):\n"
+        "for name in (b'\\xff\\xfe', b'a\\nb', b'-rf', b'\\x1b[2J', b'$(touch pwned)',\n"
+        "             b'..\\\\x'):\n"
         "    with contextlib.suppress(OSError): write(os.fsdecode(b'names/' + name))\n"
     )
     for tool, arguments in (
@@ -316,7 +319,8 @@ async def test_planted_git_configuration(attacked: Arena) -> None:
     """Plants hooks and programs in a repository's configuration, and has every tool look at it."""
     mark = attacked.outside.folder / "git-ran"
     await attacked.shell(
-        "mkdir -p repo/.git/hooks repo/.git/objects repo/.git/refs; echo 'ref: x' > repo/.git/HEAD; "
+        "mkdir -p repo/.git/hooks repo/.git/objects repo/.git/refs; "
+        "echo 'ref: x' > repo/.git/HEAD; "
         f"printf '[core]\\n\\tfsmonitor = touch {mark}\\n\\tpager = touch {mark}\\n"
         f"[diff]\\n\\texternal = touch {mark}\\n' > repo/.git/config; "
         f"for h in post-checkout pre-commit; do printf '#!/bin/sh\\ntouch {mark}\\n' "
@@ -442,7 +446,7 @@ async def test_device_folder_is_not_the_hosts(attacked: Arena) -> None:
     name = attacked.outside.token
     said = await attacked.python(f"tries(lambda: write('/dev/{name}'))")
     assert attacked.promises["own_root"] or "denied" in said.output
-    assert not Path("/dev", name).exists()
+    assert name not in os.listdir("/dev")  # noqa: PTH208 - names are all we want
     attacked.unharmed()
 
 

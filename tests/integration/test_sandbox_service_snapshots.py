@@ -13,6 +13,7 @@ from services.sandbox.workspace import Workspace
 from tests.support.cluster import asks
 from tests.support.service import (
     JOB,
+    Line,
     Place,
     Yard,
     child_of_first_call,
@@ -49,7 +50,7 @@ async def restored(yard: Yard, place: Place, one: SnapshotTaken) -> Place:
 async def test_a_step_that_may_have_written_is_stored_and_names_its_checkpoint(
     place: Place,
 ) -> None:
-    boss = [
+    boss: list[Line] = [
         sh("echo 1 > f; mkdir -p d/empty; ln -s f l; chmod 750 f"),
         asks(("writeTextFile", '{"path": "f", "text": "2\\n"}')),
         "done",

@@ -4,7 +4,7 @@ from domain import commands as c
 from domain.content import AssistantMessage, CallPart, Message, ResultPart
 from domain.conversation import next_conversation, this_request
 from domain.decide import conclude, decide
-from domain.effects import TellParent, effects
+from domain.effects import TakeSnapshot, TellParent, effects
 from domain.envelope import Cause, Envelope, decode, encode
 from domain.events import Event, GenerationRequested, ToolCallEnded, ToolCallRequested
 from domain.evolve import evolve, fold
@@ -68,7 +68,7 @@ def check_state(state: RunState) -> None:
     check_request(state)
     found = effects(state)
     if state.at_rest:
-        assert all(isinstance(effect, TellParent) for effect in found)
+        assert all(isinstance(effect, TakeSnapshot | TellParent) for effect in found)
         assert state.tokens_reserved == 0
         assert not state.open_calls, "a call of a run at rest has no outcome"
         assert not state.timers

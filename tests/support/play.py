@@ -261,7 +261,7 @@ class World:
             backend="bubblewrap",
             report="{}",
             workspace="own",
-            snapshots=False,
+            snapshots=True,
             take_over=not self.chance(4),
             number=1 + self.number(4) if self.state.parent else None,
         )

@@ -22,7 +22,6 @@ from domain.events import Event, ToolCallEnded
 from domain.ids import RunRef, call_id, child_run_id, step_of
 from domain.limits import Limits, ModelChoice, Usage
 from domain.prompt import ModelRequest
-from domain.redaction import Redactor
 from domain.sandbox import SandboxSettings
 from domain.secrets import SecretRef, SecretValue
 from domain.state import RunState

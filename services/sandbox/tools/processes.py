@@ -172,6 +172,10 @@ class Processes:
             if one.room is room
         )
 
+    def runs(self, room: Room) -> list[str]:
+        """The runs that have processes in a room."""
+        return [run for (_, run), one in self._households.items() if one.room is room]
+
     async def leave(self, room: Room, run: str | None = None) -> None:
         """Stop every process of a room, or of one run in it, and forget them."""
         for key, household in list(self._households.items()):
