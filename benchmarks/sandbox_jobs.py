@@ -38,7 +38,7 @@ class Left:
 
     processes: int  # under this one, and any that has the word of these jobs
     namespaces: int  # of networks, that we hold or our processes are in
-    mounts: int
+    mounts: int  # of this place
     cgroups: int
     descriptors: int
     files: int  # of sandboxes, in the state folder
@@ -50,7 +50,7 @@ class Left:
         return cls(
             processes=len(own),
             namespaces=len({*_networks(own), *_held_networks()}),
-            mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
+            mounts=Path("/proc/self/mountinfo").read_text().count(place.folder.parent.name),
             cgroups=sum(1 for _ in _cgroups(place)),
             descriptors=len(list(Path("/proc/self/fd").iterdir())),
             files=sum(1 for name in ("sandboxes", "lives") for _ in place.state.glob(f"{name}/*")),

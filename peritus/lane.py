@@ -13,7 +13,7 @@ from eventlog.port import Backbone
 from peritus.backends import chosen_backend, operator_policy
 from peritus.ids import new_id, now_ms
 from peritus.keys import open_secrets
-from peritus.liveness import dead_by
+from peritus.liveness import lives
 from peritus.logs import REDACTIONS
 from peritus.project import PRIVATE_FOLDER, Project, workspaces_of
 from peritus.sandbox import SandboxLane
@@ -58,7 +58,6 @@ def _parts(
     state, here = workspaces.place, this_epoch()
     place = place_id(state)
     secrets = open_secrets(config)
-    dead = dead_by(here, frozenset())
 
     async def backend() -> "tuple[Backend, CapabilityReport]":
         return await chosen_backend(settings, state, fresh=fresh)
@@ -66,8 +65,8 @@ def _parts(
     async def reveal(ref: SecretRef) -> SecretValue | None:
         return await secrets.resolve(ref, purpose="sandbox")
 
-    def alive(leased: frozenset[str]) -> Callable[[str], bool]:
-        return lambda epoch: epoch == str(here) or (epoch in leased and not dead(epoch))
+    def alive(leased: frozenset[str] | None) -> Callable[[str], bool]:
+        return lambda epoch: lives(epoch, leased)
 
     return SandboxParts(
         backbone=backbone,

@@ -6,7 +6,7 @@ from commands.runs import RunStore
 from domain.state import RunState
 from eventlog.port import Backbone
 from peritus.ids import new_id, now_ms
-from services.worker.epoch import Epoch, proven_dead
+from services.worker.epoch import Epoch, proven_dead, this_epoch
 
 CertainlyDead = Callable[[str], bool]
 
@@ -44,3 +44,14 @@ def _holders(state: RunState) -> set[str]:
     if generation is not None and generation.holder is not None:
         found.add(generation.holder)
     return found
+
+
+def lives(name: str, leased: frozenset[str] | None) -> bool:
+    """Whether an epoch lives, as far as can be told: the process table decides for this machine.
+
+    Leases do for others; `leased` None: not all have been heard of yet, and nobody counts as dead.
+    """
+    here, epoch = this_epoch(), Epoch.parse(name)
+    if epoch is not None and epoch[:3] == here[:3]:
+        return not proven_dead(epoch, here)
+    return leased is None or name in leased

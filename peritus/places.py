@@ -17,6 +17,7 @@ from domain.events import SnapshotTaken
 from domain.evolve import fold_all
 from domain.ids import RunRef, check_token
 from eventlog.port import Backbone, EventLog
+from peritus.liveness import lives
 from peritus.project import Workspaces
 from peritus.settings import Settings
 from services.sandbox.bubblewrap.remains import label
@@ -25,7 +26,6 @@ from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.landlock.backend import labelled
 from services.sandbox.quota import Usage, usage_of
 from services.sandbox.snapshots.restore import UNLIMITED
-from services.worker.epoch import Epoch, proven_dead, this_epoch
 
 PROC = Path("/proc")
 RECORDS = "sandboxes"
@@ -54,17 +54,9 @@ async def living(backbone: Backbone, *, alone: bool) -> Alive:
     Raises:
         Unavailable: the store is away.
     """
-    here = this_epoch()
     settled = alone or await backbone.leases.settled()
-    leased = frozenset(await backbone.leases.live())
-
-    def alive(name: str) -> bool:
-        epoch = Epoch.parse(name)
-        if epoch is not None and epoch[:3] == here[:3]:
-            return not proven_dead(epoch, here)
-        return name in leased or not settled
-
-    return alive
+    leased = frozenset(await backbone.leases.live()) if settled else None
+    return lambda name: lives(name, leased)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ BOUNDARIES: Mapping[str, str] = {
     "services/sandbox/egress/broker.py": "a denial that cannot be shown must not end the proxy",
     "services/sandbox/egress/service.py": "the worker must get an answer",
     "services/sandbox/egress/visit.py": "a mistake of ours ends one connection and no other",
+    "services/sandbox/quotas.py": "raised again by whoever waits",
     "services/sandbox/rooms.py": "one room that does not close must not keep others open",
     "services/sandbox/service.py": "what cannot be reaped now is tried again",
     "services/tool/local.py": "the program's own functions raise what they like",

@@ -20,6 +20,7 @@ from domain.errors import IntegrityViolated
 from domain.ids import TOKEN, RunRef
 from domain.sandbox import SandboxLimits
 from services.sandbox.failures import Code, SandboxUnavailable, ToolError
+from services.sandbox.opening import open_workspace
 from services.sandbox.room import Room
 from services.sandbox.rooms import Workspaces
 from services.sandbox.snapshots.contents import FolderContents
@@ -101,7 +102,7 @@ class Merging:
     async def _merge(self, ref: RunRef, arguments: MergeWorkspace, room: Room) -> ToolResult:
         child = ref._replace(run=arguments.run)
         base = await asyncio.to_thread(self._began_with, child)
-        with await asyncio.to_thread(Workspace, self._workspaces.isolated(child)) as copied:
+        with await open_workspace(self._workspaces.isolated(child)) as copied:
             theirs = await self._tree(copied)
             ours = await self._tree(room.workspace)
             plan = plan_merge(base, theirs, ours, arguments.on_conflict or "fail")

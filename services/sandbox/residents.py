@@ -9,6 +9,7 @@ from domain.content import BlobRef
 from domain.errors import IntegrityViolated
 from domain.ids import RunRef
 from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.opening import open_workspace
 from services.sandbox.placement import Held, root_of
 from services.sandbox.room import Room
 from services.sandbox.snapshots.store import SnapshotStore
@@ -66,10 +67,10 @@ class Residents:
 
     async def _bring_back(self, ref: RunRef, path: Path, moved: int, manifest: BlobRef) -> None:
         done = self._state / "restored" / ref.tenant / f"{path.name}.{moved}"
-        workspace = await asyncio.to_thread(_unless_done, done, path)
-        if workspace is None:
+        if await asyncio.to_thread(done.exists):
             return
-        with workspace:
+        await asyncio.to_thread(path.mkdir, mode=0o700, parents=True, exist_ok=True)
+        with await open_workspace(path) as workspace:
             try:
                 restored = await self._store.restore(
                     ref.tenant, ref.job, manifest.digest, workspace
@@ -99,14 +100,6 @@ class Residents:
         """End what runs on, and keep what is known of its snapshots on the disk only."""
         await self._processes.leave(room)
         await self._store.release(tenant, room.key)
-
-
-def _unless_done(done: Path, path: Path) -> Workspace | None:
-    """The workspace, made if it is missing; None when its files were brought back before."""
-    if done.exists():
-        return None
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Workspace(path)
 
 
 def _note(done: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from domain.secrets import SecretValue
 from services.sandbox.port import Sandbox
+from services.sandbox.quota import QuotaWatch
 from services.sandbox.seen import Seen
 from services.sandbox.workspace import Workspace
 
@@ -74,6 +75,7 @@ class Room:
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a file tool changes something: two edits of one reply go one after the other."""
     seen: Seen = field(default_factory=Seen)
+    quota: QuotaWatch | None = None
 
 
 @dataclass(frozen=True)

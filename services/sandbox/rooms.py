@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from domain.definition import Definition
 from domain.ids import RunRef
 from services.sandbox.box import Box, Means
+from services.sandbox.opening import open_workspace
 from services.sandbox.placement import WorkspaceKind
 from services.sandbox.policy import Allowance, OperatorPolicy, allow
 from services.sandbox.port import Owner
@@ -307,4 +308,4 @@ def _apart(ref: RunRef) -> str:
 
 
 async def _room(key: str, path: Path) -> Room:
-    return Room(key, await asyncio.to_thread(Workspace, path))
+    return Room(key, await open_workspace(path))

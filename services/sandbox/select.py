@@ -17,7 +17,7 @@ REASON_CHARS_MAX = 300
 
 _ADVICE = (
     "nothing is run without a sandbox; `peritus sandbox doctor` says more. Where neither can be "
-    'had, the degraded tier is there by explicit wish: backend = "landlock"'
+    "had, the degraded tier is there by explicit wish: PERITUS_SANDBOX=landlock"
 )
 
 

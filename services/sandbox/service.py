@@ -68,7 +68,8 @@ class SandboxParts:
     reveal: Reveal
     redactor: Callable[[], Redactor]
     secrets_key: Callable[[], str]  # names the set of secrets the redactor knows
-    alive: Callable[[frozenset[str]], Callable[[str], bool]]  # given the epochs with a lease
+    alive: Callable[[frozenset[str] | None], Callable[[str], bool]]
+    """Who lives, given the epochs with a lease; None: not all have been heard of yet."""
     now_s: Callable[[], float]
     idle_s: float
 
@@ -188,7 +189,8 @@ class SandboxService:
 
     async def _reap(self, backend: Backend) -> list[str]:
         parts = self._parts
-        leased = frozenset(await parts.backbone.leases.live()) | {parts.epoch}
+        leases = parts.backbone.leases
+        leased = frozenset(await leases.live()) if await leases.settled() else None
         alive = parts.alive(leased)
         ended = await backend.reap(parts.place, alive)
         lives.forget(parts.state, alive)

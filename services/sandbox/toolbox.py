@@ -19,6 +19,7 @@ from services.sandbox.box import Box
 from services.sandbox.egress.tally import Tally
 from services.sandbox.live import Denials
 from services.sandbox.merging import MERGE, Merging
+from services.sandbox.quotas import within_quota
 from services.sandbox.room import Seat
 from services.sandbox.rooms import Rooms, Whose
 from services.worker.toolbox import OnOutput, ToolBox, ToolCall, ToolResult
@@ -83,7 +84,11 @@ class KeptToolBox:
             seat = Seat(suite.room, call.ref.run, allowance.read_only, box.sandbox)
             try:
                 with self._seats.taken(call, seat):
-                    result = await self._run(call, seat, on_output)
+                    work = partial(self._run, call, seat, on_output)
+                    if _may_write(call.tool) and not allowance.read_only:
+                        result = await within_quota(suite.room, allowance.limits, call.tool, work)
+                    else:
+                        result = await work()
             finally:
                 if _may_write(call.tool) and not allowance.read_only:
                     suite.writers.end(call.ref.run, step_of(call.call), call.parent)
