@@ -57,6 +57,7 @@ def _forms(value: str) -> Iterator[Form]:
         value.lower(),  # as a host name, and as a header
         value.upper(),
         *_as_json(value),
+        *(again for once in _as_json(value) for again in _as_json(once)),  # an answer is JSON, too
         repr(value)[1:-1],
         html.escape(value),
         value.replace("'", "'\"'\"'"),  # as a shell has it in quotes

@@ -12,6 +12,9 @@ from domain.sandbox import Delivery, SandboxLimits, SandboxSettings, SecretGrant
 from services.sandbox.egress.policy import EgressPolicy
 from services.sandbox.failures import SandboxUnavailable
 
+OURS = "PERITUS_"
+"""How the names of our own tokens begin."""
+
 
 class OperatorPolicy(Record):
     """What an operator allows every sandbox. `egress` None: whatever definitions ask for."""
@@ -76,10 +79,11 @@ def _check_image(expert: Expert, wanted: SandboxSettings, operator: OperatorPoli
 
 def _check_deliveries(expert: Expert, wanted: SandboxSettings, operator: OperatorPolicy) -> None:
     for grant in wanted.secrets:
-        if grant.name in operator.never:
+        if grant.name in operator.never or grant.name.startswith(OURS):
             message = (
-                f"expert {expert.key!r} wants {grant.name!r}, the key of a model provider; such "
-                "keys never enter a sandbox: give the tool a key of its own under another name"
+                f"expert {expert.key!r} wants {grant.name!r}, which is a key of a model provider "
+                "or of Peritus itself; such keys never enter a sandbox: give the tool a key of its "
+                "own under another name"
             )
             raise SandboxUnavailable(message)
         if grant.deliver not in operator.deliveries:

@@ -300,6 +300,11 @@ class _Knowing:
         await self._inner.recorded(ref, call)
 
     async def snapshot(self, ref: RunRef, work: SnapshotWork) -> Elsewhere | Later | None:
+        try:
+            await self._report()
+        except SandboxUnavailable as error:
+            logger.warning("no snapshot of run %s: %s", ref.run, error)
+            return None
         await self._know(Whose(ref, work.expert, work.definition, work.parent))
         return await self._inner.snapshot(ref, work)
 

@@ -285,7 +285,6 @@ async def test_limits_above_the_operators(place: Place) -> None:
 ULIMITS = '{"shell": "ulimit -n; ulimit -f"}'
 
 
-@pytest.mark.xfail(reason="only keys of models are kept from definitions, not our own tokens")
 async def test_definition_that_asks_for_our_own_token(place: Place) -> None:
     """The token of the store is a variable of this process, and so a secret by that name."""
     yard = Yard(crew(grant("PERITUS_NATS_TOKEN")), plays(boss=[sh("touch ran"), "done"]))

@@ -147,22 +147,22 @@ async def reaching(
         folder: Path = tmp_path_factory.mktemp("world")
         here = await stack.enter_async_context(world(folder, policy={"domains": (GOOD,)}))
         made = await stack.enter_async_context(arena(tried))
-        if not made.promises["egress"]:
-            pytest.skip(f"{made.name} does not promise egress, and its report says so")
-        await made.anew()
-        spec = SandboxSpec(
-            made.owner,
-            made.room.workspace,
-            limits=LIMITS,
-            egress=True,
-            files=here.prepared.files,
-        )
-        made.opened = await made.backend.open(spec)
-        made.env = here.prepared.env
-        assert made.opened.proxy is not None
-        session = await here.broker.attach(here.prepared, made.opened.proxy, here_denied(here))
-        stack.push_async_callback(session.close)
-        yield Reaching(made, here)
+        if made.promises["egress"]:
+            spec = SandboxSpec(
+                made.owner,
+                made.room.workspace,
+                limits=LIMITS,
+                egress=True,
+                files=here.prepared.files,
+            )
+            made.opened = await made.backend.open(spec)
+            made.env = here.prepared.env
+            assert made.opened.proxy is not None
+            session = await here.broker.attach(here.prepared, made.opened.proxy, here_denied(here))
+            stack.push_async_callback(session.close)
+            yield Reaching(made, here)
+            return
+    pytest.skip(f"{tried.name} does not promise egress, and its report says so")
 
 
 def here_denied(here: World) -> OnDenied:

@@ -62,7 +62,7 @@ tries(memory)
 """),
     Attack("key-files", "read where keys are kept", """
 for path in ('/root/.ssh/id_ed25519', '/root/.aws/credentials', '/root/.netrc',
-             '/root/.config/gh/hosts.yml', '/run/secrets/ANTHROPIC_API_KEY', '/proc/keys',
+             '/root/.config/gh/hosts.yml', '/run/secrets/ANTHROPIC_API_KEY',
              '/etc/shadow', '/root/.docker/config.json'):
     def first(path=path):
         data = read(path)
@@ -135,21 +135,26 @@ async def holding(request: pytest.FixtureRequest) -> AsyncGenerator[Holding]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="world-")))
         here = await stack.enter_async_context(world(folder, secrets={"KEY": VALUE}, grants=GRANTS))
         made = await stack.enter_async_context(arena(tried))
-        if not made.promises["egress"]:
-            pytest.skip(f"{made.name} does not promise egress, and its report says so")
-        spec = SandboxSpec(
-            made.owner, made.room.workspace, limits=LIMITS, egress=True, files=here.prepared.files
-        )
-        made.opened = await made.backend.open(spec)
-        made.env = here.prepared.env
-        assert made.opened.proxy is not None
+        if made.promises["egress"]:
+            spec = SandboxSpec(
+                made.owner,
+                made.room.workspace,
+                limits=LIMITS,
+                egress=True,
+                files=here.prepared.files,
+            )
+            made.opened = await made.backend.open(spec)
+            made.env = here.prepared.env
+            assert made.opened.proxy is not None
 
-        async def denied(row: EgressRow) -> None:
-            here.denied.append(row)
+            async def denied(row: EgressRow) -> None:
+                here.denied.append(row)
 
-        session = await here.broker.attach(here.prepared, made.opened.proxy, denied)
-        stack.push_async_callback(session.close)
-        yield Holding(made, here)
+            session = await here.broker.attach(here.prepared, made.opened.proxy, denied)
+            stack.push_async_callback(session.close)
+            yield Holding(made, here)
+            return
+    pytest.skip(f"{tried.name} does not promise egress, and its report says so")
 
 
 FORMS = {

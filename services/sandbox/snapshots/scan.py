@@ -185,7 +185,7 @@ class Scanner:
             self._add(Entry(path, "folder", found.st_mode & PERMISSIONS, missing=UNREADABLE))
             return
         try:
-            if self._name_held_back(name):
+            if self._name_held_back(path):
                 return
             mode = os.fstat(descriptor).st_mode & PERMISSIONS
             self._add(Entry(path, "folder", mode))
@@ -198,14 +198,14 @@ class Scanner:
             target = os.readlink(name, dir_fd=parent)
         except OSError:
             return  # gone, or something else by now
-        if not self._name_held_back(name + b"\0" + target):
+        if not self._name_held_back(path + b"\0" + target):
             self._add(Entry(path, "link", target=target))
 
     def _file(self, parent: int, name: bytes, path: bytes, found: os.stat_result) -> None:
         if self._wanted is not None and not self._wanted(path, found):
             entry = Entry(path, "file", found.st_mode & PERMISSIONS, found.st_size)
             self._count(Known(None, entry), found.st_size)
-        elif not self._name_held_back(name):
+        elif not self._name_held_back(path):
             self._open_and_read(parent, name, path, found)
 
     def _open_and_read(self, parent: int, name: bytes, path: bytes, found: os.stat_result) -> None:
@@ -260,9 +260,9 @@ class Scanner:
         if self._withhold is not None and (name := self._withhold(bytes(data))) is not None:
             raise _Withheld(name)
 
-    def _name_held_back(self, name: bytes) -> bool:
-        """Whether a name, or a link's target, holds a secret: then it is left out altogether."""
-        if self._withhold is None or self._withhold(name) is None:
+    def _name_held_back(self, path: bytes) -> bool:
+        """Whether a path, or a link's target, holds a secret: then it is left out altogether."""
+        if self._withhold is None or self._withhold(path) is None:
             return False
         self._scan.withheld += 1
         return True
