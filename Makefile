@@ -47,10 +47,13 @@ mutants: setup ## Each planted bug is caught by the simulation.
 kills: setup ## kill -9 at 50 random moments mid-generation and 50 mid-tool; writes results.
 	$(BIN)/python -m benchmarks.kills --count 50
 
+sandbox-jobs: setup ## 500 jobs cancelled at random; counts what is left; writes results.
+	$(BIN)/python -m benchmarks.sandbox_jobs
+
 bench: setup ## Measures the figures of the README; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks
 
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test check format format-check lint types imports simulate mutants kills bench clean
+.PHONY: help setup demo test check format format-check lint types imports simulate mutants kills sandbox-jobs bench clean

@@ -125,8 +125,11 @@ class Workspaces:
 
 
 def _own_user(folder: Path) -> None:
-    """Give a job's folder to a user of its own, where we may: its commands run as that user."""
-    if os.geteuid() == 0:
+    """Give a job's folder to a user of its own, where we may: its commands run as that user.
+
+    Not below a folder that is closed to others: bubblewrap, being that user, has to get there.
+    """
+    if os.geteuid() == 0 and all(above.stat().st_mode & 0o001 for above in folder.parents):
         number = user_for(folder.name, SANDBOX_UIDS)
         os.chown(folder, number, number)
 

@@ -76,7 +76,8 @@ class JobKeeper:
         if taken is not None:
             command = RecordSnapshot(taken=taken)
             root = root_of(ref)
-            if ref != root and self._placements.held(root) is not None:
+            shared = ref != root and not self._placements.apart(ref)
+            if shared and self._placements.held(root) is not None:
                 await self._reporter.snapshot(root, command)
             await self._reporter.snapshot(ref, command)
         return None

@@ -88,6 +88,10 @@ class Placements:
         """What is known of a run that was placed here."""
         return self._held.get(ref)
 
+    def apart(self, ref: RunRef) -> bool:
+        """Whether a run has a workspace of its own, not its job's."""
+        return self._kind(ref) == "isolated"
+
     async def hold(self, ref: RunRef, *, take_over: bool = True) -> Held | Elsewhere | Later:
         """Hold the job of a run, if nobody else does; without `take_over`, if this place did.
 

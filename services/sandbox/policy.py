@@ -111,4 +111,8 @@ def _egress(
             f"allows {', '.join(operator.egress or ()) or 'nothing'}"
         )
         raise SandboxUnavailable(message)
-    return EgressPolicy.of(wanted)
+    try:
+        return EgressPolicy.of(wanted)
+    except ValueError as error:
+        message = f"expert {expert.key!r} asks for a host that is none: {error}"
+        raise SandboxUnavailable(message) from None

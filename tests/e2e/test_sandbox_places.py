@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.content import TextPart
 from domain.events import InputReceived, SandboxPlaced, ToolCallEnded
 from peritus.feed import stored_events
 from tests.e2e.processes import TOKEN, Watch, server, start_run, team, until
@@ -27,6 +28,7 @@ CALLS = (
 def folder() -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix="peritus-places-") as name:
         made = Path(name)
+        made.chmod(0o711)  # commands run as another user, who has to get to the workspace
         (made / "perstack.toml").write_text(DEFINITION)
         replies = [
             f'[[reply]]\ntext = "Go."\n[[reply.call]]\ntool = "exec"\n'
@@ -75,7 +77,10 @@ async def test_another_machine_takes_a_job_over_with_its_files_and_the_model_is_
         "outcome_unknown",
         "succeeded",
     ]
-    assert "d\\nf\\nl\\nkept\\n640\\nf\\nd/empty\\n" in str(ended["c3-0"].content)
+    (part,) = ended["c3-0"].content
+    assert isinstance(part, TextPart)
+    assert isinstance(part.text, str)
+    assert json.loads(part.text)["output"] == "d\nf\nl\nkept\n640\nf\nd/empty\n"
     placed = [one for one in events if isinstance(one, SandboxPlaced)]
     assert [one.number for one in placed] == [1, 2]
     assert placed[0].place != placed[1].place

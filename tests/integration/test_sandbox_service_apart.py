@@ -141,7 +141,6 @@ async def test_only_runs_of_the_job_that_worked_apart_can_be_merged(place: Place
     assert not (place.workspace() / "theirs").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="JobKeeper.snapshot records it in the root: see keeper.py")
 async def test_what_a_delegate_stored_of_its_copy_is_no_snapshot_of_the_job(place: Place) -> None:
     """Else a job that is brought back elsewhere would get the files of the copy."""
     yard = await play(place, [sh("echo 1 > f"), DELEGATE, "done"], [sh("echo 2 > f"), "changed"])
