@@ -16,7 +16,10 @@ demo: setup ## Runs the example expert on the scripted model: no key, no Docker.
 	@examples/bugfix/demo.sh
 
 test: setup ## Runs all tests (under 10 minutes on 2 cores).
-	@echo "test: about 2,000 tests on all cores, with a real NATS server and a real sandbox"
+	@echo "test: about 4,500 tests on all cores, with a real NATS server and real sandboxes"
+	$(BIN)/pytest -q -n auto -m "not thorough"
+
+test-all: setup ## The tests, with every variant of every backend.
 	$(BIN)/pytest -q -n auto
 
 check: format-check lint types imports test mutants ## All that CI runs.
@@ -56,4 +59,4 @@ bench: setup ## Measures the figures of the README; writes benchmarks/results/.
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test check format format-check lint types imports simulate mutants kills sandbox-jobs bench clean
+.PHONY: help setup demo test test-all check format format-check lint types imports simulate mutants kills sandbox-jobs bench clean

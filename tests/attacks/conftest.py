@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from tests.attacks.arena import Arena, Attack, arena
-from tests.contract.sandbox_backends import BACKENDS, BackendUnderTest
+from tests.contract.sandbox_backends import ATTACKED, BackendUnderTest
 
 
-@pytest.fixture(scope="module", params=BACKENDS, ids=lambda tried: tried.name)
+@pytest.fixture(scope="module", params=ATTACKED)
 async def attacked(request: pytest.FixtureRequest) -> AsyncGenerator[Arena]:
     """The arena of a backend that can be had here."""
     tried: BackendUnderTest = request.param

@@ -16,7 +16,7 @@ from services.sandbox.egress.broker import OnDenied
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.port import SandboxSpec
 from tests.attacks.arena import LIMITS, Arena, Attack, arena
-from tests.contract.sandbox_backends import BACKENDS, BackendUnderTest
+from tests.contract.sandbox_backends import ATTACKED, BackendUnderTest
 from tests.integration.egress_world import GOOD, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -136,7 +136,7 @@ class Reaching:
         return said.output.partition("said ")[2].partition("\n")[0]
 
 
-@pytest.fixture(scope="module", params=BACKENDS, ids=lambda tried: tried.name)
+@pytest.fixture(scope="module", params=ATTACKED)
 async def reaching(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Reaching]:

@@ -19,7 +19,7 @@ from domain.sandbox import EgressRow, SecretGrant
 from domain.secrets import SecretRef, SecretValue
 from services.sandbox.port import Command, SandboxSpec
 from tests.attacks.arena import LIMITS, Arena, Attack, arena
-from tests.contract.sandbox_backends import BACKENDS, BackendUnderTest, processes_with
+from tests.contract.sandbox_backends import ATTACKED, BackendUnderTest, processes_with
 from tests.integration.egress_world import World, body, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -126,7 +126,7 @@ class Holding:
         return said.output
 
 
-@pytest.fixture(scope="module", params=BACKENDS, ids=lambda tried: tried.name)
+@pytest.fixture(scope="module", params=ATTACKED)
 async def holding(request: pytest.FixtureRequest) -> AsyncGenerator[Holding]:
     tried: BackendUnderTest = request.param
     if tried.missing is not None:

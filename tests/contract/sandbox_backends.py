@@ -13,6 +13,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from _pytest.mark.structures import ParameterSet
+
 from domain.sandbox import SandboxLimits
 from domain.secrets import SecretValue
 from services.sandbox.bubblewrap.backend import BubblewrapBackend
@@ -170,3 +173,15 @@ def processes_with(word: str) -> list[str]:
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended while we looked
     return [pid for pid in found if pid != str(os.getpid())]
+
+
+def tried(*, often: Callable[[BackendUnderTest], bool]) -> list[ParameterSet]:
+    """The backends as parameters of a fixture; those that are not tried often are `thorough`."""
+    return [
+        pytest.param(one, id=one.name, marks=() if often(one) else pytest.mark.thorough)
+        for one in BACKENDS
+    ]
+
+
+ATTACKED = tried(often=lambda one: not one.name.endswith("-unprivileged"))
+UNDER_CONTRACT = tried(often=lambda one: one.name != "docker-unprivileged")

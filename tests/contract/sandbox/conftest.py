@@ -10,10 +10,10 @@ import pytest
 
 from services.sandbox.port import Backend, CapabilityReport, Sandbox
 from services.sandbox.workspace import Workspace
-from tests.contract.sandbox_backends import BACKENDS, BackendUnderTest, spec
+from tests.contract.sandbox_backends import UNDER_CONTRACT, BackendUnderTest, spec
 
 
-@pytest.fixture(scope="module", params=BACKENDS, ids=lambda tried: tried.name)
+@pytest.fixture(scope="module", params=UNDER_CONTRACT)
 def under_test(request: pytest.FixtureRequest) -> BackendUnderTest:
     tried: BackendUnderTest = request.param
     if tried.missing is not None:
