@@ -235,8 +235,8 @@ class Yard(Cluster):
             reveal=reveal,
             redactor=self.redactions.redactor,
             secrets_key=lambda: self.redactions.name_of(b"key"),
-            alive=lambda leased: lambda name: (
-                name not in self.dead and (leased is None or name in leased)
+            alive=lambda leased: (
+                lambda name: name not in self.dead and (leased is None or name in leased)
             ),
             now_s=lambda: self.now_ms() / 1000,
             idle_s=self.idle_s,
