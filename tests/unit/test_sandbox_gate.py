@@ -41,9 +41,9 @@ async def test_who_looks_waits_for_writers_and_goes_before_those_that_come_later
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         tasks.create_task(first())
-        await until(lambda: gate._writers == 1)
+        await until(lambda: gate._writers == 1)  # pyright: ignore[reportPrivateUsage]
         tasks.create_task(look())
-        await until(lambda: gate._looking == 1)
+        await until(lambda: gate._looking == 1)  # pyright: ignore[reportPrivateUsage]
         tasks.create_task(late())
         for _ in range(10):
             await asyncio.sleep(0)
