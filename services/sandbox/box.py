@@ -44,15 +44,25 @@ class Means:
     reveal: Reveal
 
 
+CHECK_S = 10.0
+"""How long a sandbox may take to show that it still runs something, in seconds."""
+
+
 class Equipped:
     """A sandbox whose commands get the variables of its kind: proxy, certificates, secrets."""
 
     def __init__(
-        self, inner: Sandbox, env: Mapping[str, str], secret_env: Mapping[str, SecretValue]
+        self,
+        inner: Sandbox,
+        env: Mapping[str, str],
+        secret_env: Mapping[str, SecretValue],
+        broken: Callable[[], Awaitable[None]],
     ) -> None:
+        """`broken` is called when the sandbox can run nothing any more."""
         self._inner = inner
         self._env = env
         self._secret_env = secret_env
+        self._broken = broken
 
     @property
     def proxy(self) -> socket.socket | None:
@@ -72,7 +82,11 @@ class Equipped:
             SandboxUnavailable: the command did not run.
         """
         equipped = self._equipped(command)
-        return await self._inner.exec(equipped, on_stdout=on_stdout, on_stderr=on_stderr)
+        try:
+            return await self._inner.exec(equipped, on_stdout=on_stdout, on_stderr=on_stderr)
+        except SandboxUnavailable:
+            await self._check()
+            raise
 
     async def start(self, command: Command) -> Process:
         """Start a process that stays.
@@ -80,7 +94,19 @@ class Equipped:
         Raises:
             SandboxUnavailable: it did not start.
         """
-        return await self._inner.start(self._equipped(command))
+        try:
+            return await self._inner.start(self._equipped(command))
+        except SandboxUnavailable:
+            await self._check()
+            raise
+
+    async def _check(self) -> None:
+        """Find out whether it was this command, or the sandbox is gone: an engine may end one."""
+        try:
+            await self._inner.exec(Command("true", timeout_s=CHECK_S))
+        except SandboxUnavailable:
+            logger.warning("a sandbox is gone; the next call gets another")
+            await self._broken()
 
     def frozen(self) -> AbstractAsyncContextManager[bool]:
         """Nothing in it runs meanwhile."""
@@ -162,13 +188,13 @@ class Box:
         )
         inner = await (await self._means.backend()).open(spec)
         if prepared is None:
-            return Equipped(inner, {}, secret_env)
+            return Equipped(inner, {}, secret_env, self.close)
         try:
             self._session = await self._attach(inner, prepared)
         except BaseException:
             await inner.close()
             raise
-        return Equipped(inner, prepared.env, secret_env)
+        return Equipped(inner, prepared.env, secret_env, self.close)
 
     async def _prepare(self, egress: EgressPolicy) -> Prepared:
         prepared = await (await self._means.broker()).prepare(egress)

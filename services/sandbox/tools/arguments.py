@@ -70,7 +70,8 @@ def vector_of(arguments: Exec | StartProcess) -> tuple[str, tuple[str, ...]]:
         program, args = arguments.command or "", arguments.args or ()
         _check_program(program, has_args=arguments.args is not None)
     env = arguments.env or {}
-    _check_words((program, *args, *env.values()), len(args), len(env))
+    words = (program, *args, *(f"{name}={value}" for name, value in env.items()))
+    _check_words(words, len(args), len(env))
     for name in env:
         if ENV_NAME.fullmatch(name) is None:
             message = f"env: {name!r} is not the name of a variable"
