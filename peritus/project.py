@@ -1,12 +1,13 @@
 """Where a project keeps its definition, its state and its workspaces. Not what is in them."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from domain.errors import Rejected
+from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef
 from peritus.definitions import FILE_NAME, find_config
 from peritus.settings import Settings
@@ -82,6 +83,41 @@ class Workspaces:
         fresh.replace(record)
         return folder
 
+    def copy(self, ref: RunRef, wanted: Path) -> Path:
+        """Make a copy of that folder the workspace of a job; nothing in the folder changes.
+
+        Raises:
+            Rejected: it cannot be copied, or the job has a workspace.
+        """
+        from services.sandbox.snapshots.copying import import_folder  # noqa: PLC0415 - seldom
+        from services.sandbox.workspace import Workspace  # noqa: PLC0415
+
+        own = self.own(ref)
+        if self.known(ref) is not None or own.exists():
+            message = f"job {ref.job!r} has a workspace already; a job keeps its workspace"
+            raise Rejected("workspace_taken", message)
+        fresh = own.with_name(f"{own.name}.new")
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(mode=PRIVATE_FOLDER, parents=True)
+            _own_user(fresh)
+            source = os.open(wanted, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with Workspace(fresh) as target:
+                    copied = import_folder(source, target.fileno())
+            finally:
+                os.close(source)
+        except (OSError, Unavailable) as error:
+            message = f"the folder {str(wanted)!r} cannot be copied: {error}"
+            raise Rejected("bad_workspace", message) from None
+        if not hasattr(copied, "files"):
+            raise Rejected("bad_workspace", f"{str(wanted)!r} is too large to copy: {copied}")
+        fresh.rename(own)
+        note = self._record(ref).with_suffix(".copied")
+        note.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        note.write_text(str(wanted.resolve()))
+        return own
+
     def known(self, ref: RunRef) -> Path | None:
         """The folder that was assigned to a job, if one was."""
         try:
@@ -108,9 +144,11 @@ class Workspaces:
         """The workspace of a run that does not share its job's: beside those of jobs."""
         return self.default_root / ref.tenant / f"{ref.job}.{ref.run}"
 
-    def kind(self, ref: RunRef) -> Literal["mounted", "own"]:
-        """Whether a person's own folder is the workspace of a job."""
-        return "own" if self.known(ref) is None else "mounted"
+    def kind(self, ref: RunRef) -> Literal["mounted", "copied", "own"]:
+        """Whose folder the workspace of a job is: a person's, a copy of it, or its own."""
+        if self.known(ref) is not None:
+            return "mounted"
+        return "copied" if self._record(ref).with_suffix(".copied").exists() else "own"
 
     @property
     def place(self) -> Path:

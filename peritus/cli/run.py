@@ -38,6 +38,7 @@ class Asked:
     go_on: bool
     job: str | None
     workspace: Path | None
+    copy: bool
     steps_max: int | None
     as_json: bool
 
@@ -71,6 +72,9 @@ def command(  # noqa: PLR0913 - one parameter an option
         Path | None,
         typer.Option(help="Folder the expert works in; by default `workspace` in the project."),
     ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Work in a copy of that folder: it stays as it is.")
+    ] = False,
     config: options.Config = None,
     env_path: Annotated[
         list[Path] | None,
@@ -103,7 +107,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     for text in loaded.notices:
         notice(text)
     asked = Asked(
-        expert, _query(query), go_on, job, workspace, max_steps, options.wants_json(as_json)
+        expert, _query(query), go_on, job, workspace, copy, max_steps, options.wants_json(as_json)
     )
     keys = project_keys(settings, project, tuple(env_path) if env_path else loaded.env_paths)
     raise typer.Exit(run_async(_run(settings, project, loaded.definition, keys, asked)))
@@ -160,9 +164,14 @@ def _settle_workspace(settings: Settings, project: Project, ref: RunRef, asked: 
     """Write down where the job works, and say so."""
     workspaces = workspaces_of(project, settings)
     known = workspaces.known(ref)
-    wanted = asked.workspace or known or project.workspace
-    folder = workspaces.assign(ref, wanted)
-    notice(f"run {ref.run} in workspace {folder}")
+    if asked.go_on and known is None and workspaces.kind(ref) == "copied":
+        notice(f"run {ref.run} in its copy {workspaces.own(ref)}")
+    elif asked.copy:
+        wanted = asked.workspace or project.workspace
+        notice(f"run {ref.run} in {workspaces.copy(ref, wanted)}, a copy of {wanted.resolve()}")
+    else:
+        wanted = asked.workspace or known or project.workspace
+        notice(f"run {ref.run} in workspace {workspaces.assign(ref, wanted)}")
 
 
 async def _begin(

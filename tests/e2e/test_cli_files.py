@@ -188,3 +188,31 @@ def test_mistakes_are_told_in_a_line(
     assert outcome.out == ""
     assert said in outcome.said
     assert "Traceback" not in outcome.said
+
+
+def test_a_copy_is_worked_in_and_the_folder_stays_as_it_is(project: Project) -> None:
+    project.write("writes.toml", WRITES_COPIED)
+    project.workspace.mkdir()
+    (project.workspace / "given").write_text("as it was")
+    before = sorted(path.name for path in project.workspace.iterdir())
+
+    ran = project.run("writes.toml", "--copy", "--job", "copied")
+
+    assert ran.code == 0, ran.said
+    assert "a copy of" in ran.said
+    assert sorted(path.name for path in project.workspace.iterdir()) == before
+    assert project.peritus("files", "copied", "cat", "given").out == "changed"
+    placed = [one["event"] for one in ran.events if one["event"]["type"] == "sandbox.placed.v1"]
+    assert [one["workspace"] for one in placed] == ["copied"]
+
+
+WRITES_COPIED = """\
+[[reply]]
+text = "I change it."
+[[reply.call]]
+tool = "writeTextFile"
+arguments = { path = "given", text = "changed" }
+
+[[reply]]
+text = "Done."
+"""
