@@ -154,6 +154,7 @@ class Desk:
                         expert=state.expert,
                         definition=state.definition,
                         parent=state.parent.run if state.parent else "",
+                        number=state.sandbox.number if state.sandbox else 0,
                     ),
                 )
             case TellParent():

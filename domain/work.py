@@ -46,6 +46,7 @@ class SnapshotWork(Record):
     expert: str = ""
     definition: str = ""
     parent: str = ""
+    number: int = 0
 
 
 Work = GenerateWork | CallToolWork | SnapshotWork

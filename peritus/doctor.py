@@ -3,14 +3,16 @@
 import asyncio
 import json
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from domain.errors import PeritusError, Rejected, Unavailable
 from peritus.definitions import LoadedDefinition, load_definition
 from peritus.keys import env_files, project_keys
-from peritus.project import Project, workspaces_of
+from peritus.project import Project
 from peritus.runtime import Link, open_backbone
 from peritus.settings import Settings
 from services.loop.models.registry import PROVIDERS
@@ -37,7 +39,7 @@ async def examine(settings: Settings, project: Project, *, with_server: bool) ->
     if with_server:
         found.append(_state(project, settings))
         found.extend(await _server(settings, project))
-    found.append(await _sandbox(settings, project))
+    found.append(await _sandbox(settings))
     return found
 
 
@@ -139,15 +141,15 @@ async def _connected(settings: Settings, link: Link) -> list[Finding]:
     return found
 
 
-async def _sandbox(settings: Settings, project: Project) -> Finding:
+async def _sandbox(settings: Settings) -> Finding:
     from peritus.backends import chosen_backend  # noqa: PLC0415 - imported when it is tried
 
-    try:
-        state = workspaces_of(project, settings).place
-        backend, report = await chosen_backend(settings, state, fresh=True)
-    except Unavailable as error:
-        return Finding("sandbox", "broken", str(error))
-    await backend.close()
+    with tempfile.TemporaryDirectory(prefix="peritus-doctor-") as state:
+        try:
+            backend, report = await chosen_backend(settings, Path(state), fresh=True)
+        except Unavailable as error:
+            return Finding("sandbox", "broken", str(error))
+        await backend.close()
     held = sum(report.checks.values())
     detail = f"{report.backend} {report.version}, {held} checks held; see `peritus sandbox doctor`"
     return Finding("sandbox", "ok" if held == len(report.checks) else "note", detail)

@@ -65,8 +65,12 @@ class JobKeeper:
         Raises:
             Unavailable: not now.
         """
+        known = self._placements.held(ref)
         try:
-            held = await self._placements.hold(ref, take_over=False)
+            if known is not None and known.number == work.number:
+                held: Held | Elsewhere | Later = known  # at once: what writes next is to wait
+            else:
+                held = await self._placements.hold(ref, take_over=False)
         except Rejected as error:
             logger.warning("a snapshot of run %s is dropped: %s", ref.run, error)
             return None

@@ -206,7 +206,10 @@ class Watch:
             assert not state.at_rest, "the run has ended"
             if state.step != step:
                 return None
-            return next((pid for c in state.open_calls if (pid := _pid(c.holder))), None)
+            # What claims a base tool is the journal of the worker that holds the workspace.
+            keeper = None if state.sandbox is None else state.sandbox.epoch
+            holders = (c.holder or (keeper if c.exposed else None) for c in state.open_calls)
+            return next((pid for one in holders if (pid := _pid(one))), None)
 
         return await until(f"a call of step {step}", holder)
 

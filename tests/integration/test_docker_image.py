@@ -18,7 +18,7 @@ from tests.support import docker_engine
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.sandbox,
-    pytest.mark.slow,
+    pytest.mark.thorough,
     pytest.mark.skipif(docker_engine.missing() is not None, reason=str(docker_engine.missing())),
 ]
 
