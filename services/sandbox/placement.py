@@ -5,6 +5,8 @@ that is cut off may be taken for lost, and not know it: it asks again before it 
 """
 
 import asyncio
+import weakref
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -20,6 +22,9 @@ from domain.tools import Safety
 from domain.work import CallToolWork
 from services.sandbox.journal import Journal, Name
 from services.worker.keeper import Admission, Begin, Elsewhere, Known, Later
+
+HELD_MAX = 20_000
+"""How many runs a worker remembers to hold; of one that is forgotten it asks again."""
 
 WorkspaceKind = Literal["mounted", "copied", "own", "isolated"]
 
@@ -80,8 +85,10 @@ class Placements:
         self._asks = asks
         self._journal = journal
         self._kind = kind
-        self._held: dict[RunRef, Held] = {}
-        self._turns: dict[RunRef, asyncio.Lock] = {}
+        self._held: OrderedDict[RunRef, Held] = OrderedDict()
+        self._turns: weakref.WeakValueDictionary[RunRef, asyncio.Lock] = (
+            weakref.WeakValueDictionary()
+        )
         self._admitting: set[Name] = set()
 
     def held(self, ref: RunRef) -> Held | None:
@@ -132,6 +139,9 @@ class Placements:
         if placed.epoch != here.epoch:
             return Elsewhere(placed.epoch)
         held = self._held[ref] = Held(placed.number, placed.restored, placed.moved, placed.earlier)
+        self._held.move_to_end(ref)
+        while len(self._held) > HELD_MAX:
+            self._held.popitem(last=False)
         return held
 
     async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:

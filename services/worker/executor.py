@@ -85,14 +85,25 @@ class Executor:
 
     async def execute(self, ref: RunRef, work: Work, stop: Stop) -> None:
         """Do one piece of work that is ours, and report what it came to, whatever happens."""
-        keeper = self.keeper
-        if isinstance(work, SnapshotWork):
-            if keeper is not None:
-                await self._snapshot(keeper, ref, work)
-        elif isinstance(work, CallToolWork) and (
-            keeper is None or await self._admitted(keeper, ref, work)
-        ):
+        try:
+            ours = await self._kept(ref, work)
+        except Exception:
+            # Of one run, and of one that is broken it may be: no reason to end all others.
+            logger.exception("the keeper of %s broke at run %s", self.lane, ref.run)
+            self.bench.forget(ref, work)
+            return
+        if ours and isinstance(work, CallToolWork):
             await self._execute(ref, work, stop)
+
+    async def _kept(self, ref: RunRef, work: Work) -> bool:
+        """Whether a call is left to be run here, once the keeper has had its say."""
+        if isinstance(work, SnapshotWork):
+            if self.keeper is not None:
+                await self._snapshot(self.keeper, ref, work)
+            return False
+        if self.keeper is None or not isinstance(work, CallToolWork):
+            return True
+        return await self._admitted(self.keeper, ref, work)
 
     async def _snapshot(self, keeper: Keeper, ref: RunRef, work: SnapshotWork) -> None:
         try:

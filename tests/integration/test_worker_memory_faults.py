@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.commands import AbandonHolder, CancelRun, ClaimToolCall
+from domain.commands import AbandonHolder, CancelRun, ClaimToolCall, RecordToolResult
 from domain.content import TextPart
 from domain.events import ToolCallEnded
 from domain.ids import RunRef
@@ -13,7 +13,9 @@ from domain.limits import Limits
 from domain.prompt import ModelRequest
 from domain.record import canonical
 from domain.tools import Safety
+from domain.work import CallToolWork, SnapshotWork
 from services.loop.models.port import ModelReply
+from services.worker.keeper import Admission
 from services.worker.toolbox import OnOutput, ToolCall, ToolResult
 from tests.support.cluster import REF, Cluster, asks, experts, local_tool, script
 
@@ -204,6 +206,31 @@ async def test_executor_that_breaks_reports_what_it_can_and_lives() -> None:
         assert (await cluster.rest()).result == "done"
     ended = [e for e in await cluster.events() if isinstance(e, ToolCallEnded)]
     assert [one.outcome for one in ended] == ["outcome_unknown"] * 2
+
+
+async def test_keeper_that_breaks_costs_its_call_and_not_the_worker() -> None:
+    """Rule 5: what breaks over one run must not end the work of all others."""
+
+    class Broken:
+        async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:  # noqa: ARG002
+            raise ZeroDivisionError
+
+        async def ended(self, ref: RunRef, result: RecordToolResult) -> None:
+            raise NotImplementedError
+
+        async def recorded(self, ref: RunRef, call: str) -> None:
+            raise NotImplementedError
+
+        async def snapshot(self, ref: RunRef, work: SnapshotWork) -> None:
+            raise NotImplementedError
+
+    cluster = cluster_of(Safety.UNSAFE, asks(("look", "{}")), "done")
+    cluster.keeper = Broken()
+    async with cluster.worker("e1"):
+        await cluster.start()
+        assert (await cluster.rest()).result == "done"
+    ended = [e for e in await cluster.events() if isinstance(e, ToolCallEnded)]
+    assert [one.outcome for one in ended] == ["outcome_unknown"]
 
 
 async def test_call_that_takes_too_long_is_ended_and_said_to_be_half_done() -> None:

@@ -27,6 +27,7 @@ from services.loop.models.script import ScriptReply
 from services.loop.models.scripted import Replies, ScriptedModel
 from services.loop.service import LoopLimits
 from services.tool.local import Function, LocalToolBox, RegisteredTool
+from services.worker.keeper import Keeper
 from services.worker.toolbox import ToolBox
 
 REF = RunRef("acme", "job1", "root")
@@ -72,6 +73,7 @@ class Cluster:
     tools: Mapping[str, RegisteredTool] = field(default_factory=dict[str, RegisteredTool])
     dead: set[str] = field(default_factory=set[str])
     toolbox: ToolBox | None = None  # instead of one that runs `tools`
+    keeper: Keeper | None = None
     step_ms: int = 0  # how far the clock moves with each look; 0: as the loop's
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ class Cluster:
         ready: asyncio.Future[Desk] = asyncio.get_running_loop().create_future()
         local = LocalToolBox(self.tools)
         box: ToolBox = self.toolbox or local
+        keeper = self.keeper
         parts = WorkerParts(
             backbone=self.server.ports(client),
             epoch=epoch,
@@ -106,6 +109,7 @@ class Cluster:
             handoff=handoff,
             loop_limits=LoopLimits(pass_s=0.02),
             renew_s=0.02,
+            keepers={} if keeper is None else {Lane.TOOL: lambda _: keeper},
         )
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(run_worker(parts, ready.set_result))
