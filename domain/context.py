@@ -14,6 +14,7 @@ from domain.definition import (
     McpHttpSkill,
     McpStdioSkill,
     Skill,
+    TopologySkill,
     delegate_tool_name,
 )
 from domain.errors import Rejected
@@ -103,6 +104,8 @@ def unsupported_reason(name: str, skill: Skill) -> str | None:
             what = "is an MCP server"
         case InteractiveSkill():
             what = "asks people"
+        case TopologySkill():
+            what = "changes teams"
         case _:
             assert_never(skill)
     return f"skill {name!r} {what}; this release runs the base skill and local skills"
@@ -166,7 +169,7 @@ def _all_tools(
                 yield from (_Tool(tool.spec, tool.entry) for tool in base.values())
             case LocalSkill():
                 yield from (_local_tool(expert, name, tool, extra_tools) for tool in skill.tools)
-            case McpStdioSkill() | McpHttpSkill() | InteractiveSkill():
+            case McpStdioSkill() | McpHttpSkill() | InteractiveSkill() | TopologySkill():
                 reason = unsupported_reason(name, skill)
                 message = f"expert {expert.key!r} cannot be started: {reason}"
                 raise Rejected(code="skill_not_supported", message=message)

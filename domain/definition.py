@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field
 
 from domain.errors import Rejected
 from domain.limits import Limits, ModelChoice
+from domain.policy import PolicyRule
 from domain.record import Record, canonical, digest_of
 from domain.sandbox import SandboxSettings, SecretGrant
 
@@ -74,10 +75,34 @@ class LocalSkill(Record):
     tools: tuple[str, ...]
 
 
+class TopologySkill(Record):
+    """Tools with which an expert changes its own team while it works."""
+
+    kind: Literal["topology"] = "topology"
+    rule: str = ""
+    pick: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
+
+
 Skill = Annotated[
-    BaseSkill | McpStdioSkill | McpHttpSkill | InteractiveSkill | LocalSkill,
+    BaseSkill | McpStdioSkill | McpHttpSkill | InteractiveSkill | LocalSkill | TopologySkill,
     Discriminator("kind"),
 ]
+
+
+class ProviderTool(Record):
+    """A tool that the model's provider runs by itself, as the definition names it: `webSearch`."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])  # as in `providerToolOptions`
+
+
+class ProviderSkill(Record):
+    """A skill that the provider loads: one of its own by id, or a custom one by definition."""
+
+    kind: Literal["builtin", "custom"]
+    name: str  # the provider's id, or the custom skill's name
+    definition: str = ""
 
 
 class Expert(Record):
@@ -92,6 +117,16 @@ class Expert(Record):
     skills: dict[str, Skill]
     model: ModelChoice
     sandbox: SandboxSettings = SandboxSettings()
+    fallbacks: tuple[ModelChoice, ...] = ()
+    """Models to go on with, in this order, when one does not answer any more."""
+    provider_tools: tuple[ProviderTool, ...] = ()
+    provider_skills: tuple[ProviderSkill, ...] = ()
+    input_schema: dict[str, Any] | None = None
+    """The JSON schema of its task, an object; None: a text."""
+    output_schema: dict[str, Any] | None = None
+    """The JSON schema of its result, which is then data; None: a text."""
+    policy: tuple[PolicyRule, ...] = ()
+    """Rules about its calls, beside those of the definition."""
 
 
 class Definition(Record):
@@ -100,6 +135,9 @@ class Definition(Record):
     format: Literal[1] = 1
     experts: dict[str, Expert]
     limits: Limits = Limits()
+    policy: tuple[PolicyRule, ...] = ()
+    variables: dict[str, str] = Field(default_factory=dict[str, str])
+    """What was put into the instructions, by name: they hold the values already."""
 
     def expert(self, key: str) -> Expert:
         """The expert of that key.
