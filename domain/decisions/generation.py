@@ -175,7 +175,17 @@ def fail_generation(draft: Draft, command: c.FailGeneration) -> None:
 
 
 REFUSED_BY_PROVIDER = frozenset(
-    {"rate_limited", "overloaded", "auth", "rejected", "not_found", "missing_key", "exhausted"}
+    {
+        "rate_limited",
+        "overloaded",
+        "auth",
+        "rejected",
+        "not_found",
+        "missing_key",
+        "missing_package",
+        "unsupported_parameter",
+        "exhausted",
+    }
 )
 """Failures of requests that were never worked on: nothing to charge."""
 

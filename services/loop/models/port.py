@@ -13,6 +13,25 @@ StopReason = Literal["end", "tool_calls", "max_tokens", "refusal"]
 
 
 @dataclass(frozen=True, slots=True)
+class RateSign:
+    """What is left of one of a provider's limits. `reset_ms`: from the answer until it is full."""
+
+    remaining: int
+    limit: int | None = None
+    reset_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RateSigns:
+    """What a provider says of its rate limits beside an answer; None: not a word about that one."""
+
+    requests: RateSign | None = None
+    tokens: RateSign | None = None  # both directions together
+    input_tokens: RateSign | None = None
+    output_tokens: RateSign | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReply:
     """One whole reply, in the order it was given. `usage` None: the provider did not say (C12)."""
 
@@ -21,6 +40,7 @@ class ModelReply:
     usage: Usage | None
     response_id: str = ""
     model: str = ""  # the model that answered, as the provider names it
+    limits: RateSigns | None = None  # None: the provider says nothing of its limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +66,8 @@ FailureKind = Literal[
     "auth",  # 401, 403
     "not_found",  # 404: no such model
     "missing_key",
+    "missing_package",  # the provider's part of an SDK is not installed
+    "unsupported_parameter",  # found before any call: the provider has no such thing
     "exhausted",  # a script has no more replies
 ]
 
@@ -63,6 +85,7 @@ class ModelFailure(Exception):
     status: int | None = None
     retry_after_ms: int | None = None
     usage: Usage | None = field(default=None)
+    limits: RateSigns | None = None
 
     @property
     def retryable(self) -> bool:
