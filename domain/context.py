@@ -150,6 +150,8 @@ def build_context(
         model=expert.model,
         system=_system(expert, skills, frozenset(tools), delegate=delegate),
         tools=tuple(tool.spec for tool in ordered),
+        provider_tools=expert.provider_tools,
+        provider_skills=expert.provider_skills,
     )
     return context, tuple(tool.entry for tool in ordered)
 

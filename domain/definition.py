@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field
 from domain.errors import Rejected
 from domain.limits import Limits, ModelChoice
 from domain.policy import PolicyRule
+from domain.provider_tools import ProviderSkill, ProviderTool
 from domain.record import Record, canonical, digest_of
 from domain.sandbox import SandboxSettings, SecretGrant
 
@@ -88,21 +89,6 @@ Skill = Annotated[
     BaseSkill | McpStdioSkill | McpHttpSkill | InteractiveSkill | LocalSkill | TopologySkill,
     Discriminator("kind"),
 ]
-
-
-class ProviderTool(Record):
-    """A tool that the model's provider runs by itself, as the definition names it: `webSearch`."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict[str, Any])  # as in `providerToolOptions`
-
-
-class ProviderSkill(Record):
-    """A skill that the provider loads: one of its own by id, or a custom one by definition."""
-
-    kind: Literal["builtin", "custom"]
-    name: str  # the provider's id, or the custom skill's name
-    definition: str = ""
 
 
 class Expert(Record):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from domain.content import BlobRef, Message, Text
 from domain.limits import ModelChoice
+from domain.provider_tools import ProviderSkill, ProviderTool
 from domain.record import Record, digest_of
 from domain.tools import ToolSpec
 
@@ -28,6 +29,8 @@ class ModelContext(Record):
     model: ModelChoice
     system: tuple[SystemBlock, ...]
     tools: tuple[ToolSpec, ...]  # sorted by name
+    provider_tools: tuple[ProviderTool, ...] = ()
+    provider_skills: tuple[ProviderSkill, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
