@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from domain.record import Record, canonical, digest_of
 from domain.sandbox import SandboxLimits
-from peritus.keys import MODEL_KEYS
+from peritus.keys import NEVER
 from peritus.settings import Settings
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.policy import OperatorPolicy
@@ -37,7 +37,7 @@ def operator_policy(settings: Settings) -> OperatorPolicy:
             "images": settings.sandbox_images,
             "egress": settings.egress_domains,
             "deliveries": settings.secret_delivery,
-            "never": MODEL_KEYS,
+            "never": NEVER,
             "snapshots": settings.snapshots,
         }
     )

@@ -1,6 +1,7 @@
 """Secrets as this project has them: where they are looked for, and the keys of models. No store."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,10 +28,16 @@ STORE_NAME = "secrets.age"
 SECRETS_FOLDER = Path("/run/secrets")
 """Where containers are handed their secrets, a file each."""
 
+SOPS_KEY, SOPS_KEY_FILE = "SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE"
+"""The variables with which sops is told its identities: the first holds one."""
+
 PURPOSE = "model key"
 
 MODEL_KEYS = tuple(sorted({provider.key for provider in PROVIDERS.values()}))
 """The names of all keys of models: what must not get out even before it is first used."""
+
+NEVER = (*MODEL_KEYS, SOPS_KEY)
+"""What no sandbox gets, whoever asks for it."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,17 +92,22 @@ def secrets_config(
     folder: Path = SECRETS_FOLDER,
     store: Path | None = None,
     identity: Path | None = None,
+    sops: Sequence[str] = (),
     keyring: bool = False,
 ) -> SecretsConfig:
     """Where secrets of a project are looked for; the first place that has one counts.
 
-    `store` None: the one in the state folder; `identity` None: the user's own.
+    `store` None: the one in the state folder; `identity` None: the user's own. Every path is made
+    whole, since the proxy's process that reads the same places has another working directory.
     """
+    key_file = os.environ.get(SOPS_KEY_FILE, "")
     return SecretsConfig(
         env_files=tuple(map(str, env_files)),
-        folders=tuple(map(str, folders([folder]))),
-        store=str(store or project.state / STORE_NAME),
-        identity=str(identity or default_identity_path()),
+        folders=tuple(str(one.absolute()) for one in folders([folder])),
+        store=str((store or project.state / STORE_NAME).absolute()),
+        identity=str((identity or default_identity_path()).absolute()),
+        sops=tuple(str(Path(file).absolute()) for file in sops),
+        sops_key_file=str(Path(key_file).absolute()) if key_file else None,
         keyring=keyring,
     )
 
@@ -108,6 +120,7 @@ def project_keys(settings: Settings, project: Project, env_files: Sequence[Path]
         folder=settings.secrets_dir,
         store=settings.secrets_store,
         identity=settings.secrets_identity,
+        sops=settings.secrets_sops,
         keyring=settings.secrets_keyring,
     )
     learn_own(settings)
@@ -125,13 +138,15 @@ def open_secrets(
 
 
 def learn_own(settings: Settings, redactions: Redactions = REDACTIONS) -> None:
-    """Let no token of the settings leave this process."""
+    """Let no token of the settings leave this process, nor the key to all other secrets."""
     for name, token in (
         ("PERITUS_NATS_TOKEN", settings.nats_token),
         ("PERITUS_GATEWAY_TOKEN", settings.gateway_token),
     ):
         if token is not None:
             redactions.add(name, token.get_secret_value())
+    if key := os.environ.get(SOPS_KEY, ""):
+        redactions.add(SOPS_KEY, key)
 
 
 class Need(NamedTuple):

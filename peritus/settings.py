@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     secrets_identity: Path | None = None
     """Key file of that store; unset: the user's own, outside the project."""
 
+    secrets_sops: Words = ()
+    """Files that sops encrypted for age, with commas: `.json`, `.yaml` or `.env`."""
+
     secrets_keyring: bool = False
     """Whether secrets are looked for in the desktop's keyring too."""
 

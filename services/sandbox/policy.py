@@ -81,9 +81,9 @@ def _check_deliveries(expert: Expert, wanted: SandboxSettings, operator: Operato
     for grant in wanted.secrets:
         if grant.name in operator.never or grant.name.startswith(OURS):
             message = (
-                f"expert {expert.key!r} wants {grant.name!r}, which is a key of a model provider "
-                "or of Peritus itself; such keys never enter a sandbox: give the tool a key of its "
-                "own under another name"
+                f"expert {expert.key!r} wants {grant.name!r}, which is a key of a model provider, "
+                "of Peritus itself or of all other secrets; such keys never enter a sandbox: give "
+                "the tool a key of its own under another name"
             )
             raise SandboxUnavailable(message)
         if grant.deliver not in operator.deliveries:

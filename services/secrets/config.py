@@ -24,6 +24,8 @@ class SecretsConfig(Record):
     folders: tuple[str, ...] = ()
     store: str | None = None
     identity: str | None = None  # of `store`; None: the user's own
+    sops: tuple[str, ...] = ()
+    sops_key_file: str | None = None  # of identities for those; beside the usual places
     keyring: bool = False
 
 
@@ -54,8 +56,19 @@ def providers_of(
 
         identity = Path(config.identity) if config.identity else default_identity_path()
         found.append(AgeStore(Path(config.store), identity))
+    if config.sops:
+        found += _sops_files(config)
     if config.keyring:
         from services.secrets.desktop import Keyring  # noqa: PLC0415
 
         found.append(Keyring())
     return found
+
+
+def _sops_files(config: SecretsConfig) -> list[SecretProvider]:
+    from services.secrets.sops.file import SopsFile  # noqa: PLC0415 - most processes have none
+    from services.secrets.sops.identities import Identities  # noqa: PLC0415
+
+    key_file = Path(config.sops_key_file) if config.sops_key_file else None
+    own = Path(config.identity) if config.identity else default_identity_path()
+    return [SopsFile(Path(file), Identities(key_file, own)) for file in config.sops]

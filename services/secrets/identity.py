@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from domain.errors import Rejected
@@ -24,19 +25,36 @@ def read_identity(path: Path) -> AgeKey | None:
     Raises:
         Rejected: `bad_identity`: others can read it, or it holds none.
     """
+    found = read_identities(path)
+    return None if found is None else found[0]
+
+
+def read_identities(path: Path) -> list[AgeKey] | None:
+    """All identities in a file, at least one; None when there is no file.
+
+    Raises:
+        Rejected: `bad_identity`: others can read it, or it holds none.
+    """
     data = read_private(path, code="bad_identity")
     if data is None:
         return None
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         message = f"others can get at the identity {str(path)!r}: chmod 600, or make a new one"
         raise Rejected("bad_identity", message)
-    for line in text_of(path, data, code="bad_identity").splitlines():
+    found = identities_in(text_of(path, data, code="bad_identity"))
+    if not found:
+        raise Rejected("bad_identity", f"{str(path)!r} holds no age identity")
+    return found
+
+
+def identities_in(text: str) -> list[AgeKey]:
+    """The identities in the lines of a text; lines that hold none are passed over."""
+    found: list[AgeKey] = []
+    for line in text.splitlines():
         if line.startswith(PREFIX):
-            try:
-                return key_of(line.strip())
-            except Unreadable:
-                break
-    raise Rejected("bad_identity", f"{str(path)!r} holds no age identity")
+            with suppress(Unreadable):
+                found.append(key_of(line.strip()))
+    return found
 
 
 def need_identity(path: Path) -> AgeKey:

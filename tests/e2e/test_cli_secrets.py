@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli_project import BOUND_S, DEFINITION, Outcome, Project, environment
+from tests.support.sops_file import FOLDER, identity
 
 CANARY = "canary-91/+abc"
 
@@ -96,6 +98,29 @@ def test_the_check_says_what_is_missing_and_where_the_rest_is(place: Project) ->
     assert short.code == 1
     assert "it has 3 characters" in short.out
     assert CANARY not in found.out + found.said + short.out
+
+
+def test_a_sops_file_is_checked_and_listed_like_any_place(place: Project) -> None:
+    shutil.copy(FOLDER / "secrets.json", place.folder / "team.json")
+    (place.folder / "team.json").chmod(0o644)
+    use = {"PERITUS_SECRETS_SOPS": "team.json", "SOPS_AGE_KEY": identity()}
+    listed = peritus(place, "secrets", "list", "--json", **use)
+    checked = peritus(place, "secrets", "check", "--json", **use)
+    locked = peritus(place, "secrets", "check", **(use | {"SOPS_AGE_KEY": identity("other.txt")}))
+
+    names = [json.loads(line) for line in listed.out.splitlines()]
+    assert [(one["name"], one["source"]) for one in names] == [
+        ("A_TOKEN", str(place.folder / "team.json")),
+        ("NUMBER", str(place.folder / "team.json")),
+    ]
+    found = {line["name"]: line for line in map(json.loads, checked.out.splitlines())}
+    assert found["A_TOKEN"]["verdict"] == "ok"
+    assert "team.json" in found["A_TOKEN"]["detail"]
+    assert locked.code == 1
+    assert "no identity opens it" in locked.out
+    every = (listed, checked, locked)
+    assert not any("json-value" in one.out + one.said for one in every)
+    assert not any("AGE-SECRET-KEY" in one.out + one.said for one in every)
 
 
 def test_a_value_that_could_not_be_hidden_is_refused_unseen(place: Project) -> None:

@@ -25,6 +25,8 @@ deliver = "env"
 deliver = "file"
 [experts.helper.secrets.CANARY_FOLDER]
 deliver = "env"
+[experts.helper.secrets.CANARY_SOPS]
+deliver = "env"
 [experts.helper.secrets.CANARY_STORE]
 deliver = "egress"
 hosts = ["api.example.com"]
@@ -32,7 +34,8 @@ hosts = ["api.example.com"]
 
 SHOW = """
 set -f
-for v in "$CANARY_ENVIRONMENT" "$(cat /run/secrets/CANARY_ENV_FILE)" "$CANARY_FOLDER"; do
+for v in "$CANARY_ENVIRONMENT" "$(cat /run/secrets/CANARY_ENV_FILE)" "$CANARY_FOLDER" \\
+  "$CANARY_SOPS"; do
   test -n "$v"
   echo "plain $v"; printf %s "$v" | base64; printf %s "x$v" | base64; printf %s "xx$v" | base64
   printf %s "$v" | od -An -tx1 | tr -d ' \\n'; echo
@@ -108,7 +111,7 @@ async def test_a_secret_of_any_source_is_in_nothing_that_leaves_the_sandbox(
     ended = [one["event"] for one in ran.events if one["event"]["type"] == "tool_call.ended.v1"]
     assert [one["outcome"] for one in ended] == ["succeeded"] * len(CALLS), ended
     shown = json.dumps(ended)
-    for name in ("CANARY_ENVIRONMENT", "CANARY_ENV_FILE", "CANARY_FOLDER"):
+    for name in ("CANARY_ENVIRONMENT", "CANARY_ENV_FILE", "CANARY_FOLDER", "CANARY_SOPS"):
         assert f"[secret:{name}]" in shown, f"{name} was never printed"
     taken = [one["event"] for one in ran.events if one["event"]["type"] == "snapshot.taken.v1"]
     assert max(one["withheld"] for one in taken) >= 3, "files and names that hold a secret"
@@ -130,4 +133,5 @@ def settings(canary: Canary) -> dict[str, str]:
         "PERITUS_SECRETS_DIR": folder,
         "PERITUS_SECRETS_STORE": config.store,
         "PERITUS_SECRETS_IDENTITY": config.identity,
+        "PERITUS_SECRETS_SOPS": ",".join(config.sops),
     }

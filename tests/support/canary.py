@@ -16,11 +16,13 @@ from eventlog.port import Backbone
 from services.secrets.config import SecretsConfig
 from services.secrets.identity import read_identity
 from services.secrets.store import AgeStore
+from tests.support.sops_file import sealed_key, sops_json
 
-SOURCES = ("ENVIRONMENT", "ENV_FILE", "FOLDER", "STORE")
+SOURCES = ("ENVIRONMENT", "ENV_FILE", "FOLDER", "STORE", "SOPS")
 EVERYTHING = RunRef("*", "*", "*")
 LAST = (RunRef("canary", "canary", "canary"), b"the last piece")
 BOUND_S = 10.0
+SOPS_KEY = bytes(range(32))
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,11 @@ def plant(folder: Path, seed: str = "c4n4ry") -> Canary:
     (secrets / names["FOLDER"]).write_text(values[names["FOLDER"]])
     store, identity = folder / "secrets.age", folder / "identity.age"
     AgeStore(store, identity).set(names["STORE"], values[names["STORE"]])
-    assert read_identity(identity) is not None
+    key = read_identity(identity)
+    assert key is not None
+    sops = folder / "secrets.json"
+    ours = {"age": sealed_key(SOPS_KEY, key.recipient)}
+    sops.write_text(sops_json({names["SOPS"]: values[names["SOPS"]]}, ours, key=SOPS_KEY))
     return Canary(
         values=values,
         config=SecretsConfig(
@@ -104,6 +110,7 @@ def plant(folder: Path, seed: str = "c4n4ry") -> Canary:
             folders=(str(secrets),),
             store=str(store),
             identity=str(identity),
+            sops=(str(sops),),
         ),
         variables={names["ENVIRONMENT"]: values[names["ENVIRONMENT"]]},
         planted=frozenset({env_file, secrets / names["FOLDER"]}),

@@ -40,6 +40,9 @@ KEPT = (
 )
 """What places of secrets need to be found. No sandbox ever sees this process or its environment."""
 
+SOPS_KEY = "SOPS_AGE_KEY"
+"""The key to sops files, handed on where there are some."""
+
 Ask = Prepare | Attach | Detach | Take
 
 
@@ -123,7 +126,9 @@ async def launch(start: Start) -> Life:
     said = os.memfd_create("stderr", os.MFD_CLOEXEC)
     try:
         with theirs:
-            life = _spawn(ours, theirs, said)
+            secrets = start.settings.secrets
+            kept = (*KEPT, SOPS_KEY) if secrets is not None and secrets.sops else KEPT
+            life = _spawn(ours, theirs, said, kept)
         try:
             async with asyncio.timeout(START_S):
                 await life.channel.send(start)
@@ -143,7 +148,7 @@ async def launch(start: Start) -> Life:
     return life
 
 
-def _spawn(ours: socket.socket, theirs: socket.socket, said: int) -> Life:
+def _spawn(ours: socket.socket, theirs: socket.socket, said: int, kept: tuple[str, ...]) -> Life:
     """The process, with next to no environment and no descriptor of ours but its socket.
 
     It is spawned from the thread of the event loop: it dies with that thread.
@@ -158,7 +163,7 @@ def _spawn(ours: socket.socket, theirs: socket.socket, said: int) -> Life:
             close_fds=True,
             pass_fds=[number],
             cwd="/",
-            env={**BASE_ENV, **{name: os.environ[name] for name in KEPT if name in os.environ}},
+            env={**BASE_ENV, **{name: os.environ[name] for name in kept if name in os.environ}},
             start_new_session=True,
         )
         return Life(process, os.pidfd_open(process.pid), Channel(ours))

@@ -1,0 +1,1 @@
+"""Secrets in files that sops encrypted for age: read without its program, never written."""
