@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from domain.ids import RunRef
+from domain.rate import Scope
 
 Lane = str
 """A lane of WORK: `step` for generations, `tool` for skills, `sandbox` for base tools of jobs that
@@ -270,6 +271,54 @@ class Leases(Protocol):
         ...
 
 
+class Noted(NamedTuple):
+    """What is noted of one scope, and the sequence of that note."""
+
+    scope: Scope
+    seq: int
+    data: bytes
+
+
+class Limits(Protocol):
+    """LIMITS: what workers share of the limits of providers. In memory: may be lost as a whole."""
+
+    async def note(self, scope: Scope, data: bytes, *, expected_seq: int) -> int:
+        """Note something instead of the note at `expected_seq` (0: none yet); its sequence.
+
+        Raises:
+            Conflict: the last note is another one.
+            Unavailable: it may be noted, or be noted yet.
+        """
+        ...
+
+    async def last(self, scope: Scope) -> Noted | None:
+        """What is noted of a scope, as the leader has it.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        ...
+
+    async def all(self) -> dict[Scope, Noted]:
+        """What is noted of every scope, as the leader has it.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        ...
+
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Noted | None]]:
+        """The newest note of each scope that changes from now on; None: some may be missed.
+
+        None comes first, after a reconnect and whenever else notes may have been lost, but not
+        every loss shows: look at `all` once in a while.
+
+        Raises (at the start):
+            Unavailable: there is no connection.
+        """
+        ...
+
+
 class LiveChannel(Protocol):
     """LIVE: deltas and partial output. Never the record; may be lost."""
 
@@ -309,6 +358,7 @@ class Backbone:
     commands: CommandQueue
     dead: DeadLetters
     leases: Leases
+    limits: Limits
     live: LiveChannel
     requests: Requests
 

@@ -14,6 +14,7 @@ from eventlog.jetstream.connection import REQUEST_TIMEOUT_S, open_link
 from eventlog.jetstream.dead import JetStreamDeadLetters
 from eventlog.jetstream.durability import Durability
 from eventlog.jetstream.leases import JetStreamLeases
+from eventlog.jetstream.limits import JetStreamLimits
 from eventlog.jetstream.live import JetStreamLiveChannel
 from eventlog.jetstream.log import JetStreamEventLog
 from eventlog.jetstream.open_runs import JetStreamOpenRuns
@@ -92,6 +93,7 @@ async def connect_backbone(
             commands=JetStreamCommandQueue(streams, ack_wait_s=timing.command_ack_wait_s),
             dead=JetStreamDeadLetters(streams, reader),
             leases=JetStreamLeases(streams, reader, lease_s=timing.lease_s),
+            limits=JetStreamLimits(streams, reader),
             live=JetStreamLiveChannel(link, names),
             requests=JetStreamRequests(link, names),
         )

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 
 from domain.errors import PeritusError
+from domain.rate import HOLD_MAX_MS
 from eventlog.jetstream.api import NO_PEERS, NS, STREAM_DIFFERS, Json, Refused, call, store
 from eventlog.jetstream.connection import Link, NoResponders
 from eventlog.jetstream.durability import SYNC_TAG, Durability, DurabilityTooWeak
@@ -20,7 +21,11 @@ LIVE_AGE_S = 60
 WORK_BYTES_MAX = 64 * 1024 * 1024
 LIVE_BYTES_MAX = 32 * 1024 * 1024
 LEASES_BYTES_MAX = 4 * 1024 * 1024
+LIMITS_BYTES_MAX = 1024 * 1024
 """A limit on a memory stream is also a reservation: a server refuses what it has not left."""
+
+LIMITS_AGE_S = HOLD_MAX_MS // 1_000
+"""A note outlives the longest hold, in seconds; what is older holds nobody."""
 
 WORK_MESSAGES_MAX = 100_000
 WORK_AGE_S = 3_600
@@ -81,6 +86,14 @@ def declarations(names: Names, replicas: int, durability: Durability) -> dict[st
             "subjects": [names.any("lease")],
             "allow_msg_ttl": True,
             "max_bytes": LEASES_BYTES_MAX,
+        },
+        "LIMITS": memory
+        | newest
+        | {
+            "subjects": [names.any("limit")],
+            "max_age": LIMITS_AGE_S * NS,
+            "max_bytes": LIMITS_BYTES_MAX,
+            "republish": {"src": names.any("limit"), "dest": names.any("livelimit")},
         },
         "LIVE": memory
         | {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from domain.errors import Rejected
 from domain.ids import RunRef
+from domain.rate import Scope
 from eventlog.port import Lane
 
 RUN = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
@@ -56,6 +57,12 @@ def ref_of(subject: str) -> RunRef:
     return RunRef(tenant, job, run)
 
 
+def scope_of(subject: str) -> Scope:
+    """The scope a subject is about: its last three tokens."""
+    _, provider, account, model = subject.rsplit(".", 3)
+    return Scope(provider, account, model)
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """Every stream and subject of one deployment."""
@@ -97,3 +104,7 @@ class Names:
     def lease(self, epoch: str) -> str:
         """The subject of one epoch's lease."""
         return f"{self.prefix}.lease.{token(epoch)}"
+
+    def limit(self, scope: Scope) -> str:
+        """The subject of what is noted of one model of one account."""
+        return f"{self.prefix}.limit.{'.'.join(map(token, scope))}"

@@ -11,6 +11,9 @@ from eventlog.memory.faults import Crashed, Fault, FaultPoint, Faults, Hook, Kin
 
 T = TypeVar("T")
 
+GUARDED = frozenset({FaultPoint.APPEND, FaultPoint.LIMIT_NOTE})
+"""What is stored only after an expected sequence."""
+
 
 class Uplink(Protocol):
     """What a client knows of its server: whether it answers, and how long to wait for that."""
@@ -161,7 +164,7 @@ class Client:
             await self.sleep(fault.delay_s)
             msg = f"{point}: no responders"
             raise Unavailable(msg)
-        if fault.kind is Kind.CONFLICT and point is FaultPoint.APPEND:
+        if fault.kind is Kind.CONFLICT and point in GUARDED:
             await self.sleep(fault.delay_s)
             msg = "wrong last sequence"
             raise Conflict(msg)

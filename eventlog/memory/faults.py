@@ -38,6 +38,9 @@ class FaultPoint(StrEnum):
     LEASE_RENEW = "lease_renew"
     LEASE_DROP = "lease_drop"
     LEASE_LIVE = "lease_live"
+    LIMIT_NOTE = "limit_note"
+    LIMIT_READ = "limit_read"
+    LIMIT_DELIVER = "limit_deliver"
     LIVE_PUBLISH = "live_publish"
     REQUEST = "request"
     REPLY = "reply"
@@ -55,7 +58,7 @@ class Kind(Enum):
     REFUSE = auto()
     """Nobody is there to answer: nothing is done, and the caller hears so at once."""
     CONFLICT = auto()
-    """An append is refused as a conflict though nobody else wrote (server code 10164)."""
+    """An append or a note is refused as a conflict though nobody else wrote (code 10164)."""
     STALE = auto()
     """A read answers with what was there before the last write."""
     DUPLICATE = auto()

@@ -11,6 +11,7 @@ from eventlog.memory.dead import DeadStore, MemoryDead
 from eventlog.memory.faults import Faults, Hook, NoFaults, NoHook
 from eventlog.memory.kept import MemoryBlobs, MemoryOpenRuns, MemorySnapshots
 from eventlog.memory.leases import LeaseStore, MemoryLeases
+from eventlog.memory.limits import LimitStore, MemoryLimits
 from eventlog.memory.live import Air, MemoryLive
 from eventlog.memory.log import LogStore, MemoryLog
 from eventlog.memory.queue import Queue
@@ -52,6 +53,7 @@ class MemoryServer:
         self.commands = CommandStore(command_ack_wait_s, now_ms, faults or NoFaults())
         self.dead = DeadStore()
         self.leases = LeaseStore(lease_s)
+        self.limits = LimitStore()
         self._air = Air()
         self._desk = Desk()
         self._clients: list[Client] = []
@@ -74,6 +76,7 @@ class MemoryServer:
             commands=MemoryCommands(client, self.commands),
             dead=MemoryDead(client, self.dead),
             leases=MemoryLeases(client, self.leases),
+            limits=MemoryLimits(client, self.limits),
             live=MemoryLive(client, self._air),
             requests=MemoryRequests(client, self._desk),
         )
@@ -94,11 +97,12 @@ class MemoryServer:
             client.disconnected()
 
     def start(self) -> None:
-        """Come back with what was on disk; WORK, LEASES and LIVE are empty, clients reconnect."""
+        """Come back with what was on disk; WORK, LEASES, LIMITS and LIVE are empty."""
         if self.up:
             return
         self.up = True
         self.leases.restart()
+        self.limits.restart()
         self.commands.start()
         loop = asyncio.get_running_loop()
         for client in self._clients:

@@ -8,6 +8,7 @@ import pytest
 
 from domain.errors import Unavailable
 from domain.ids import RunRef
+from domain.rate import Scope
 from eventlog.memory import (
     Client,
     CrashAt,
@@ -24,6 +25,7 @@ from tests.contract.deployment import ALPHA, BETA
 from tests.contract.test_memory_faults import Script, simulate, stored
 
 P = FaultPoint
+SCOPE = Scope("provider", "account", "model")
 
 
 @pytest.mark.parametrize(("after", "expected"), [(False, []), (True, [b"1"])])
@@ -83,6 +85,11 @@ async def use_everything(ports: Backbone) -> None:
     await ports.leases.renew("e", b"x")
     await ports.leases.live()
     await ports.leases.drop("e")
+    last = await ports.limits.last(SCOPE)
+    async with ports.limits.watch() as notes:
+        assert await anext(notes) is None
+        await ports.limits.note(SCOPE, b"n", expected_seq=last.seq if last else 0)
+        await anext(notes)
     await ports.live.publish(ALPHA, b"l")
     async with ports.requests.serve(answer):
         assert await ports.requests.ask(ALPHA, b"q", timeout_s=1) == b"q"

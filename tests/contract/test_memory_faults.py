@@ -9,6 +9,7 @@ import pytest
 
 from domain.errors import AppendUnknown, Conflict, IntegrityViolated, Unavailable
 from domain.ids import RunRef
+from domain.rate import Scope
 from eventlog.memory import (
     OK,
     Fault,
@@ -22,6 +23,7 @@ from tests.contract.deployment import ALPHA
 
 T = TypeVar("T")
 P = FaultPoint
+SCOPE = Scope("provider", "account", "model")
 
 
 class Script:
@@ -327,5 +329,26 @@ def test_a_paused_process_stands_still_and_then_goes_on() -> None:
         assert loop.time() == pytest.approx(60, abs=0.1)
         assert stored(server) == [b"1"]
         assert await other.leases.live() == {"e1": b"y"}
+
+    simulate(main)
+
+
+def test_a_note_can_be_stored_unheard_or_refused_as_a_conflict_or_lost_on_its_way() -> None:
+    async def main(server: MemoryServer, _loop: SimLoop) -> None:
+        ports = server.backbone(
+            faults=Script(limit_note=[Fault(Kind.LOST_ACK), Fault(Kind.CONFLICT), OK, OK])
+        )
+        deaf = server.backbone(faults=Script(limit_deliver=[Fault(Kind.DROP), OK]))
+        async with deaf.limits.watch() as heard:
+            assert await anext(heard) is None
+            with pytest.raises(Unavailable):
+                await ports.limits.note(SCOPE, b"1", expected_seq=0)
+            assert server.limits.notes[SCOPE].data == b"1"
+            with pytest.raises(Conflict, match=r"^wrong last sequence$"):
+                await ports.limits.note(SCOPE, b"2", expected_seq=1)
+            await ports.limits.note(SCOPE, b"2", expected_seq=1)
+            noted = await anext(heard)
+            assert noted is not None
+            assert noted.data == b"2"
 
     simulate(main)
