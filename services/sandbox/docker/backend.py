@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from services.sandbox.docker import container, opening
 from services.sandbox.docker.engine import Api, Engine
+from services.sandbox.docker.images import BY_DIGEST, Images
 from services.sandbox.docker.running import to_the_end
 from services.sandbox.docker.sandbox import DockerSandbox
 from services.sandbox.docker.settings import DockerSettings
@@ -41,6 +42,7 @@ class DockerBackend:
         self._settings = settings
         self._privileged = os.geteuid() == 0 if privileged is None else privileged
         self._engine = Engine(settings.host)
+        self._images = Images(settings, self._engine)
         self._now_ms = now_ms
         self._open: set[DockerSandbox] = set()
 
@@ -67,7 +69,7 @@ class DockerBackend:
             )
         if self._settings.runtime not in opening.RUNC:
             notes.append(f"no egress, and commands end more slowly, with {self._settings.runtime}")
-        if "@sha256:" not in self._settings.image:
+        if BY_DIGEST.search(self._settings.image) is None:
             notes.append(
                 "the image is named by a tag, which may come to mean another one: name it by "
                 "digest (name@sha256:...)"
@@ -84,7 +86,13 @@ class DockerBackend:
         making = self._engine.begin(
             lambda _: opening.open_container(
                 opening.Order(
-                    self._engine, self._settings, spec, name, self._now_ms(), self._privileged
+                    self._engine,
+                    self._settings,
+                    self._images,
+                    spec,
+                    name,
+                    self._now_ms(),
+                    self._privileged,
                 )
             )
         )

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
@@ -50,8 +50,8 @@ class Api(Protocol):
         """An image that is there."""
         ...
 
-    def pull(self, repository: str) -> str:
-        """Fetch an image."""
+    def pull(self, repository: str, *, stream: bool, decode: bool) -> Iterator[Facts]:
+        """Fetch an image; how far it is, and what goes wrong."""
         ...
 
     def create_host_config(self, **settings: object) -> Facts:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from services.sandbox.docker import container, script
 from services.sandbox.docker.attach import first_line, hijack
-from services.sandbox.docker.engine import Api, Engine, EngineError
+from services.sandbox.docker.engine import Api, Engine, EngineError, Facts
 from services.sandbox.docker.host import Host, look
+from services.sandbox.docker.images import Images
 from services.sandbox.docker.listener import listen_inside
 from services.sandbox.docker.seccomp import profile
 from services.sandbox.docker.settings import DockerSettings
@@ -24,21 +25,9 @@ FILE_MODE, SECRET_MODE = 0o444, 0o400
 RUNC = {None, "runc"}
 
 
-def place_for(api: Api, settings: DockerSettings, wanted: str | None) -> container.Place:
-    """Where a container will be, and the image as it is there now.
-
-    Raises:
-        SandboxUnavailable: the image is not allowed, or is not there.
-    """
-    image = wanted or settings.image
-    if image not in {settings.image, *settings.images}:
-        message = (
-            f"the image {image!r} is not allowed here; the operator allows: "
-            f"{', '.join((settings.image, *settings.images))}"
-        )
-        raise SandboxUnavailable(message)
+def place_for(api: Api, found: Facts) -> container.Place:
+    """Where a container of an image will be."""
     facts = api.info()
-    found = _image(api, settings, image)
     config: dict[str, Any] = found.get("Config") or {}
     volumes: dict[str, Any] = config.get("Volumes") or {}
     return container.Place(
@@ -49,29 +38,12 @@ def place_for(api: Api, settings: DockerSettings, wanted: str | None) -> contain
     )
 
 
-def _image(api: Api, settings: DockerSettings, image: str) -> dict[str, Any]:
-    if settings.pull == "always":
-        api.pull(image)
-    try:
-        return api.inspect_image(image)
-    except Exception as error:
-        if getattr(getattr(error, "response", None), "status_code", 0) != NOT_FOUND:
-            raise
-    if settings.pull != "missing":
-        message = (
-            f"the image {image!r} is not on this engine and is not pulled by itself; "
-            "pull it, or let the operator's setting allow that"
-        )
-        raise SandboxUnavailable(message)
-    api.pull(image)
-    return api.inspect_image(image)
-
-
 class Order(NamedTuple):
     """The container that is wanted. `name` is new; `privileged` says to look at it from outside."""
 
     engine: Engine
     settings: DockerSettings
+    images: Images
     spec: SandboxSpec
     name: str
     started_ms: int
@@ -121,7 +93,7 @@ def discard(api: Api, name: str) -> None:
 
 def _open(order: Order, api: Api) -> Opened:
     settings, spec = order.settings, order.spec
-    place = place_for(api, settings, spec.image)
+    place = place_for(api, order.images.find(spec.image))
     user, group = container.user_of(spec)
     keeper = container.keeper_of(user)
     walls = container.host_settings(spec, settings, place, profile(place.machine))
