@@ -10,6 +10,9 @@ MINUTE_MS = 60_000
 AT_ONCE_SHARE = 20
 """What part of the requests of a minute may begin at once: a twentieth."""
 
+SLOWER = 1.01
+"""Requests come this much slower than they may: one that begins late must not crowd a minute."""
+
 HAIR = 1e-6
 DIGITS = 6
 
@@ -31,7 +34,7 @@ class Size(NamedTuple):
 def by_request(per_min: int) -> Size:
     """A few at once, and so slow after it that no minute has more than the number."""
     most = max(1, per_min // AT_ONCE_SHARE)
-    return Size(most, (per_min - most + 1) / MINUTE_MS)
+    return Size(most, (per_min - most + 1) / (MINUTE_MS * SLOWER))
 
 
 def by_token(per_min: int) -> Size:

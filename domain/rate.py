@@ -4,7 +4,7 @@ Not the waiting. Every function is a step from one `Rate` to the next, so that i
 from a newer one; all of a deployment's workers take these steps by compare and set.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -23,6 +23,10 @@ CALM_MS = 600_000
 BACKOFF_BASE_MS = 1_000
 BACKOFF_MAX_MS = 60_000
 """How long a provider that turned a call away without saying for how long is left alone."""
+
+SETTLE_MS = 3_000
+"""How long after a fresh start a bounded model is asked one thing at a time: what others are at may
+not be known yet, in milliseconds."""
 
 SPREAD_MIN_MS = 250
 SPREAD_MAX_MS = 5_000
@@ -92,6 +96,7 @@ class Rate(Record):
 
     provider: str = ""  # for people
     model: str = ""  # for people
+    born_ms: int = 0  # since when it is known; 0: it is not yet
     held_until_ms: int = 0
     refusals: int = 0  # in a row
     cut_ms: int = 0  # when `bound` was last halved
@@ -129,9 +134,12 @@ def admit(rate: Rate, quota: Quota, call: Call, now_ms: int) -> Rate | Wait:
         spread_ms = min(SPREAD_MAX_MS, max(SPREAD_MIN_MS, left_ms // SPREAD_SHARE))
         return Wait(rate.held_until_ms + int(call.spread * spread_ms), "it asked for a pause")
     bound = _bound(rate, quota, now_ms)
-    others = sum(n for epoch, n in rate.in_flight.items() if epoch != call.epoch)
-    if bound is not None and others + call.mine + 1 > bound:
+    at_work = call.mine + sum(n for epoch, n in rate.in_flight.items() if epoch != call.epoch)
+    if bound is not None and at_work + 1 > bound:
         return Wait(None, f"{int(bound)} at once are allowed, and so many are at work")
+    settling_ms = rate.born_ms + SETTLE_MS - now_ms
+    if quota.concurrency is not None and settling_ms > 0 and at_work:
+        return Wait(now_ms + settling_ms, "what others are at is not known yet")
     return _taken(counted(rate, call.epoch, call.mine + 1), quota, call.tokens, now_ms)
 
 
@@ -225,9 +233,9 @@ def counted(rate: Rate, epoch: str, calls: int) -> Rate:
     return rate.model_copy(update={"in_flight": dict(sorted(in_flight.items()))})
 
 
-def without(rate: Rate, gone: Container[str]) -> Rate:
+def without(rate: Rate, gone: Callable[[str], bool]) -> Rate:
     """What epochs that have ended had in flight is not."""
-    left = {epoch: n for epoch, n in rate.in_flight.items() if epoch not in gone}
+    left = {epoch: n for epoch, n in rate.in_flight.items() if not gone(epoch)}
     if len(left) == len(rate.in_flight):
         return rate
     return rate.model_copy(update={"in_flight": left})

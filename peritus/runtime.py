@@ -110,7 +110,9 @@ async def worker_parts(
         local_tools=local_tools or {},
         handoff=settings.handoff,
         calls_max=settings.calls_max,
-        loop_limits=LoopLimits(generations_max=settings.generations_max),
+        loop_limits=LoopLimits(
+            generations_max=settings.generations_max, quotas=settings.provider_limits
+        ),
         hands=door.hands,
         redactor=REDACTIONS.redactor,
     )

@@ -1,13 +1,18 @@
 """What an operator can set, by variables `PERITUS_…`. Not a definition: that holds experts."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.errors import Rejected
+from domain.rate import Quota
 from domain.sandbox import GIB, MIB
+from services.loop.models.providers import PROVIDERS
+from services.loop.models.script import nearest
+from services.loop.models.scripted import PROVIDER as SCRIPTED
 
 PREFIX = "PERITUS_"
 
@@ -22,6 +27,34 @@ def _words(value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip())
     return value
 
+
+def _table(value: object) -> object:
+    """JSON as what it says; anything else is left to be judged."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        msg = f'this is not JSON ({error}); write it as {{"anthropic": {{"concurrency": 8}}}}'
+        raise ValueError(msg) from None
+
+
+def _known_providers(quotas: dict[str, Quota]) -> dict[str, Quota]:
+    known = [*PROVIDERS, SCRIPTED]
+    for name in quotas:
+        provider, slash, model = name.partition("/")
+        if provider not in known:
+            msg = f"no provider {provider!r}{nearest(provider, known)}"
+            raise ValueError(msg)
+        if slash and not model:
+            msg = f"{name!r} names no model; write `provider` or `provider/model`"
+            raise ValueError(msg)
+    return quotas
+
+
+QuotaTable = Annotated[
+    dict[str, Quota], NoDecode, BeforeValidator(_table), AfterValidator(_known_providers)
+]
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
@@ -70,6 +103,9 @@ class Settings(BaseSettings):
 
     generations_max: Count = 256
     """Generations a process makes at once, a count."""
+
+    provider_limits: QuotaTable = Field(default_factory=dict[str, Quota])
+    """What all workers together may ask, as JSON by provider or `provider/model`: see docs."""
 
     calls_max: Count = 64
     """Tool calls of one lane a process runs at once, a count."""

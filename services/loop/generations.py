@@ -15,6 +15,7 @@ from domain.prompt import ModelContext, ModelRequest
 from domain.state import RunState
 from domain.work import GenerateWork, Work
 from eventlog.port import Delivery
+from services.loop.limiter import WAIT_MAX_MS, Asked, Limiter
 from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
 from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
@@ -40,6 +41,7 @@ class Generations:
     generate: Generate
     bench: Bench
     epoch: str
+    limiter: Limiter
     _contexts: dict[str, ModelContext] = field(default_factory=dict[str, ModelContext])
 
     async def deliver(self, delivery: Delivery) -> None:
@@ -71,12 +73,9 @@ class Generations:
         self, ref: RunRef, state: RunState, work: GenerateWork, stop: Stop
     ) -> CompleteGeneration | FailGeneration | None:
         timeout_ms = state.limits.generation_timeout_ms
-        called = False
         try:
             async with stop.scope(timeout_ms / 1000):
-                request = await self.request(state)
-                called = True
-                reply = await self._generate(request, self._live(ref, work))
+                reply = await self._permitted(ref, state, work)
         except TimeoutError:
             if stop.requested:
                 return None
@@ -85,14 +84,13 @@ class Generations:
         except ModelFailure as failure:
             return _failed(work, failure)
         except (Unavailable, IntegrityViolated) as error:
-            usage = None if called else Usage()
-            kind: FailureKind = "rejected" if isinstance(error, IntegrityViolated) else "network"
-            message = f"the request could not be made: {error}"
-            return _failed(work, ModelFailure(kind, message, usage=usage))
+            return _failed(work, _unmade(error, None))
         except Exception as error:
             logger.exception("the provider's adapter broke at run %s", ref.run)
             message = f"the reply could not be read: {type(error).__name__}"
             return _failed(work, ModelFailure("malformed", message))
+        if reply is None:
+            return None
         return CompleteGeneration(
             step=work.step,
             attempt=work.attempt,
@@ -102,6 +100,34 @@ class Generations:
             response_id=reply.response_id,
             model=reply.model,
         )
+
+    async def _permitted(
+        self, ref: RunRef, state: RunState, work: GenerateWork
+    ) -> ModelReply | None:
+        """One call, once the limits all workers share allow it; None: it was taken from us by then.
+
+        Raises:
+            ModelFailure: there is no reply, or the call has to wait for long.
+        """
+        try:
+            request = await self.request(state)
+        except (Unavailable, IntegrityViolated) as error:
+            raise _unmade(error, Usage()) from error
+        with await self.limiter.permit(_asked(ref, state, work, request)) as permit:
+            if permit.waited and not await self._still_ours(ref, work):
+                permit.unused()
+                return None
+            reply = await self._generate(request, self._live(ref, work))
+            permit.replied(reply)
+        return reply
+
+    async def _still_ours(self, ref: RunRef, work: GenerateWork) -> bool:
+        """Whether it is ours after a wait; what we cannot know of now is taken up again later."""
+        try:
+            state = (await self.desk.runs.known(ref)).state
+        except (Unavailable, IntegrityViolated):
+            return False
+        return _ours(state, work, self.epoch)
 
     async def _generate(self, request: ModelRequest, live: LiveReply) -> ModelReply:
         async def tell(delta: Delta) -> None:
@@ -156,6 +182,24 @@ def _ours(state: RunState, work: GenerateWork, epoch: str) -> bool:
         and (generation.step, generation.attempt) == (work.step, work.attempt)
         and generation.holder == epoch
     )
+
+
+def _asked(ref: RunRef, state: RunState, work: GenerateWork, request: ModelRequest) -> Asked:
+    """What the call needs of the limits: it waits for half of its own time at most."""
+    return Asked(
+        ref=ref,
+        step=work.step,
+        attempt=work.attempt,
+        model=request.context.model,
+        tokens=state.generation.reserved if state.generation else 0,
+        within_ms=min(WAIT_MAX_MS, state.limits.generation_timeout_ms // 2),
+    )
+
+
+def _unmade(error: Exception, usage: Usage | None) -> ModelFailure:
+    """The failure of a call for which the store was needed and away, or is damaged."""
+    kind: FailureKind = "rejected" if isinstance(error, IntegrityViolated) else "network"
+    return ModelFailure(kind, f"the request could not be made: {error}", usage=usage)
 
 
 def _failed(work: GenerateWork, failure: ModelFailure) -> FailGeneration:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -12,9 +12,11 @@ from commands.route import Answer, route
 from domain.commands import COMMAND
 from domain.errors import IntegrityViolated, Unavailable
 from domain.ids import RunRef
+from domain.rate import Quota, Quotas
 from domain.record import canonical
 from eventlog.port import Delivery
 from services.loop.generations import Generate, Generations
+from services.loop.limiter import Limiter
 from services.loop.reconciler import PASS_S, Reconciler
 from services.loop.watch import Watch
 from services.worker.hands import Bench, Post
@@ -31,11 +33,12 @@ AGAIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
-    """How much one loop worker does at once."""
+    """How much one loop worker does at once, and all of them may ask of providers."""
 
     generations_max: int = 256
     commands_max: int = 256
     pass_s: float = PASS_S
+    quotas: Quotas = field(default_factory=dict[str, Quota])  # of all workers together
 
 
 class LoopService:
@@ -53,7 +56,10 @@ class LoopService:
         self._desk = desk
         self._bench = bench
         self._limits = limits or LoopLimits()
-        self._generations = Generations(desk, generate, bench, desk.epoch)
+        self._limiter = Limiter(
+            desk.backbone.limits, desk.epoch, desk.runs.now_ms, desk.gone, self._limits.quotas
+        )
+        self._generations = Generations(desk, generate, bench, desk.epoch, self._limiter)
         self._watch = Watch(desk.backbone.log, bench)
         self._reconciler = Reconciler(
             desk, signs, desk.epoch, bench.at, self._watch, self._limits.pass_s
@@ -70,6 +76,7 @@ class LoopService:
             tasks.create_task(consume(commands, self.deliver), name="commands")
             tasks.create_task(consume(steps, self._generations.deliver), name="steps")
             tasks.create_task(self._watch.run(), name="watch")
+            tasks.create_task(self._limiter.run(), name="limits")
             tasks.create_task(self._reconciler.run(), name="reconciler")
             ready()
 
