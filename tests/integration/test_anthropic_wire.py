@@ -23,6 +23,7 @@ from domain.content import (
 from domain.limits import Reasoning, Usage
 from domain.prompt import ModelRequest, SystemBlock
 from services.loop.models.anthropic import AnthropicModel
+from services.loop.models.anthropic_clients import Connection, first_party
 from services.loop.models.port import Delta, FailureKind, ModelFailure
 from tests.integration.wire_conversations import (
     FAILURES,
@@ -46,10 +47,14 @@ OLD = "claude-haiku-4-5"  # takes a budget
 NEW = "claude-opus-4-8"  # thinks adaptively
 
 
+def connected(url: str, timeout_s: float = 10) -> Connection:
+    return first_party(api_key=KEY, base_url=url, timeout_s=timeout_s)
+
+
 @asynccontextmanager
 async def talking(*, timeout_s: float = 10) -> AsyncGenerator[tuple[AnthropicModel, WireServer]]:
     async with serving(AnthropicFormat()) as wire:
-        model = AnthropicModel(api_key=KEY, base_url=wire.url, timeout_s=timeout_s)
+        model = AnthropicModel(connected(wire.url, timeout_s), timeout_s=timeout_s)
         try:
             yield model, wire
         finally:
@@ -304,7 +309,7 @@ async def test_error_of_the_listener_is_not_taken_for_the_providers() -> None:
 
 
 async def test_nobody_at_the_address_is_a_network_failure() -> None:
-    model = AnthropicModel(api_key=KEY, base_url="http://127.0.0.1:1", timeout_s=10)
+    model = AnthropicModel(connected("http://127.0.0.1:1"), timeout_s=10)
     assert (await failure(model, first())).kind == "network"
     await model.aclose()
     await model.aclose()
@@ -320,7 +325,7 @@ async def test_key_never_shows_in_a_message() -> None:
 
 def test_missing_key_names_the_variable() -> None:
     with pytest.raises(ModelFailure) as caught:
-        AnthropicModel(api_key="")
+        first_party(api_key="", timeout_s=10)
     assert caught.value.kind == "missing_key"
     assert "ANTHROPIC_API_KEY" in caught.value.message
 
@@ -416,7 +421,7 @@ async def test_same_request_is_the_same_bytes() -> None:
         wire.will(Reply(text="a"), Reply(text="b"))
         await generate(model, first())
         await generate(model, first())
-        other = AnthropicModel(api_key=KEY, base_url=wire.url)
+        other = AnthropicModel(connected(wire.url))
         wire.will(Reply(text="c"))
         await generate(other, first())
         await other.aclose()

@@ -21,6 +21,7 @@ from domain.limits import Usage
 from domain.prompt import ModelRequest
 from services.loop.models.openai_chat import OpenAIChatModel
 from services.loop.models.openai_chat_request import OPENAI, dialect_of, render
+from services.loop.models.openai_client import open_client
 from services.loop.models.port import FailureKind
 from services.loop.models.registry import PROVIDERS, ModelRegistry
 from tests.integration.wire_conversations import (
@@ -53,7 +54,10 @@ async def talking(
 ) -> AsyncGenerator[tuple[OpenAIChatModel, WireServer]]:
     async with serving(format or ChatFormat()) as wire:
         url = f"{wire.url}/v1"
-        model = OpenAIChatModel(api_key=KEY, base_url=url, timeout_s=timeout_s, provider=provider)
+        client = open_client(api_key=KEY, base_url=url, timeout_s=timeout_s)
+        model = OpenAIChatModel(
+            client, base_url=url, secrets=(KEY,), timeout_s=timeout_s, provider=provider
+        )
         try:
             yield model, wire
         finally:
@@ -109,7 +113,7 @@ async def test_own_server_gets_what_all_servers_understand() -> None:
 
 
 def test_openai_itself_gets_its_own_limit_and_effort() -> None:
-    assert dialect_of("openai-chat", PROVIDERS["openai-chat"].base_url) == OPENAI
+    assert dialect_of("openai-chat", PROVIDERS["openai-chat"].routes[0].base_url) == OPENAI
     params = render(request_of(told("go"), model="gpt-5-mini", reasoning="high"), OPENAI)
     assert params.get("max_completion_tokens") == 16_384
     assert params.get("reasoning_effort") == "high"
@@ -124,7 +128,7 @@ async def test_thinking_is_kept_under_either_name_but_not_sent_back(field: str) 
         wire.will(Reply(thinking="let me think", calls=(Call("exec"),)), Reply(text="ok"))
         reply, deltas = await generate(model, first())
         assert reply.parts[0] == ThinkingPart(
-            provider="openai-chat", block='{"reasoning_content":"let me think"}'
+            provider=f"openai-chat:any/{MODEL}", block='{"reasoning_content":"let me think"}'
         )
         assert joined(deltas, 0) == "let me think"
         await generate(model, answered(first(), reply))

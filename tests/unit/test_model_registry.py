@@ -17,8 +17,12 @@ from services.loop.models.scripted import FunctionModel, ScriptedModel
 pytestmark = pytest.mark.anyio
 
 
+NEEDED = {"azure-openai": {"resourceName": "ours"}}
+
+
 def request_for(provider: str, model: str, base_url: str | None = None) -> ModelRequest:
-    choice = ModelChoice(provider=provider, model=model, base_url=base_url)
+    settings = NEEDED.get(provider, {})
+    choice = ModelChoice(provider=provider, model=model, base_url=base_url, settings=settings)
     context = ModelContext(renderer="test", model=choice, system=(), tools=())
     message = UserMessage(parts=(TextPart(text="hi"),))
     return ModelRequest(context=context, messages=(message,), digest="d", blobs={})

@@ -28,7 +28,8 @@ from domain.tools import ToolSpec
 from services.loop.models import anthropic_request, openai_chat_request, openai_responses_request
 from services.loop.models.anthropic_request import adaptive
 from services.loop.models.effort import effort_of, thinking_tokens
-from services.loop.models.failures import hide, retry_after_ms
+from services.loop.models.failures import hide
+from services.loop.models.rates import retry_after_ms
 from services.loop.models.rendering import arguments_object, arguments_text
 from tests.wire.anthropic import AnthropicFormat
 from tests.wire.chat import ChatFormat
@@ -244,6 +245,6 @@ def test_arguments_nested_beyond_reason_are_wrapped() -> None:
 
 
 def test_hidden_text_has_neither_the_key_nor_more_than_it_may() -> None:
-    assert hide("key=abc;", "abc") == "key=[key];"
-    assert hide("as it is", "") == "as it is"
-    assert len(hide("x" * 10_000, "")) == 2_000
+    assert hide("key=abc;", ("abc",)) == "key=[key];"
+    assert hide("as it is", ("",)) == "as it is"
+    assert len(hide("x" * 10_000, ())) == 2_000

@@ -5,8 +5,10 @@ Sources: the type definitions of the `anthropic` SDK (`types/message_create_para
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
+
+from pydantic import JsonValue
 
 from domain.content import (
     AssistantMessage,
@@ -21,7 +23,16 @@ from domain.content import (
 )
 from domain.limits import ModelChoice
 from domain.prompt import ModelRequest
+from services.loop.models.anthropic_blocks import (
+    CITED,
+    CONTAINER,
+    RESULT_SUFFIX,
+    SERVER_USE,
+    THINKING,
+    is_own,
+)
 from services.loop.models.effort import effort_of, thinking_tokens
+from services.loop.models.origin import made_by, origin_of
 from services.loop.models.rendering import (
     NOTHING,
     CallIds,
@@ -31,23 +42,24 @@ from services.loop.models.rendering import (
     is_image,
     named,
 )
+from services.loop.models.server_tools import skill_bodies, tool_bodies
 
 if TYPE_CHECKING:
     from anthropic.types import (
         CacheControlEphemeralParam,
+        ContainerParams,
+        ContentBlockParam,
         DocumentBlockParam,
         ImageBlockParam,
         MessageParam,
+        SkillParams,
         TextBlockParam,
-        ThinkingBlockParam,
-        ToolParam,
         ToolResultBlockParam,
-        ToolUseBlockParam,
+        ToolUnionParam,
     )
     from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
     ImageType = Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
-    AssistantBlock = TextBlockParam | ThinkingBlockParam | ToolUseBlockParam
     ContentBlock = TextBlockParam | ImageBlockParam | DocumentBlockParam
     UserBlock = ContentBlock | ToolResultBlockParam
 
@@ -81,15 +93,49 @@ def render(request: ModelRequest) -> "MessageCreateParamsStreaming":
     if system:
         system[-1]["cache_control"] = {"type": "ephemeral"}
         params["system"] = system
-    tools: list[ToolParam] = [
-        {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
-        for tool in request.context.tools
-    ]
+    tools = _tools(request)
     if tools:
-        tools[-1]["cache_control"] = {"type": "ephemeral"}
+        breakpoint_here: CacheControlEphemeralParam = {"type": "ephemeral"}
+        tools[-1]["cache_control"] = breakpoint_here
         params["tools"] = tools
-    _think(params, choice)
+    if choice.sampling.stop:
+        params["stop_sequences"] = list(choice.sampling.stop)
+    if can_think(params["messages"], choice):
+        _think(params, choice)
+    container = _container(request)
+    if container:
+        params["container"] = container
     return params
+
+
+def _tools(request: ModelRequest) -> "list[ToolUnionParam]":
+    context = request.context
+    tools: list[ToolUnionParam] = [
+        {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
+        for tool in context.tools
+    ]
+    bodies = tool_bodies(context.model, context.provider_tools, context.provider_skills)
+    return [*tools, *cast("list[ToolUnionParam]", bodies)]
+
+
+def _container(request: ModelRequest) -> "ContainerParams":
+    """The skills to load, and the container that the last reply of this model worked in."""
+    container: ContainerParams = {}
+    origin = origin_of(FORMAT, request.context.model)
+    used = [
+        block["id"]
+        for message in request.messages
+        if isinstance(message, AssistantMessage)
+        for part in message.parts
+        if isinstance(part, ThinkingPart) and made_by(part, origin)
+        if (block := block_of(request.text(part.block))).get("type") == CONTAINER
+    ]
+    if used and isinstance(used[-1], str):
+        container["id"] = used[-1]
+    skills = skill_bodies(request.context.model, request.context.provider_skills)
+    if skills:
+        container["skills"] = cast("list[SkillParams]", skills)
+    return container
 
 
 def _think(params: "MessageCreateParamsStreaming", choice: ModelChoice) -> None:
@@ -109,6 +155,27 @@ def _think(params: "MessageCreateParamsStreaming", choice: ModelChoice) -> None:
         params["max_tokens"] = budget + choice.output_tokens_max
 
 
+def can_think(messages: "Iterable[MessageParam]", choice: ModelChoice) -> bool:
+    """Whether thinking may be asked for in the middle of what was said.
+
+    With a budget of tokens, the turn that goes on has to begin with thinking. One that another
+    model began has none that could be sent, so this model goes on without until the turn ends.
+    """
+    if adaptive(choice.model):
+        return True
+    turn: list[MessageParam] = []
+    for message in messages:
+        blocks = cast("list[ContentBlockParam]", message["content"])
+        if message["role"] == "assistant":
+            turn.append(message)
+        elif not any(block["type"] == "tool_result" for block in blocks):
+            turn = []
+    if not turn:
+        return True
+    first = cast("list[ContentBlockParam]", turn[0]["content"])[0]
+    return first["type"] in THINKING
+
+
 def adaptive(model: str) -> bool:
     """Whether a model thinks adaptively, by the version in its name.
 
@@ -126,11 +193,12 @@ def _messages(request: ModelRequest) -> "list[MessageParam]":
     ids = CallIds()
     breakpoint_here: CacheControlEphemeralParam = {"type": "ephemeral"}
     marked = _breakpoints(request.messages)
+    last = len(request.messages) - 1
     messages: list[MessageParam] = []
     for place, message in enumerate(request.messages):
         if isinstance(message, AssistantMessage):
             ids.next_reply()
-            said = _assistant_blocks(request, message, ids)
+            said = _said(request, message, ids, goes_on=place == last)
             # A reply of which nothing may be sent is left out; the API joins its neighbours.
             if said:
                 messages.append({"role": "assistant", "content": said})
@@ -152,10 +220,12 @@ def _breakpoints(messages: Sequence[Message]) -> set[int]:
     return {*users[-1:], *before[-1:]}
 
 
-def _assistant_blocks(
-    request: ModelRequest, message: AssistantMessage, ids: CallIds
-) -> "list[AssistantBlock]":
-    blocks: list[AssistantBlock] = []
+def _said(
+    request: ModelRequest, message: AssistantMessage, ids: CallIds, *, goes_on: bool
+) -> "list[ContentBlockParam]":
+    """A reply as the model gave it, as far as it may be sent; `goes_on`: it is not done yet."""
+    origin = origin_of(FORMAT, request.context.model)
+    blocks: list[Mapping[str, JsonValue]] = []
     for part in message.parts:
         match part:
             case TextPart():
@@ -163,34 +233,58 @@ def _assistant_blocks(
                 if text.strip():
                     blocks.append({"type": "text", "text": text})
             case ThinkingPart():
-                block = _thinking(request, part)
-                if block is not None:
-                    blocks.append(block)
+                if made_by(part, origin):
+                    _own(blocks, block_of(request.text(part.block)))
             case CallPart():
                 blocks.append(
                     {
                         "type": "tool_use",
                         "id": ids.call(part),
                         "name": part.tool,
-                        "input": cast(
-                            "dict[str, object]", arguments_object(request.text(part.arguments))
-                        ),
+                        "input": arguments_object(request.text(part.arguments)),
                     }
                 )
+    blocks = _in_pairs(blocks, goes_on=goes_on)
     # The API refuses a reply that ends in thinking.
-    while blocks and blocks[-1]["type"] not in ("text", "tool_use"):
+    while blocks and blocks[-1]["type"] in THINKING:
         blocks.pop()
-    return blocks
+    return cast("list[ContentBlockParam]", blocks)
 
 
-def _thinking(request: ModelRequest, part: ThinkingPart) -> "ThinkingBlockParam | None":
-    """The block as it came; None for another format's, and for one cut before its signature."""
-    if part.provider != FORMAT:
-        return None
-    block = block_of(request.text(part.block))
-    if block.get("type") == "redacted_thinking" or block.get("signature"):
-        return cast("ThinkingBlockParam", block)
-    return None
+def _own(blocks: list[Mapping[str, JsonValue]], block: Mapping[str, JsonValue]) -> None:
+    """Add a block of the provider as it came; one cut before its signature is left out."""
+    kind = block.get("type")
+    if kind == CITED:
+        # The text before it, in the form with citations.
+        if blocks and blocks[-1] == {"type": "text", "text": block.get("text")}:
+            blocks[-1] = block
+    elif kind == "thinking":
+        if block.get("signature"):
+            blocks.append(block)
+    elif isinstance(kind, str) and is_own(kind):
+        blocks.append(block)
+
+
+def _in_pairs(
+    blocks: list[Mapping[str, JsonValue]], *, goes_on: bool
+) -> list[Mapping[str, JsonValue]]:
+    """Without calls of the provider's tools that have no result here, and results without a call.
+
+    One of the two may be missing because it held a secret, or because the reply was cut; the API
+    refuses the other then. In a reply that is not done, the result is still to come.
+    """
+    asked = [block.get("id") for block in blocks if block["type"] == SERVER_USE]
+    given = [block.get("tool_use_id") for block in blocks if _is_result(block)]
+    return [
+        block
+        for block in blocks
+        if not (block["type"] == SERVER_USE and not goes_on and block.get("id") not in given)
+        and not (_is_result(block) and block.get("tool_use_id") not in asked)
+    ]
+
+
+def _is_result(block: Mapping[str, JsonValue]) -> bool:
+    return str(block["type"]).endswith(RESULT_SUFFIX)
 
 
 def _user_blocks(request: ModelRequest, message: UserMessage, ids: CallIds) -> "list[UserBlock]":

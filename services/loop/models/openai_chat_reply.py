@@ -2,7 +2,8 @@
 
 Sources: `types/chat/chat_completion_chunk.py` of the `openai` SDK. Servers differ in small ways, so
 this takes what it gets: thinking as `reasoning_content` or `reasoning`, calls without an index,
-several calls under one index, `stop` as the reason although there are calls.
+several calls under one index, `stop` as the reason although there are calls, calls with an extra
+field that has to come back.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from domain.limits import Usage
 from domain.record import canonical
-from services.loop.models.openai_chat_request import FORMAT
+from services.loop.models.openai_chat_request import EXTRA
 from services.loop.models.openai_client import usage_of
 from services.loop.models.parts import PartsInProgress
 from services.loop.models.port import Delta, ModelFailure, ModelReply, StopReason
@@ -31,8 +32,8 @@ _STOPS: Mapping[str, StopReason] = {
 class OpenAIChatReply:
     """Takes the chunks of one reply."""
 
-    def __init__(self) -> None:
-        self._parts = PartsInProgress(FORMAT)
+    def __init__(self, origin: str) -> None:
+        self._parts = PartsInProgress(origin)
         self._calls: dict[int, tuple[int, str]] = {}  # index on the wire: our number, id
         self._count = 0
         self._id = ""
@@ -108,5 +109,8 @@ class OpenAIChatReply:
             provider_id = call.id or f"call_{number}"
             self._calls[index] = (number, provider_id)
             self._parts.open(("call", number), "arguments", provider_id=provider_id, tool=name)
+        extra = (call.model_extra or {}).get(EXTRA)
+        if extra:
+            self._parts.attach(("call", number), canonical({EXTRA: extra}).decode())
         piece = call.function.arguments if call.function else None
         return self._parts.add(("call", number), "arguments", piece)

@@ -3,13 +3,14 @@
 Sources: the `types/responses/response_*_event.py` definitions of the `openai` SDK.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from domain.limits import Usage
 from domain.record import canonical
 from services.loop.models.failures import stream_failure
 from services.loop.models.openai_client import usage_of
-from services.loop.models.openai_responses_request import FORMAT
+from services.loop.models.openai_responses_request import SERVER_CALLS
 from services.loop.models.parts import PartsInProgress
 from services.loop.models.port import Delta, ModelFailure, ModelReply, StopReason
 
@@ -29,9 +30,9 @@ PARAGRAPH = "\n\n"
 class OpenAIResponsesReply:
     """Takes the events of one reply. A part's key is its item, and for texts its place there."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret  # to keep out of messages
-        self._parts = PartsInProgress(FORMAT)
+    def __init__(self, origin: str, secrets: Sequence[str] = ()) -> None:
+        self._secrets = secrets  # to keep out of messages
+        self._parts = PartsInProgress(origin)
         self._response: Response | None = None
         self._refused = False
 
@@ -91,7 +92,7 @@ class OpenAIResponsesReply:
 
     def _broken(self, said: "ResponseError | ResponseErrorEvent | None") -> ModelFailure:
         code, message = (said.code, said.message) if said is not None else ("", "")
-        return stream_failure("OpenAI", code or "", message or "", self._secret)
+        return stream_failure("OpenAI", code or "", message or "", self._secrets)
 
     def _stop(self, response: "Response") -> StopReason:
         if response.status == "incomplete":
@@ -106,7 +107,7 @@ class OpenAIResponsesReply:
         if item.type == "function_call":
             key = (index,)
             self._parts.open(key, "arguments", provider_id=item.call_id, tool=item.name)
-        elif item.type == "reasoning":
+        elif item.type == "reasoning" or item.type in SERVER_CALLS:
             self._parts.open((index,), "thinking")
 
     def _summary(self, key: tuple[int], place: int, piece: str) -> list[Delta]:
@@ -134,7 +135,14 @@ class OpenAIResponsesReply:
                     if not self._parts.text_of((index, place)):
                         text = content.refusal if content.type == "refusal" else content.text
                         deltas.extend(self._parts.add((index, place), "text", text))
+                cited = any(c.type == "output_text" and c.annotations for c in item.content)
+                if item.content and (cited or item.phase is not None):
+                    # Behind its texts: the item they go back as.
+                    block = canonical(item.to_dict(mode="json")).decode()
+                    self._parts.attach((index, len(item.content) - 1), block)
                 return deltas
+            case kind if kind in SERVER_CALLS:
+                self._parts.keep(key, canonical(item.to_dict(mode="json")).decode())
             case _:
-                pass  # items of tools that run at the provider; we never ask for them
+                pass  # of a kind that could not be sent back
         return []

@@ -4,8 +4,10 @@ Sources: the type definitions of the `openai` SDK (`types/responses/response_cre
 `response_input_param.py` and those beside them) and the pages they cite.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
+
+from pydantic import JsonValue
 
 from domain.content import (
     AssistantMessage,
@@ -17,10 +19,11 @@ from domain.content import (
     ThinkingPart,
     UserMessage,
 )
-from domain.limits import ModelChoice
 from domain.prompt import ModelRequest
 from domain.record import canonical, digest_of
+from domain.redaction import THOUGHT_WITHHELD
 from services.loop.models.effort import effort_of
+from services.loop.models.origin import made_by, origin_of
 from services.loop.models.rendering import (
     NOTHING,
     CallIds,
@@ -31,16 +34,17 @@ from services.loop.models.rendering import (
     named,
     result_text,
 )
+from services.loop.models.server_tools import includes, tool_bodies
 
 if TYPE_CHECKING:
     from openai.types.responses import (
-        FunctionToolParam,
+        ResponseIncludable,
         ResponseInputFileContentParam,
         ResponseInputImageContentParam,
         ResponseInputItemParam,
         ResponseInputMessageContentListParam,
         ResponseInputTextContentParam,
-        ResponseReasoningItemParam,
+        ToolParam,
     )
     from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
@@ -52,13 +56,18 @@ if TYPE_CHECKING:
 
 FORMAT = "openai-responses"
 
+SERVER_CALLS = frozenset(
+    {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"}
+)
+"""The types of items of tools that run at the provider, and that go back as they came."""
+
 NOT_REASONING = ("chatgpt-4", "gpt-3", "gpt-4")
 """Names of models begin with one of these when they refuse to be asked for reasoning."""
 
 
 def reasons(model: str) -> bool:
     """Whether a model of OpenAI takes a reasoning effort."""
-    return not model.startswith(NOT_REASONING)
+    return not model.startswith(NOT_REASONING) and not model.endswith("-chat-latest")
 
 
 def render(request: ModelRequest) -> "ResponseCreateParamsStreaming":
@@ -80,7 +89,7 @@ def render(request: ModelRequest) -> "ResponseCreateParamsStreaming":
     instructions = "\n\n".join(block.text for block in request.context.system if block.text)
     if instructions:
         params["instructions"] = instructions
-    tools: list[FunctionToolParam] = [
+    tools: list[ToolParam] = [
         {
             "type": "function",
             "name": tool.name,
@@ -91,18 +100,24 @@ def render(request: ModelRequest) -> "ResponseCreateParamsStreaming":
         }
         for tool in request.context.tools
     ]
+    bodies = tool_bodies(choice, request.context.provider_tools)
+    tools.extend(cast("list[ToolParam]", bodies))
     if tools:
         params["tools"] = tools
-    _reason(params, choice)
-    return params
-
-
-def _reason(params: "ResponseCreateParamsStreaming", choice: ModelChoice) -> None:
+    if choice.sampling.temperature is not None:
+        params["temperature"] = choice.sampling.temperature
+    if choice.sampling.top_p is not None:
+        params["top_p"] = choice.sampling.top_p
+    include = cast("list[ResponseIncludable]", includes(choice, request.context.provider_tools))
+    if reasons(choice.model):
+        # Also when none is asked for: what follows reasoning is refused without it.
+        include.append("reasoning.encrypted_content")
+    if include:
+        params["include"] = include
     effort = effort_of(choice.reasoning)
-    if effort is None or not reasons(choice.model):
-        return
-    params["reasoning"] = {"effort": effort, "summary": "auto"}
-    params["include"] = ["reasoning.encrypted_content"]
+    if effort is not None and reasons(choice.model):
+        params["reasoning"] = {"effort": effort, "summary": "auto"}
+    return params
 
 
 def _input(request: ModelRequest) -> "list[ResponseInputItemParam]":
@@ -120,7 +135,10 @@ def _input(request: ModelRequest) -> "list[ResponseInputItemParam]":
 def _said(
     request: ModelRequest, message: AssistantMessage, ids: CallIds
 ) -> "list[ResponseInputItemParam]":
-    items: list[ResponseInputItemParam] = []
+    origin = origin_of(FORMAT, request.context.model)
+    own = [part for part in message.parts if isinstance(part, ThinkingPart)]
+    whole = _whole(request, message, [part for part in own if made_by(part, origin)])
+    items: list[Mapping[str, JsonValue]] = []
     for part in message.parts:
         match part:
             case TextPart():
@@ -128,9 +146,8 @@ def _said(
                 if text:
                     items.append({"type": "message", "role": "assistant", "content": text})
             case ThinkingPart():
-                item = _reasoning(request, part)
-                if item is not None:
-                    items.append(item)
+                if whole and made_by(part, origin):
+                    _own(items, block_of(request.text(part.block)))
             case CallPart():
                 items.append(
                     {
@@ -143,15 +160,39 @@ def _said(
     # The API refuses reasoning that nothing follows.
     while items and items[-1].get("type") == "reasoning":
         items.pop()
-    return items
+    return cast("list[ResponseInputItemParam]", items)
 
 
-def _reasoning(request: ModelRequest, part: ThinkingPart) -> "ResponseReasoningItemParam | None":
-    """The item as it came; None for another format's, and for one only the provider could know."""
-    if part.provider != FORMAT:
+def _whole(request: ModelRequest, message: AssistantMessage, own: Sequence[ThinkingPart]) -> bool:
+    """Whether the items of a reply may go back as items: with all of its reasoning.
+
+    An item that followed reasoning is refused without it. Reasoning is missing when the provider
+    gave it unencrypted, so that only the provider could know it, and when it held a secret.
+    """
+    blocks = [block_of(request.text(part.block)) for part in own]
+    known = all(
+        block.get("encrypted_content") for block in blocks if block.get("type") == "reasoning"
+    )
+    return known and TextPart(text=THOUGHT_WITHHELD) not in message.parts
+
+
+def _own(items: list[Mapping[str, JsonValue]], item: Mapping[str, JsonValue]) -> None:
+    """Add an item of the provider as it came; a message takes the place of its texts."""
+    kind = item.get("type")
+    if kind == "message":
+        content = item.get("content")
+        texts = [_said_text(inner) for inner in content] if isinstance(content, list) else []
+        expected = [text for text in texts if text]
+        if expected and [entry.get("content") for entry in items[-len(expected) :]] == expected:
+            items[-len(expected) :] = [item]
+    elif kind == "reasoning" or kind in SERVER_CALLS:
+        items.append(item)
+
+
+def _said_text(content: JsonValue) -> JsonValue:
+    if not isinstance(content, dict):
         return None
-    item = block_of(request.text(part.block))
-    return cast("ResponseReasoningItemParam", item) if item.get("encrypted_content") else None
+    return content.get("refusal") or content.get("text")
 
 
 def _told(

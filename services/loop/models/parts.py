@@ -19,13 +19,14 @@ class _Slot:
     tool: str = ""
     provider_id: str = ""
     block: str | None = None
+    form: str | None = None  # of a text or a call: how the provider wants it back
 
 
 class PartsInProgress:
     """Collects pieces by key. A part's place is that of its first piece; an empty text has none."""
 
-    def __init__(self, thinking_provider: str) -> None:
-        self._provider = thinking_provider
+    def __init__(self, origin: str) -> None:
+        self._origin = origin  # what the provider's own blocks are marked with
         self._slots: dict[Hashable, _Slot] = {}
 
     def open(self, key: Hashable, kind: Kind, *, provider_id: str = "", tool: str = "") -> None:
@@ -51,9 +52,14 @@ class PartsInProgress:
         return "".join(slot.pieces) if slot else ""
 
     def keep(self, key: Hashable, block: str) -> None:
-        """Remember the provider's own block of a thinking part, byte for byte."""
+        """Remember the provider's own block of a part, byte for byte."""
         self.open(key, "thinking")
         self._slots[key].block = block
+
+    def attach(self, key: Hashable, form: str) -> None:
+        """Remember, behind a text or a call, the provider's own block that goes back for it."""
+        if key in self._slots:
+            self._slots[key].form = form
 
     def has(self, *kinds: Kind) -> bool:
         """Whether there is a part of one of these kinds."""
@@ -61,9 +67,14 @@ class PartsInProgress:
 
     def parts(self, *, whole: bool) -> tuple[AssistantPart, ...]:
         """The parts in order. In a `whole` reply a call without arguments has `{}`."""
-        return tuple(
-            part for slot in self._slots.values() if (part := self._part(slot, whole=whole))
-        )
+        parts: list[AssistantPart] = []
+        for slot in self._slots.values():
+            part = self._part(slot, whole=whole)
+            if part is not None:
+                parts.append(part)
+                if slot.form is not None:
+                    parts.append(ThinkingPart(provider=self._origin, block=slot.form))
+        return tuple(parts)
 
     def _part(self, slot: _Slot, *, whole: bool) -> AssistantPart | None:
         text = "".join(slot.pieces)
@@ -73,7 +84,7 @@ class PartsInProgress:
             case "thinking":
                 if slot.block is None:
                     return None
-                return ThinkingPart(provider=self._provider, block=slot.block)
+                return ThinkingPart(provider=self._origin, block=slot.block)
             case "arguments":
                 arguments = text or ("{}" if whole else "")
                 return CallPart(provider_id=slot.provider_id, tool=slot.tool, arguments=arguments)

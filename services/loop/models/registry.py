@@ -1,53 +1,28 @@
-"""Which provider answers for a model choice, built on first use. Not a fallback or a router."""
+"""Which model answers for a choice, built on first use. Not a fallback or a router."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from domain.errors import Rejected
 from domain.limits import ModelChoice
-from domain.prompt import ModelRequest
+from domain.prompt import ModelContext, ModelRequest
+from services.loop.models.capabilities import unsupported
 from services.loop.models.port import Delta, Model, ModelFailure, ModelReply
+from services.loop.models.providers import PROVIDERS, Provider, Route, address_of, route_of
 from services.loop.models.script import load_script, nearest
 from services.loop.models.scripted import PROVIDER as SCRIPTED
 from services.loop.models.scripted import ScriptedModel
+
+__all__ = ["PROVIDERS", "TIMEOUT_S", "KeyLookup", "ModelRegistry"]
 
 KeyLookup = Callable[[str], str | None]
 """The value of a named secret, or None. Whoever builds the registry reads the environment."""
 
 TIMEOUT_S = 300.0
 
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A provider we can reach: its wire format, the key it needs and where it is by default."""
-
-    wire: Literal["anthropic", "openai-responses", "openai-chat"]
-    base_url: str
-    key: str  # name of the variable that holds the key
-    key_needed: bool = True
-
-
-PROVIDERS: Mapping[str, Provider] = {
-    "anthropic": Provider("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
-    "openai": Provider("openai-responses", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "openai-chat": Provider("openai-chat", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "deepseek": Provider("openai-chat", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    "fireworks": Provider(
-        "openai-chat", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"
-    ),
-    "google": Provider(
-        "openai-chat",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
-        "GOOGLE_GENERATIVE_AI_API_KEY",
-    ),
-    "ollama": Provider(
-        "openai-chat", "http://localhost:11434/v1", "OLLAMA_API_KEY", key_needed=False
-    ),
-}
-"""All providers but `scripted`, which has no wire."""
+Place = tuple[tuple[str, ...], ...]
+"""What tells one connection from another."""
 
 
 class ModelRegistry:
@@ -72,7 +47,7 @@ class ModelRegistry:
         self._timeout_s = timeout_s
         self._inline = dict(inline or {})
         self._scripts_root = scripts_root or Path()
-        self._models: dict[tuple[str, str, str], Model] = {}
+        self._models: dict[Place, Model] = {}
         self._scripts: dict[Path, tuple[tuple[int, int], Model]] = {}
         self._building = asyncio.Lock()
 
@@ -86,9 +61,11 @@ class ModelRegistry:
         """Have the chosen model make one reply.
 
         Raises:
-            ModelFailure: `rejected` for an unknown provider, `missing_key` without its key, or
-                what the model says.
+            ModelFailure: `rejected` for an unknown provider, `unsupported_parameter` for what it
+                does not have, `missing_key` without its key, `missing_package` without a package
+                it needs, or what the model says.
         """
+        _check(request.context)
         model = await self._model_for(request.context.model)
         return await model.generate(request, on_delta)
 
@@ -103,32 +80,33 @@ class ModelRegistry:
     async def _model_for(self, choice: ModelChoice) -> Model:
         if choice.provider == SCRIPTED:
             return self._inline.get(choice.model) or self._script(self._scripts_root / choice.model)
-        provider = PROVIDERS.get(choice.provider)
-        if provider is None:
+        provider, route = PROVIDERS.get(choice.provider), route_of(choice)
+        if provider is None or route is None:
             known = nearest(choice.provider, [*PROVIDERS, SCRIPTED])
             raise ModelFailure(kind="rejected", message=f"no provider {choice.provider!r}{known}")
-        base_url = choice.base_url or provider.base_url
         # Looked up for each request, so that a key that was changed counts at once.
-        key = await asyncio.to_thread(self._key_for, choice, provider)
-        place = (choice.provider, base_url, key)
+        keys = await asyncio.to_thread(self._keys_for, choice, provider)
+        place = _place(choice, route, keys)
         if place not in self._models:
             async with self._building:
                 if place not in self._models:
                     # In a thread: importing an SDK takes a second that leases cannot wait for.
                     self._models[place] = await asyncio.to_thread(
-                        _build, choice.provider, provider, key, base_url, self._timeout_s
+                        _build, choice, route, keys, self._timeout_s
                     )
         return self._models[place]
 
-    def _key_for(self, choice: ModelChoice, provider: Provider) -> str:
+    def _keys_for(self, choice: ModelChoice, provider: Provider) -> Mapping[str, str]:
+        """The keys that are set, by name."""
         try:
-            key = self._key_of(provider.key)
+            found = {name: self._key_of(name) for name in provider.keys}
         except Rejected as error:
             raise ModelFailure(kind="missing_key", message=error.message) from None
+        keys = {name: key for name, key in found.items() if key}
         # A server of one's own (vLLM, llama.cpp) behind the OpenAI format usually wants no key.
         own_server = choice.provider == "openai-chat" and choice.base_url is not None
-        if key or not provider.key_needed or own_server:
-            return key or ""
+        if provider.key in keys or not provider.key_needed or own_server:
+            return keys
         message = f"the provider {choice.provider!r} needs a key: set {provider.key}"
         if self._looked_in:
             message += f"; looked in {self._looked_in}"
@@ -149,19 +127,25 @@ class ModelRegistry:
         return known[1]
 
 
-def _build(name: str, provider: Provider, key: str, base_url: str, timeout_s: float) -> Model:
-    match provider.wire:
-        case "anthropic":
-            from services.loop.models.anthropic import AnthropicModel  # noqa: PLC0415
+def _check(context: ModelContext) -> None:
+    """Refuse what the provider does not have, before it is asked."""
+    wrong = unsupported(context.model, context.provider_tools, context.provider_skills)
+    if wrong:
+        raise ModelFailure(kind="unsupported_parameter", message="; ".join(wrong))
 
-            return AnthropicModel(api_key=key, base_url=base_url, timeout_s=timeout_s)
-        case "openai-responses":
-            from services.loop.models.openai_responses import OpenAIResponsesModel  # noqa: PLC0415
 
-            return OpenAIResponsesModel(api_key=key, base_url=base_url, timeout_s=timeout_s)
-        case "openai-chat":
-            from services.loop.models.openai_chat import OpenAIChatModel  # noqa: PLC0415
+def _place(choice: ModelChoice, route: Route, keys: Mapping[str, str]) -> Place:
+    return (
+        (choice.provider, route.client, address_of(choice, route)),
+        *(tuple(item) for item in sorted(keys.items())),
+        ("settings",),
+        *(tuple(item) for item in sorted(choice.settings.items())),
+        ("headers",),
+        *(tuple(item) for item in sorted(choice.headers.items())),
+    )
 
-            return OpenAIChatModel(
-                api_key=key, base_url=base_url, timeout_s=timeout_s, provider=name
-            )
+
+def _build(choice: ModelChoice, route: Route, keys: Mapping[str, str], timeout_s: float) -> Model:
+    from services.loop.models import build  # noqa: PLC0415 - the SDKs are behind it
+
+    return build.model_for(choice, route, keys, timeout_s)

@@ -1,12 +1,14 @@
 """One streamed reply, first byte to last: deadline and failures. Not what its events mean."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from domain.limits import Usage
-from services.loop.models.port import Delta, ModelFailure, ModelReply
+from services.loop.models.port import Delta, ModelFailure, ModelReply, RateSigns
+from services.loop.models.rates import rate_signs
 
 MESSAGE_CHARS_MAX = 500
 
@@ -15,8 +17,22 @@ Event_co = TypeVar("Event_co", covariant=True)
 Event_contra = TypeVar("Event_contra", contravariant=True)
 
 
+class Answer(Protocol):
+    """The head of an answer."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers, found in lower case."""
+        ...
+
+
 class EventStream(Protocol[Event_co]):
-    """What the SDKs give: events, and a way to hang up."""
+    """What the SDKs give: the head of the answer, events, and a way to hang up."""
+
+    @property
+    def response(self) -> Answer:
+        """The answer whose body the events are."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[Event_co]:
         """The events in order."""
@@ -79,12 +95,14 @@ async def stream_reply(
         ModelFailure: with the usage known so far, when there is no reply.
     """
     deadline = asyncio.timeout(timeout_s)
+    limits: RateSigns | None = None
     try:
         async with deadline:
             try:
                 stream = await open_stream()
             except failures.caught as error:
                 raise failures.failure_of(error) from None
+            limits = rate_signs(stream.response.headers)
             try:
                 async with aclosing(_events(stream, failures)) as events:
                     async for event in events:
@@ -92,14 +110,17 @@ async def stream_reply(
                             await on_delta(delta)
             finally:
                 await stream.close()
-            return builder.finish()
+            return replace(builder.finish(), limits=limits)
     except TimeoutError:
         if not deadline.expired():
             raise
         message = f"no whole reply within {timeout_s:g} s"
-        raise ModelFailure(kind="timeout", message=message, usage=builder.usage) from None
+        raise ModelFailure(
+            kind="timeout", message=message, usage=builder.usage, limits=limits
+        ) from None
     except ModelFailure as failure:
         failure.usage = failure.usage or builder.usage
+        failure.limits = failure.limits or limits
         raise
 
 

@@ -1,12 +1,18 @@
-"""The readable text of a provider's own thinking block. Not a change to it: it stays byte-exact."""
+"""The readable text of a provider's own block. Not a change to the block: it stays byte-exact."""
 
 import json
 
 from pydantic import JsonValue
 
+THOUGHTS = frozenset({None, "thinking", "reasoning"})
+"""The types of blocks that hold thoughts; chat formats give theirs no type."""
+
 
 def thought_of(block: str) -> str:
-    """What a thinking block says; empty for a redacted or encrypted one.
+    """What a thinking block says; empty for a redacted or encrypted one, and for no thought.
+
+    Blocks of tools at the provider, of containers and of texts with citations are kept in the same
+    way, and hold no thought.
 
     Knows the Anthropic form (`thinking`), the Responses form (lists of texts in
     `summary` and `content`) and the chat form (`reasoning_content` or `reasoning`).
@@ -15,7 +21,7 @@ def thought_of(block: str) -> str:
         value: JsonValue = json.loads(block)
     except ValueError:
         return ""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or value.get("type") not in THOUGHTS:
         return ""
     for key in ("thinking", "reasoning_content", "reasoning"):
         text = value.get(key)
