@@ -154,14 +154,14 @@ async def _trial(found: Trial, folder: Path, commands: list[Command], dice: rand
     commands.append(first)
     match found.kind:
         case "generation":
-            await first.until("generation.requested.v1", step=2)
+            await first.until("generation.requested.v2", step=2)
             wait_ms = dice.uniform(0, KILL_MS_MAX)
         case "tool":
-            await first.until("generation.completed.v1", step=2)
+            await first.until("generation.completed.v2", step=2)
             await first.until("tool_call.claimed.v1")
             wait_ms = dice.uniform(0, KILL_MS_MAX)
         case "anywhere":
-            await first.until("run.started.v1")
+            await first.until("run.started.v2")
             wait_ms = dice.uniform(0, QUICK_MS_MAX)
     await asyncio.sleep(wait_ms / 1000)
     killed_at = await first.kill()
@@ -172,8 +172,8 @@ async def _trial(found: Trial, folder: Path, commands: list[Command], dice: rand
     run = first.seen[0][1]["run"]
     second = await Command.start(folder, "resume", run, "--json")
     commands.append(second)
-    next_at = await second.until("generation.completed.v1")
-    await second.until("run.completed.v1")
+    next_at = await second.until("generation.completed.v2")
+    await second.until("run.completed.v2")
     await second.until("nothing is called so")
     found.completed = await second.process.wait() == 0
     if next_at:

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from commands.hands import Hands
 from commands.offload import offload
 from commands.runs import Decision, RunStore
-from domain.commands import CancelRun, Command, FireTimer, PinnedContext, Situation
+from domain.commands import CancelRun, ChangeTeam, Command, FireTimer, PinnedContext, Situation
+from domain.definition import Definition
 from domain.effects import (
     ArmTimer,
     CallTool,
     CancelChild,
     Effect,
     Generate,
+    ReformTeam,
     StartChild,
     TakeSnapshot,
     TellParent,
     effects,
 )
-from domain.errors import Unavailable
+from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef, derive_id
+from domain.policy import PolicyRule
 from domain.record import canonical
 from domain.redaction import Redactor, redact_command
 from domain.state import RunState
@@ -29,6 +32,17 @@ from domain.work import CallToolWork, GenerateWork, SnapshotWork
 from eventlog.port import Backbone, lane_of
 
 logger = logging.getLogger(__name__)
+
+
+def no_definitions(text: str) -> Definition:
+    """What a worker does that cannot read definition files.
+
+    Raises:
+        Rejected: always.
+    """
+    del text
+    raise Rejected("not_supported", "this worker cannot read definition files")
+
 
 WORK_LANES: dict[Lane, str] = {Lane.SANDBOX: "sandbox", Lane.TOOL: "tool"}
 
@@ -45,6 +59,9 @@ class Desk:
     local_tools: Mapping[str, LocalTool]
     gone: Callable[[str], bool] = lambda _: False  # whether an epoch is known to have ended
     redactor: Callable[[], Redactor] = Redactor
+    operator_rules: tuple[PolicyRule, ...] = ()
+    parse_definition: Callable[[str], Definition] = no_definitions
+    """The definition that a file's text holds; raises Rejected."""
 
     def situation(
         self, context: PinnedContext | None = None, gone: frozenset[str] = frozenset()
@@ -120,7 +137,9 @@ class Desk:
                 logger.warning("an effect of run %s waits: %s", state.ref.run, error)
         return done
 
-    async def _dispatch(self, state: RunState, effect: Effect) -> None:
+    async def _dispatch(  # noqa: C901 - one case an effect
+        self, state: RunState, effect: Effect
+    ) -> None:
         ref = state.ref
         match effect:
             case Generate():
@@ -131,6 +150,8 @@ class Desk:
                     await self.backbone.work.put("step", ref, canonical(work))
             case CallTool():
                 await self._dispatch_call(state, effect)
+            case ReformTeam():
+                await self.send(ref, ChangeTeam(call=effect.call.id))
             case StartChild():
                 await self.send(effect.child, effect.command)
             case CancelChild():

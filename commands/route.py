@@ -3,10 +3,12 @@
 from typing import Literal, assert_never
 
 from commands.cancel_run import cancel_run
+from commands.change_team import change_team
 from commands.claim_tool_call import claim_tool_call
 from commands.continue_run import continue_run
 from commands.delegate_run import record_delegation
 from commands.desk import Desk
+from commands.people import ask_of_run
 from commands.place_sandbox import Placed, place_sandbox, record_snapshot
 from commands.reconcile_run import abandon_holder, retry_tool_call
 from commands.record_tool_result import record_tool_result
@@ -54,6 +56,20 @@ async def _route(  # noqa: C901, PLR0912 - a table
             await start_run(desk, ref, command)
         case c.ContinueRun():
             await continue_run(desk, ref, command)
+        case (
+            c.SteerRun()
+            | c.PauseRun()
+            | c.ResumeRun()
+            | c.DecideApproval()
+            | c.AnswerQuestion()
+            | c.ChangePolicy()
+        ):
+            await ask_of_run(desk, ref, command)
+        case c.ChangeTeam():
+            await change_team(desk, ref, command.call)
+        case c.CloseTeamCall():
+            msg = "a change of a team is made by the worker that decides it"
+            raise Rejected("not_for_the_wire", msg)
         case c.CancelRun():
             await cancel_run(desk, ref, command)
         case c.FireTimer():

@@ -1,16 +1,16 @@
 """Start a run of an expert: pin what its requests depend on, then ask for the first reply."""
 
-from pydantic import ValidationError
+import json
+from typing import Any
 
 from commands.desk import Desk
+from commands.pinning import pin, read_definition
 from commands.runs import Decision
 from domain.commands import PinnedContext, RecordDelegation, StartRun
-from domain.content import TextPart
-from domain.context import build_context
-from domain.definition import Definition
-from domain.errors import IntegrityViolated, Rejected
+from domain.content import TextPart, text_of
+from domain.errors import Rejected
 from domain.ids import RunRef
-from domain.record import canonical, digest_of
+from domain.schemas import schema_problem
 
 
 async def start_run(desk: Desk, ref: RunRef, command: StartRun) -> Decision:
@@ -36,33 +36,23 @@ async def start_run(desk: Desk, ref: RunRef, command: StartRun) -> Decision:
 
 
 async def _pin(desk: Desk, ref: RunRef, command: StartRun) -> PinnedContext:
-    """Store what stays the same in all requests of the run, before the event that names it."""
+    definition = await read_definition(desk, ref.tenant, command.definition)
+    child = command.parent is not None
+    context = await pin(desk, ref.tenant, definition, command.expert, child=child)
+    expert = definition.expert(command.expert)
+    if expert.input_schema is not None and not child:  # a child's call was looked at by its caller
+        problem = _input_problem(expert.input_schema, text_of(command.parts))
+        if problem is not None:
+            raise Rejected("invalid_input", f"the task of {expert.key!r} is data: {problem}")
+    return context
+
+
+def _input_problem(schema: dict[str, Any], text: str) -> str | None:
     try:
-        data = await desk.backbone.blobs.get(ref.tenant, command.definition)
-    except IntegrityViolated as error:
-        msg = f"the definition {command.definition!r} is not stored: {error}"
-        raise Rejected("no_definition", msg) from error
-    try:
-        definition = Definition.model_validate_json(data)
-    except ValidationError as error:
-        msg = f"the blob {command.definition!r} is no definition: {error}"
-        raise Rejected("no_definition", msg) from error
-    context, tools = build_context(
-        definition,
-        command.expert,
-        extra_tools=desk.local_tools,
-        child=command.parent is not None,
-    )
-    stored = canonical(context)
-    await desk.backbone.blobs.put(ref.tenant, stored)
-    return PinnedContext(
-        renderer=context.renderer,
-        digest=digest_of(stored),
-        size=len(stored),
-        model=context.model,
-        tools=tools,
-        limits=definition.limits,
-    )
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return "give it as one JSON object"
+    return schema_problem(schema, value)
 
 
 async def _tell_refusal(desk: Desk, ref: RunRef, command: StartRun, error: Rejected) -> None:

@@ -1,19 +1,37 @@
 """What may be asked of a run, as it travels: literal names, plain JSON. Handlers: `commands/`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, TypeAdapter
 
 from domain.content import AssistantPart, BlobRef, ContentPart, Text
-from domain.events import Failure, Parent, SnapshotTaken, StopReason
+from domain.events import (
+    NOBODY,
+    Failure,
+    Parent,
+    PinnedModel,
+    Principal,
+    SnapshotTaken,
+    StopReason,
+    TeamAction,
+)
 from domain.limits import Limits, ModelChoice, Usage
+from domain.policy import PolicyLayer, PolicyRule
 from domain.record import Record
 from domain.sandbox import EgressRow
 from domain.tools import Lane, ToolEntry
 
 ResultOutcome = Literal["succeeded", "failed", "refused", "cancelled", "outcome_unknown"]
 RestStatus = Literal["completed", "stopped", "failed", "cancelled"]
+
+
+class Standing(Record):
+    """What a run says to its children, beside their tasks; a larger number replaces a smaller."""
+
+    number: int
+    paused: bool
+    rules: tuple[PolicyRule, ...] = ()  # that people gave it, and the runs above it
 
 
 class StartRun(Record):
@@ -27,6 +45,8 @@ class StartRun(Record):
     limits: Limits | None = None  # None: the definition's
     parent: Parent | None = None
     depth: int = 0
+    standing: Standing | None = None  # of the parent; a newer one is heard by a run that exists
+    by: Principal = NOBODY
 
 
 class ContinueRun(Record):
@@ -37,6 +57,99 @@ class ContinueRun(Record):
     parts: tuple[ContentPart, ...] = ()
     steps_max: int | None = None
     tokens_max: int | None = None
+    money_max: int | None = None  # micro-USD
+    tool_calls_max: int | None = None
+    wall_ms_max: int | None = None
+    by: Principal = NOBODY
+
+
+class SteerRun(Record):
+    """Say something to any run that is at work: it hears it with its next request.
+
+    `now` interrupts the generation that is being made, so that the next request is at once.
+    """
+
+    type: Literal["steer_run.v1"] = "steer_run.v1"
+    id: str
+    parts: tuple[ContentPart, ...]
+    now: bool = False
+    by: Principal = NOBODY
+
+
+class PauseRun(Record):
+    """Begin nothing new in a run and under it; what is at work is finished and recorded."""
+
+    type: Literal["pause_run.v1"] = "pause_run.v1"
+    id: str
+    by: Principal = NOBODY
+
+
+class ResumeRun(Record):
+    """Let a paused run, and what is under it, go on."""
+
+    type: Literal["resume_run.v1"] = "resume_run.v1"
+    id: str
+    by: Principal = NOBODY
+
+
+class DecideApproval(Record):
+    """A person decides about a call that waits, or about going beyond a soft limit.
+
+    `digest` names the arguments the person saw: others are not decided about (C14). With
+    `arguments`, the call runs with these instead.
+    """
+
+    type: Literal["decide_approval.v1"] = "decide_approval.v1"
+    id: str
+    approval: str
+    approve: bool
+    digest: str | None = None  # None: whatever they are
+    arguments: Text | None = None
+    reason: str = ""
+    by: Principal = NOBODY
+
+
+class AnswerQuestion(Record):
+    """A person answers a call of an interactive tool."""
+
+    type: Literal["answer_question.v1"] = "answer_question.v1"
+    id: str
+    call: str
+    parts: tuple[ContentPart, ...]
+    by: Principal = NOBODY
+
+
+class ChangePolicy(Record):
+    """People add rules to a run and those under it, or replace the ones they gave."""
+
+    type: Literal["change_policy.v1"] = "change_policy.v1"
+    id: str
+    rules: tuple[PolicyRule, ...]
+    replace: bool = False
+    by: Principal = NOBODY
+
+
+class ChangeTeam(Record):
+    """The loop is to carry out a call that changes the team of its run."""
+
+    type: Literal["change_team.v1"] = "change_team.v1"
+    call: str
+
+
+class CloseTeamCall(Record):
+    """What a change of the team came to: prepared by a handler, decided if nothing else came first.
+
+    `definition` and `base`: the new one, and the one it was made from; none when it failed.
+    """
+
+    type: Literal["close_team_call.v1"] = "close_team_call.v1"
+    call: str
+    base: str
+    definition: str = ""
+    action: TeamAction | None = None
+    names: tuple[str, ...] = ()
+    content: str  # JSON for the model
+    is_error: bool = False
 
 
 class CancelRun(Record):
@@ -46,6 +159,7 @@ class CancelRun(Record):
     id: str
     reason: str = ""
     parent: Parent | None = None  # whom to tell, should the child never have started
+    by: Principal = NOBODY
 
 
 class FireTimer(Record):
@@ -147,6 +261,8 @@ class RecordDelegation(Record):
     content: tuple[ContentPart, ...]
     steps: int
     tokens: int
+    money: int = 0  # micro-USD
+    tool_calls: int = 0
 
 
 class AbandonHolder(Record):
@@ -171,6 +287,14 @@ class RetryToolCall(Record):
 Command = (
     StartRun
     | ContinueRun
+    | SteerRun
+    | PauseRun
+    | ResumeRun
+    | DecideApproval
+    | AnswerQuestion
+    | ChangePolicy
+    | ChangeTeam
+    | CloseTeamCall
     | CancelRun
     | FireTimer
     | ClaimGeneration
@@ -198,6 +322,9 @@ class PinnedContext:
     model: ModelChoice
     tools: tuple[ToolEntry, ...]
     limits: Limits
+    fallbacks: tuple[PinnedModel, ...] = ()
+    output_schema: dict[str, Any] | None = None
+    layers: tuple[PolicyLayer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

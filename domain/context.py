@@ -1,34 +1,12 @@
 """The system blocks and tools that every request of an expert starts with. Not its conversation."""
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, assert_never
+from collections.abc import Mapping
 
-from domain.base_tools import select_base_tools
-from domain.definition import (
-    BaseSkill,
-    Definition,
-    Expert,
-    InteractiveSkill,
-    LocalSkill,
-    McpHttpSkill,
-    McpStdioSkill,
-    Skill,
-    TopologySkill,
-    delegate_tool_name,
-)
-from domain.errors import Rejected
+from domain.definition import Definition, Expert, InteractiveSkill, Skill
 from domain.prompt import RENDERER, ModelContext, SystemBlock
-from domain.tools import Lane, LocalTool, Safety, ToolEntry, ToolSpec
-
-DELEGATES = "delegates"
-"""The `skill` of a delegate's tool entry: the key of the definition that asked for the tool."""
-
-MERGE = "mergeWorkspace"
-"""The base tool that only makes sense to whoever has delegates that work in copies."""
-
-TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What the strictest of the providers takes as the name of a tool."""
+from domain.record import canonical
+from domain.tools import LocalTool, ToolEntry
+from domain.toolset import tools_of
 
 LOOP_RULES = """\
 You work in steps. In each step you may call tools; their results come back to you, and you go on \
@@ -56,6 +34,9 @@ result. While something is left on the todo list, the list comes back instead an
 PLAIN_COMPLETION_RULE = """\
 - When everything is done, reply with the whole answer and call no tool: such a reply ends your \
 work."""
+
+OUTPUT_RULE = """\
+Your result is data, not prose. It has to be a JSON value of this JSON schema:"""
 
 COORDINATOR_RULES = """\
 You coordinate this job, and you answer to the person who asked.
@@ -85,30 +66,9 @@ again and again.
 - Name the files you made or changed in your answer, and say plainly what you could not do."""
 
 
-class _Tool(NamedTuple):
-    spec: ToolSpec
-    entry: ToolEntry
-
-
 def is_delegate(key: str) -> bool:
     """Whether a key is that of a coordinator's own delegate: scoped, as in `@editor/writer`."""
     return key.startswith("@")
-
-
-def unsupported_reason(name: str, skill: Skill) -> str | None:
-    """Why this release cannot start an expert with that skill; None if it can."""
-    match skill:
-        case BaseSkill() | LocalSkill():
-            return None
-        case McpStdioSkill() | McpHttpSkill():
-            what = "is an MCP server"
-        case InteractiveSkill():
-            what = "asks people"
-        case TopologySkill():
-            what = "changes teams"
-        case _:
-            assert_never(skill)
-    return f"skill {name!r} {what}; this release runs the base skill and local skills"
 
 
 def build_context(
@@ -141,14 +101,12 @@ def build_context(
         for name, skill in sorted(expert.skills.items())
         if not (delegate and isinstance(skill, InteractiveSkill))  # nobody is there to answer
     }
-    tools: dict[str, _Tool] = {}
-    for tool in _all_tools(definition, expert, skills, extra_tools or {}):
-        _add(tools, expert, tool)
-    ordered = [tools[name] for name in sorted(tools)]
+    ordered = tools_of(definition, expert, skills, extra_tools or {})
+    names = frozenset(tool.entry.name for tool in ordered)
     context = ModelContext(
         renderer=RENDERER,
         model=expert.model,
-        system=_system(expert, skills, frozenset(tools), delegate=delegate),
+        system=_system(expert, skills, names, delegate=delegate),
         tools=tuple(tool.spec for tool in ordered),
         provider_tools=expert.provider_tools,
         provider_skills=expert.provider_skills,
@@ -156,99 +114,22 @@ def build_context(
     return context, tuple(tool.entry for tool in ordered)
 
 
-def _all_tools(
-    definition: Definition,
-    expert: Expert,
-    skills: Mapping[str, Skill],
-    extra_tools: Mapping[str, LocalTool],
-) -> Iterator[_Tool]:
-    for name, skill in skills.items():
-        match skill:
-            case BaseSkill():
-                base = select_base_tools(pick=skill.pick, omit=skill.omit)
-                if not _has_copies(definition, expert):
-                    base.pop(MERGE, None)
-                yield from (_Tool(tool.spec, tool.entry) for tool in base.values())
-            case LocalSkill():
-                yield from (_local_tool(expert, name, tool, extra_tools) for tool in skill.tools)
-            case McpStdioSkill() | McpHttpSkill() | InteractiveSkill() | TopologySkill():
-                reason = unsupported_reason(name, skill)
-                message = f"expert {expert.key!r} cannot be started: {reason}"
-                raise Rejected(code="skill_not_supported", message=message)
-            case _:
-                assert_never(skill)
-    for key in expert.delegates:
-        yield _delegate_tool(definition.expert(key))
+def fallback_contexts(context: ModelContext, expert: Expert) -> tuple[ModelContext, ...]:
+    """The same context for each model of an expert's chain of fallbacks.
 
-
-def _has_copies(definition: Definition, expert: Expert) -> bool:
-    """Whether a delegate works in a copy of the workspace, which would have to be merged."""
-    delegates = (definition.expert(key) for key in expert.delegates)
-    return any(delegate.sandbox.workspace == "isolated" for delegate in delegates)
-
-
-def _local_tool(
-    expert: Expert, skill: str, name: str, extra_tools: Mapping[str, LocalTool]
-) -> _Tool:
-    found = extra_tools.get(name)
-    if found is None:
-        known = ", ".join(sorted(extra_tools)) or "none"
-        message = (
-            f"expert {expert.key!r} asks for the local tool {name!r} in skill {skill!r}, "
-            f"but no such tool is registered; there are: {known}"
+    What a provider runs by itself stays behind when the next model is another provider's.
+    """
+    own = expert.model.provider
+    return tuple(
+        context.model_copy(
+            update={
+                "model": model,
+                "provider_tools": context.provider_tools if model.provider == own else (),
+                "provider_skills": context.provider_skills if model.provider == own else (),
+            }
         )
-        raise Rejected(code="unknown_local_tool", message=message)
-    entry = ToolEntry(name=name, skill=skill, lane=Lane.TOOL, safety=found.safety)
-    return _Tool(found.spec.model_copy(update={"name": name}), entry)
-
-
-def _delegate_tool(delegate: Expert) -> _Tool:
-    name = delegate_tool_name(delegate.key)
-    query = {
-        "type": "string",
-        "description": "The whole task: the delegate sees only this text and the workspace.",
-    }
-    spec = ToolSpec(
-        name=name,
-        description=delegate.description or f"Give a task to the expert {delegate.key}.",
-        parameters={
-            "type": "object",
-            "properties": {"query": query},
-            "required": ["query"],
-            "additionalProperties": False,
-        },
+        for model in expert.fallbacks
     )
-    entry = ToolEntry(
-        name=name,
-        skill=DELEGATES,
-        lane=Lane.DELEGATE,
-        safety=Safety.UNSAFE,
-        expert=delegate.key,
-    )
-    return _Tool(spec, entry)
-
-
-def _add(tools: dict[str, _Tool], expert: Expert, tool: _Tool) -> None:
-    name = tool.entry.name
-    if TOOL_NAME.fullmatch(name) is None:
-        message = (
-            f"expert {expert.key!r} has a tool named {name!r}; a tool's name is "
-            "1 to 64 letters, digits, '-' or '_' characters"
-        )
-        raise Rejected(code="bad_tool_name", message=message)
-    other = tools.setdefault(name, tool)
-    if other is not tool:
-        message = (
-            f"expert {expert.key!r} has two tools named {name!r}: "
-            f"one of {_source(other)}, one of {_source(tool)}"
-        )
-        raise Rejected(code="tool_name_taken", message=message)
-
-
-def _source(tool: _Tool) -> str:
-    if tool.entry.expert is not None:
-        return f"delegate {tool.entry.expert!r}"
-    return f"skill {tool.entry.skill!r}"
 
 
 def _system(
@@ -260,6 +141,9 @@ def _system(
         SystemBlock(name="expert", text=expert.key),
         SystemBlock(name="instruction", text=expert.instruction),
     ]
+    if expert.output_schema is not None:
+        schema = canonical(expert.output_schema).decode()
+        blocks.append(SystemBlock(name="output", text=f"{OUTPUT_RULE}\n{schema}"))
     rules = [f"Rules for {name}:\n{skill.rule}" for name, skill in skills.items() if skill.rule]
     if rules:
         blocks.append(SystemBlock(name="skill-rules", text="\n\n".join(rules)))

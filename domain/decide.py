@@ -3,7 +3,7 @@
 from typing import NamedTuple, assert_never
 
 from domain import commands as c
-from domain.decisions import generation, lifecycle, sandbox, tool_calls
+from domain.decisions import generation, lifecycle, people, sandbox, tool_calls
 from domain.draft import Draft
 from domain.errors import Unavailable
 from domain.events import Event
@@ -41,14 +41,19 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
         raise Unavailable(msg)
     draft = Draft(state, situation)
     match command:
-        case c.StartRun():
-            lifecycle.start_run(draft, command)
-        case c.ContinueRun():
-            lifecycle.continue_run(draft, command)
-        case c.CancelRun():
-            lifecycle.cancel_run(draft, command)
-        case c.FireTimer():
-            lifecycle.fire_timer(draft, command)
+        case (
+            c.StartRun()
+            | c.ContinueRun()
+            | c.SteerRun()
+            | c.PauseRun()
+            | c.ResumeRun()
+            | c.CancelRun()
+            | c.DecideApproval()
+            | c.AnswerQuestion()
+            | c.ChangePolicy()
+            | c.FireTimer()
+        ):
+            _asked_of_the_run(draft, command)
         case c.ClaimGeneration():
             generation.claim_generation(draft, command)
         case c.CompleteGeneration():
@@ -65,6 +70,10 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
             sandbox.record_snapshot(draft, command)
         case c.RecordDelegation():
             tool_calls.record_delegation(draft, command)
+        case c.ChangeTeam():
+            pass  # its handler makes a CloseTeamCall of it
+        case c.CloseTeamCall():
+            tool_calls.close_team_call(draft, command)
         case c.AbandonHolder():
             tool_calls.abandon_holder(draft, command)
         case c.RetryToolCall():
@@ -72,3 +81,46 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
         case _:
             assert_never(command)
     return Conclusion(tuple(draft.events), draft.state)
+
+
+AskedOfTheRun = (
+    c.StartRun
+    | c.ContinueRun
+    | c.SteerRun
+    | c.PauseRun
+    | c.ResumeRun
+    | c.CancelRun
+    | c.DecideApproval
+    | c.AnswerQuestion
+    | c.ChangePolicy
+    | c.FireTimer
+)
+
+
+def _asked_of_the_run(  # noqa: C901 - one case a command
+    draft: Draft, command: AskedOfTheRun
+) -> None:
+    """What people, parents and time ask for."""
+    match command:
+        case c.StartRun():
+            lifecycle.start_run(draft, command)
+        case c.ContinueRun():
+            lifecycle.continue_run(draft, command)
+        case c.SteerRun():
+            lifecycle.steer_run(draft, command)
+        case c.PauseRun():
+            lifecycle.pause_run(draft, command)
+        case c.ResumeRun():
+            lifecycle.resume_run(draft, command)
+        case c.CancelRun():
+            lifecycle.cancel_run(draft, command)
+        case c.DecideApproval():
+            people.decide_approval(draft, command)
+        case c.AnswerQuestion():
+            people.answer_question(draft, command)
+        case c.ChangePolicy():
+            people.change_policy(draft, command)
+        case c.FireTimer():
+            lifecycle.fire_timer(draft, command)
+        case _:
+            assert_never(command)

@@ -113,6 +113,8 @@ class Expert(Record):
     """The JSON schema of its result, which is then data; None: a text."""
     policy: tuple[PolicyRule, ...] = ()
     """Rules about its calls, beside those of the definition."""
+    origin: Literal["", "config"] = ""
+    """`config`: a model wrote it into a file of the workspace, while the job ran."""
 
 
 class Definition(Record):

@@ -1,13 +1,15 @@
 """A decision in the making: its events so far and the state they lead to. Not stored yet."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from domain import events as e
 from domain.commands import Situation
 from domain.content import TextPart
 from domain.conversation import next_conversation
 from domain.evolve import evolve
+from domain.folds.people import answer_timer
+from domain.ids import derive_id
 from domain.prompt import request_digest
 from domain.state import Call, Conversation, RunState, changed
 from domain.tools import Lane
@@ -56,40 +58,103 @@ class Draft:
         """Let the claim ride along when this process has room to execute the call (rule 6)."""
         held = self.state.sandbox if call.lane is Lane.SANDBOX else None
         ours = held is None or held.epoch == self.situation.epoch
-        if call.lane in self.situation.lanes and ours:
+        waits = self.state.paused or call.id in self.state.approvals
+        if call.lane in self.situation.lanes and ours and not waits:
             self.emit(
                 e.ToolCallClaimed(call=call.id, attempt=call.attempt, holder=self.situation.epoch)
             )
 
-    def request_attempt(self, step: int, attempt: int) -> bool:
-        """Ask for a reply if steps and tokens allow, else stop the run; whether it was asked."""
+    def arm(self, timer: str, purpose: e.TimerPurpose, delay_ms: int | None) -> int | None:
+        """Have something happen later, and say when; None for never."""
+        if delay_ms is None:
+            return None
+        due_ms = self.now_ms + delay_ms
+        self.emit(e.TimerArmed(timer=timer, purpose=purpose, due_ms=due_ms))
+        return due_ms
+
+    def note(self, what: str, name: str, text: str) -> None:
+        """Have the runtime tell the model something with the next request, once."""
+        said = derive_id(what, self.state.ref.run, name)
+        self.emit(e.InputReceived(input=said, speaker="runtime", parts=(TextPart(text=text),)))
+
+    def request_attempt(self, step: int, attempt: int, *, anew: bool = False) -> None:
+        """Ask for a reply if limits allow, else stop the run or ask a person; nothing while held.
+
+        A further attempt asks the same again; `anew`, with what was said since.
+        """
         state = self.state
+        if state.held:
+            return
         if attempt == 1 and state.steps_left == 0:
             self.emit(e.RunStopped(limit="steps", step=state.step))
-            return False
-        conversation = next_conversation(state)
-        reserved = worst_case_tokens(state, conversation)
-        left = state.tokens_left
-        if left is not None and reserved > left:
-            self.emit(e.RunStopped(limit="tokens", step=state.step))
-            return False
-        request = request_digest(state.context, conversation.digest)
-        if attempt > 1 and state.generation is not None:
-            request = state.generation.request
+            return
+        conversation = next_conversation(state) if attempt == 1 or anew else state.conversation
+        reserved = worst_case(state, conversation)
+        over = _over_hard_limit(state, reserved)
+        if over is not None:
+            self.emit(e.RunStopped(limit=over, step=state.step))
+            return
+        if self._asks_for_more(reserved):
+            return
         self.emit(
             e.GenerationRequested(
                 step=step,
                 attempt=attempt,
-                request=request,
-                reserved=reserved,
+                request=request_digest(state.context, conversation.digest),
+                reserved=reserved.tokens,
                 holder=self.situation.holder,
+                reserved_money=reserved.money,
             )
         )
+
+    def _asks_for_more(self, reserved: "Reserved") -> bool:
+        """Whether a person has to say first that a soft limit may be passed."""
+        found = _over_soft_limit(self.state, reserved)
+        if found is None:
+            return False
+        limit, soft = found
+        name = f"budget-{self.state.budgets_asked + 1}"
+        due_ms = self.arm(answer_timer(name), "answer_expiry", self.state.limits.answer_ms_max)
+        self.emit(e.ApprovalRequested(approval=name, limit=limit, soft=soft, due_ms=due_ms))
         return True
 
 
-def worst_case_tokens(state: RunState, conversation: Conversation) -> int:
-    """What a generation may cost at most: every prompt byte half a token, and the output limit."""
+class Reserved(NamedTuple):
+    """What a generation may cost at most."""
+
+    tokens: int
+    money: int  # micro-USD
+
+
+def worst_case(state: RunState, conversation: Conversation) -> Reserved:
+    """Every prompt byte half a token, and the output limit; without a price, all that is left."""
     size = state.context_bytes + conversation.size
+    prompt = size // RESERVE_BYTES_PER_TOKEN
     output = state.model.output_tokens_max if state.model else 0
-    return size // RESERVE_BYTES_PER_TOKEN + output
+    price = state.model.price if state.model else None
+    money = (state.money_left or 0) if price is None else price.worst(prompt, output)
+    return Reserved(prompt + output, money)
+
+
+def _over_hard_limit(state: RunState, reserved: Reserved) -> e.LimitName | None:
+    if state.tokens_left is not None and reserved.tokens > state.tokens_left:
+        return "tokens"
+    if state.money_left is None:
+        return None
+    unpriced = state.model is None or state.model.price is None
+    nothing_left = unpriced and state.money_left == 0
+    return "money" if nothing_left or reserved.money > state.money_left else None
+
+
+def _over_soft_limit(state: RunState, reserved: Reserved) -> tuple[e.LimitName, int] | None:
+    limits = state.limits
+    tokens = state.tokens_charged - state.tokens_base + state.tokens_reserved + reserved.tokens
+    money = state.money_charged - state.money_base + state.money_reserved + reserved.money
+    wanted: tuple[tuple[e.LimitName, int, int | None], ...] = (
+        ("tokens", tokens, limits.tokens_soft),
+        ("money", money, limits.money_soft),
+    )
+    for limit, used, soft in wanted:
+        if soft is not None and used > soft and limit not in state.lifted:
+            return limit, soft
+    return None

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from domain.commands import RecordDelegation, RestStatus, StartRun
+from domain.commands import RecordDelegation, RestStatus, Standing, StartRun
 from domain.content import ContentPart, TextPart
 from domain.events import Parent, TimerArmed
 from domain.ids import RunRef
-from domain.loop_tools import delegate_query, is_completion, parse_arguments
+from domain.loop_tools import delegate_task, is_completion, parse_arguments
 from domain.state import Call, Checkpoint, RunState
+from domain.tools import Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,15 @@ class CallTool:
 
 
 @dataclass(frozen=True, slots=True)
+class ReformTeam:
+    """Carry out a call that changes the run's team."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
 class StartChild:
-    """Have a delegate's run started, or its end told again."""
+    """Have a delegate's run started or told what is new, or its end told again."""
 
     child: RunRef
     command: StartRun
@@ -64,7 +72,16 @@ class TellParent:
     command: RecordDelegation
 
 
-Effect = Generate | CallTool | StartChild | CancelChild | ArmTimer | TakeSnapshot | TellParent
+Effect = (
+    Generate
+    | CallTool
+    | ReformTeam
+    | StartChild
+    | CancelChild
+    | ArmTimer
+    | TakeSnapshot
+    | TellParent
+)
 
 
 def effects(state: RunState) -> tuple[Effect, ...]:
@@ -76,7 +93,8 @@ def effects(state: RunState) -> tuple[Effect, ...]:
         told = tell_parent(state)
         return (*found, told) if told else tuple(found)
     generation = state.generation
-    if generation and generation.phase == "open" and not state.cancelling:
+    kept = state.paused and generation is not None and generation.holder is None
+    if generation and generation.phase == "open" and not state.cancelling and not kept:
         found.append(Generate(generation.step, generation.attempt, generation.holder))
     found.extend(_call_effects(state))
     found.extend(ArmTimer(timer) for timer in state.timers.values())
@@ -86,10 +104,15 @@ def effects(state: RunState) -> tuple[Effect, ...]:
 def _call_effects(state: RunState) -> list[Effect]:
     found: list[Effect] = []
     for call in state.open_calls:
-        if is_completion(call):
+        if is_completion(call) or call.lane is Lane.PERSON or call.id in state.approvals:
             continue
+        if call.lane is Lane.DELEGATE:
+            continue
+        if state.paused and not call.may_have_begun:
+            continue
+        found.append(ReformTeam(call) if call.lane is Lane.TEAM else CallTool(call))
+    for call in started_children(state):
         if call.delegation is None:
-            found.append(CallTool(call))
             continue
         child = RunRef(state.ref.tenant, state.ref.job, call.delegation.child)
         if state.cancelling:
@@ -99,16 +122,29 @@ def _call_effects(state: RunState) -> list[Effect]:
     return found
 
 
+def started_children(state: RunState) -> tuple[Call, ...]:
+    """The open delegations that may be at work: the first `fan_out_max`; the others wait."""
+    carved = [call for call in state.open_calls if call.delegation is not None]
+    return tuple(carved[: state.limits.fan_out_max])
+
+
 def _start(state: RunState, call: Call, child: RunRef) -> StartRun:
     arguments = parse_arguments(call.arguments) or {}
+    entry = state.tool(call.tool)
+    standing = None
+    if state.standing:
+        standing = Standing(
+            number=state.standing, paused=state.paused, rules=(*state.rules, *state.rules_above)
+        )
     return StartRun(
         id=child.run,
         expert=call.delegation.expert if call.delegation else "",
         definition=state.definition,
-        parts=(TextPart(text=delegate_query(arguments)),),
+        parts=(TextPart(text=delegate_task(arguments, entry.input_schema if entry else None)),),
         limits=call.delegation.limits if call.delegation else None,
         parent=Parent(run=state.ref.run, call=call.id),
         depth=state.depth + 1,
+        standing=standing,
     )
 
 
@@ -148,5 +184,7 @@ def tell_parent(state: RunState) -> TellParent | None:
             content=content,
             steps=state.step + state.steps_delegated,
             tokens=state.tokens_charged,
+            money=state.money_charged,
+            tool_calls=state.tool_calls,
         ),
     )

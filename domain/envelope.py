@@ -74,7 +74,34 @@ def encode(envelope: Envelope) -> bytes:
 
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-UPCASTERS: Mapping[str, Upcaster] = {}
+
+
+def _grown(name: str) -> Upcaster:
+    """An upcaster to a shape that only has fields more: what they default to is what was meant."""
+    return lambda raw: {**raw, "type": name}
+
+
+GROWN_IN_0_2 = (
+    "run.started",
+    "context.pinned",
+    "input.received",
+    "run.continued",
+    "run.cancel_requested",
+    "generation.requested",
+    "generation.completed",
+    "generation.failed",
+    "generation.abandoned",
+    "generation.superseded",
+    "tool_call.requested",
+    "delegation.requested",
+    "delegation.settled",
+    "timer.armed",
+    "run.completed",
+    "run.stopped",
+)
+"""Money, principals, people and teams came with 0.2."""
+
+UPCASTERS: Mapping[str, Upcaster] = {f"{name}.v1": _grown(f"{name}.v2") for name in GROWN_IN_0_2}
 """Old wire name -> the same fact in the next shape; applied until none matches (rule 12)."""
 
 

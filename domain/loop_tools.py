@@ -1,7 +1,9 @@
 """The tools whose state is the run itself: todo, clearTodo, attemptCompletion. Never dispatched."""
 
 import json
-from typing import Any, cast
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 from pydantic import ValidationError
 
@@ -9,12 +11,15 @@ from domain import events as e
 from domain.base_tools import Todo
 from domain.content import Text
 from domain.draft import Draft
+from domain.schemas import schema_problem
 from domain.state import Call, RunState
 from domain.tools import Lane
 
 TODO = "todo"
 CLEAR_TODO = "clearTodo"
 ATTEMPT_COMPLETION = "attemptCompletion"
+
+FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n```", re.DOTALL)
 
 TODOS_MAX = 200
 TODO_TITLE_CHARS_MAX = 500
@@ -33,10 +38,45 @@ def parse_arguments(arguments: Text) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def completion_result(arguments: Text) -> str:
-    """The `result` of attemptCompletion; empty when it gave none."""
-    value = (parse_arguments(arguments) or {}).get("result") or ""
-    return value if isinstance(value, str) else json.dumps(value)
+class Result(NamedTuple):
+    """What an expert says it came to; `typed`: JSON of its output schema."""
+
+    text: Text
+    typed: bool
+
+
+def completion_result(arguments: Text, schema: Mapping[str, object] | None) -> Result | str:
+    """The `result` of attemptCompletion, empty when it gave none; or what is wrong with it."""
+    value: Any = (parse_arguments(arguments) or {}).get("result")
+    if schema is None:
+        value = value or ""
+        return Result(value if isinstance(value, str) else json.dumps(value), typed=False)
+    return _typed(value, schema)
+
+
+def typed_text(text: Text, schema: Mapping[str, object]) -> Result | str:
+    """A reply that is to be data; or what is wrong with it."""
+    if not isinstance(text, str):
+        return "it is longer than 32 KiB; write long content to files and name them."
+    try:
+        value: Any = json.loads(_unfenced(text))
+    except (ValueError, RecursionError):
+        return "it is not JSON. Reply with the JSON value alone."
+    return _typed(value, schema)
+
+
+def _typed(value: object, schema: Mapping[str, object]) -> Result | str:
+    problem = schema_problem(schema, value)
+    if problem is not None:
+        return f"{problem}. Correct it and answer again."
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Result(text, typed=True)
+
+
+def _unfenced(text: str) -> str:
+    """Without the fence that models like to put around code."""
+    found = FENCED.fullmatch(text.strip())
+    return found[1] if found else text
 
 
 def is_completion(call: Call) -> bool:
@@ -44,8 +84,10 @@ def is_completion(call: Call) -> bool:
     return call.tool == ATTEMPT_COMPLETION and call.lane is Lane.LOOP
 
 
-def delegate_query(arguments: dict[str, Any]) -> str:
-    """What a delegate is asked to do; empty when there is no such text."""
+def delegate_task(arguments: dict[str, Any], schema: Mapping[str, object] | None) -> str:
+    """What a delegate is told: its query, or the data of its input schema as JSON."""
+    if schema is not None:
+        return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
     query = arguments.get("query", "")
     return query if isinstance(query, str) and query.strip() else ""
 

@@ -1,7 +1,7 @@
 """A run as its events leave it: what deciding needs, and the conversation. Not a read model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, overload
 
 from pydantic import GetCoreSchemaHandler
@@ -9,8 +9,10 @@ from pydantic_core import core_schema
 
 from domain.content import BlobRef, ContentPart, Message, Text
 from domain.events import (
+    LimitName,
     Outcome,
     Parent,
+    PinnedModel,
     SnapshotTaken,
     TimerArmed,
     TodoItem,
@@ -18,6 +20,7 @@ from domain.events import (
 )
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
+from domain.policy import PolicyLayer, PolicyRule
 from domain.prompt import EMPTY_CONVERSATION
 from domain.tools import Lane, Safety, ToolEntry
 
@@ -104,6 +107,9 @@ class Generation:
     holder: str | None
     phase: Literal["open", "backoff", "over"]
     since_ms: int
+    reserved_money: int = 0
+    tries: int = 0  # attempts of this step that ended without a reply, on this model
+    limited: int = 0  # attempts of this step that the provider's limits turned away
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,15 @@ class Delegation:
     child: str
     expert: str
     limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What waits for a person: a call, or going beyond a soft limit."""
+
+    digest: str = ""  # of the arguments of the call
+    limit: LimitName | None = None
+    due_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +174,10 @@ class Call:
     ended: ToolCallEnded | None = None
     exposed: bool = field(default=False, compare=False)
     """Whether a sandbox worker may have begun it: its claim is in that worker's journal only."""
+    forwarded: Text | None = None
+    """What an executor found, when the loop has to do the rest."""
+    asked: bool = False
+    """Whether a person was asked for an answer."""
 
     @property
     def may_have_begun(self) -> bool:
@@ -193,7 +212,19 @@ class RunState:
     context_bytes: int = 0
     model: ModelChoice | None = None
     tools: tuple[ToolEntry, ...] = ()
+    fallbacks: tuple[PinnedModel, ...] = ()
+    output_schema: Mapping[str, object] | None = None
+    layers: tuple[PolicyLayer, ...] = ()
+    rules: tuple[PolicyRule, ...] = ()  # that people gave this run
+    rules_above: tuple[PolicyRule, ...] = ()  # that they gave the runs above it
+    standing: int = 0  # how often it had something new to say to its children
+    standing_above: int = 0  # the newest it heard from its parent
+    approvals: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
+    budgets_asked: int = 0  # how often a person was asked for more than a soft limit
+    lifted: frozenset[LimitName] = frozenset()  # soft limits that a person has lifted
+    paused: bool = False
     step: int = 0
+    step_over: bool = False  # the checkpoint of `step` is there
     steps_base: int = 0  # the step at the last continue: limits count from there
     steps_delegated: int = 0  # carved out for children, minus what came back, since then
     generation: Generation | None = None
@@ -203,6 +234,7 @@ class RunState:
     past_calls: Mapping[str, Ended] = field(default_factory=dict[str, Ended])
     late_results: frozenset[str] = frozenset()
     unsettled: Mapping[str, int] = field(default_factory=dict[str, int])  # attempt -> charged
+    unsettled_money: Mapping[str, int] = field(default_factory=dict[str, int])
     timers: Mapping[str, TimerArmed] = field(default_factory=dict[str, TimerArmed])
     sandbox: Placement | None = None
     wrote: bool = False  # something that may write ran since the last checkpoint
@@ -216,7 +248,16 @@ class RunState:
     tokens_charged: int = 0  # what counts against `tokens_max`, children included
     tokens_reserved: int = 0
     tokens_base: int = 0  # charged before the last continue
+    money_charged: int = 0  # micro-USD, children included
+    money_reserved: int = 0
+    money_base: int = 0
+    tool_calls: int = 0  # that were let through, children included
+    tool_calls_reserved: int = 0
+    tool_calls_base: int = 0
+    calls_over: bool = False  # a call of this step was refused because none is left
+    stopping: LimitName | None = None  # the limit because of which it is being cancelled
     result: Text | None = None
+    typed_result: bool = False
     failure_kind: str = ""
     failure_message: str = ""
     stopped_by: str = ""
@@ -241,14 +282,45 @@ class RunState:
     @property
     def tokens_left(self) -> int | None:
         """How many more tokens the budget allows; None without a budget."""
-        if self.limits.tokens_max is None:
-            return None
         used = self.tokens_charged - self.tokens_base + self.tokens_reserved
-        return max(0, self.limits.tokens_max - used)
+        return _left(self.limits.tokens_max, used)
+
+    @property
+    def money_left(self) -> int | None:
+        """How much more may be spent, in micro-USD; None without a budget."""
+        used = self.money_charged - self.money_base + self.money_reserved
+        return _left(self.limits.money_max, used)
+
+    @property
+    def tool_calls_left(self) -> int | None:
+        """How many more tool calls are allowed; None without a limit."""
+        used = self.tool_calls - self.tool_calls_base + self.tool_calls_reserved
+        return _left(self.limits.tool_calls_max, used)
+
+    @property
+    def held(self) -> bool:
+        """Whether no new generation may be asked for: paused, or beyond a soft limit."""
+        return self.paused or any(one.limit is not None for one in self.approvals.values())
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person has to do something before the run can go on as it should."""
+        asked = any(call.asked for call in self.open_calls)
+        return self.status == "running" and (self.paused or bool(self.approvals) or asked)
+
+    def sent(self, call: Call) -> Call:
+        """A call that goes to its executor now: from then on a sandbox worker may begin it."""
+        placed = self.sandbox is not None and self.sandbox.lost_ms is None
+        may = placed and call.lane is Lane.SANDBOX and call.ended is None
+        return replace(call, exposed=True) if may and call.id not in self.approvals else call
 
     def tool(self, name: str) -> ToolEntry | None:
         """The pinned entry of a tool."""
         return next((entry for entry in self.tools if entry.name == name), None)
+
+
+def _left(limit: int | None, used: int) -> int | None:
+    return None if limit is None else max(0, limit - used)
 
 
 def attempt_key(step: int, attempt: int) -> str:
@@ -257,8 +329,6 @@ def attempt_key(step: int, attempt: int) -> str:
 
 
 if TYPE_CHECKING:
-    from dataclasses import replace
-
     changed = replace
 else:
 

@@ -13,6 +13,8 @@ class Lane(StrEnum):
     SANDBOX = "sandbox"  # the base skill: files and exec
     TOOL = "tool"  # skills of the tool service
     DELEGATE = "delegate"  # a child run
+    PERSON = "person"  # somebody answers
+    TEAM = "team"  # the loop itself, with what it has to read and store: changes of the team
 
 
 class Safety(StrEnum):
@@ -31,6 +33,7 @@ class ToolEntry(Record):
     lane: Lane
     safety: Safety
     expert: str | None = None  # the delegate's key when the lane is `delegate`
+    input_schema: dict[str, Any] | None = None  # of a delegate with typed input
 
 
 class ToolSpec(Record):

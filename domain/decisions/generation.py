@@ -2,13 +2,15 @@
 
 from domain import commands as c
 from domain import events as e
-from domain.content import BlobRef, CallPart, TextPart
+from domain.content import BlobRef, CallPart
 from domain.decisions.advance import CUT_NOTE, advance
+from domain.decisions.people import admit, carve_delegations
 from domain.draft import Draft
-from domain.ids import call_id, child_run_id, derive_id, idempotency_key, jitter
+from domain.ids import call_id, idempotency_key, jitter
 from domain.limits import Usage
-from domain.loop_tools import delegate_query, parse_arguments, run_loop_tool
-from domain.state import Generation, attempt_key
+from domain.loop_tools import delegate_task, parse_arguments, run_loop_tool
+from domain.schemas import schema_problem
+from domain.state import Generation, RunState, attempt_key
 from domain.tools import Lane, Safety, ToolEntry
 
 UNKNOWN_TOOL = ToolEntry(name="", skill="", lane=Lane.LOOP, safety=Safety.READ_ONLY)
@@ -40,6 +42,7 @@ def complete_generation(draft: Draft, command: c.CompleteGeneration) -> None:
             charged=charged,
             response_id=command.response_id,
             model=command.model,
+            charged_money=_cost(draft.state, generation, command.usage),
         )
     )
     calls = [part for part in command.parts if isinstance(part, CallPart)]
@@ -51,11 +54,20 @@ def complete_generation(draft: Draft, command: c.CompleteGeneration) -> None:
         failure = e.Failure(kind="refusal", message="the model refused to answer this")
         draft.emit(e.RunFailed(step=command.step, failure=failure))
         return
-    _carve_delegations(draft)
+    state = draft.state
+    children = [call for call in state.open_calls if call.lane is Lane.DELEGATE]
+    carve_delegations(draft, [call for call in children if call.id not in state.approvals])
     if cut and not calls:
-        note = derive_id("cut", draft.state.ref.run, str(command.step))
-        draft.emit(e.InputReceived(input=note, speaker="runtime", parts=(TextPart(text=CUT_NOTE),)))
+        draft.note("cut", str(command.step), CUT_NOTE)
     advance(draft)
+
+
+def _cost(state: RunState, generation: Generation, usage: Usage | None) -> int:
+    """What an attempt costs, in micro-USD; unknown usage or price is charged as reserved (C12)."""
+    price = state.model.price if state.model else None
+    if usage is None or (price is None and usage.tokens):
+        return generation.reserved_money
+    return 0 if price is None else price.of(usage)
 
 
 def _request_call(draft: Draft, index: int, part: CallPart, stopped: e.StopReason | None) -> None:
@@ -84,7 +96,7 @@ def _request_call(draft: Draft, index: int, part: CallPart, stopped: e.StopReaso
     elif known.lane is Lane.LOOP:
         run_loop_tool(draft, call)
     else:
-        draft.claim(call)
+        admit(draft, call)
 
 
 def _refusal(
@@ -96,11 +108,15 @@ def _refusal(
     if entry is None:
         names = ", ".join(tool.name for tool in draft.state.tools)
         return "unknown_tool", f"There is no tool {part.tool!r}. The tools are: {names}."
-    calls_max = draft.state.limits.calls_per_step_max
+    limits = draft.state.limits
+    if entry.lane is Lane.DELEGATE and draft.state.depth >= limits.depth_max:
+        text = f"Delegation is {limits.depth_max} deep, and no deeper here; do it yourself."
+        return "too_deep", text
+    calls_max = limits.calls_per_step_max
     if index >= calls_max:
         return "too_many_calls", f"At most {calls_max} calls in one reply; ask again for the rest."
     if isinstance(part.arguments, BlobRef):
-        if entry.lane in (Lane.LOOP, Lane.DELEGATE):
+        if entry.lane not in (Lane.SANDBOX, Lane.TOOL):
             return "arguments_too_long", "The arguments are over 32 KiB; write the text to a file."
         return None
     return _argument_problem(part, entry, stopped)
@@ -114,34 +130,12 @@ def _argument_problem(
         return "cut_off", f"The arguments were cut off by the output limit. {CUT_NOTE}"
     if arguments is None:
         return "malformed_arguments", "The arguments are not a JSON object; send them again."
-    if entry.lane is Lane.DELEGATE and not delegate_query(arguments):
+    if entry.input_schema is not None:
+        problem = schema_problem(entry.input_schema, arguments)
+        return None if problem is None else ("invalid_arguments", f"{problem}. Call it again.")
+    if entry.lane is Lane.DELEGATE and not delegate_task(arguments, None):
         return "invalid_arguments", "The delegate needs its task: a text in the parameter query."
     return None
-
-
-def _carve_delegations(draft: Draft) -> None:
-    """Split what is left of steps and tokens over the children and the run itself (rule 8)."""
-    calls = [call for call in draft.state.open_calls if call.lane is Lane.DELEGATE]
-    if not calls:
-        return
-    state = draft.state
-    shares = len(calls) + 1
-    limits = state.limits.model_copy(
-        update={
-            "steps_max": state.steps_left // shares,
-            "tokens_max": None if state.tokens_left is None else state.tokens_left // shares,
-        }
-    )
-    for call in calls:
-        entry = state.tool(call.tool)
-        draft.emit(
-            e.DelegationRequested(
-                call=call.id,
-                child=child_run_id(state.ref.run, call.id),
-                expert=(entry.expert if entry else None) or call.tool,
-                limits=limits,
-            )
-        )
 
 
 def fail_generation(draft: Draft, command: c.FailGeneration) -> None:
@@ -162,16 +156,45 @@ def fail_generation(draft: Draft, command: c.FailGeneration) -> None:
             retryable=command.retryable,
             usage=command.usage,
             charged=charged,
+            charged_money=_cost(draft.state, generation, usage),
         )
     )
-    limits = draft.state.limits
-    if not command.retryable or command.attempt >= limits.generation_attempts_max:
+    if not command.retryable or _exhausted(draft.state):
+        _give_up(draft, command)
+        return
+    timer = f"retry-{command.step}-{command.attempt}"
+    draft.arm(timer, "retry", retry_delay_ms(draft, command))
+
+
+def _exhausted(state: RunState) -> bool:
+    """Whether the model has had its attempts; those its provider's limits turned away are apart."""
+    generation, limits = state.generation, state.limits
+    return generation is not None and (
+        generation.tries >= limits.generation_attempts_max
+        or generation.limited >= limits.rate_limited_attempts_max
+    )
+
+
+def _give_up(draft: Draft, command: c.FailGeneration) -> None:
+    """Go on with the next model of the chain; without one, the run has failed."""
+    state = draft.state
+    if not state.fallbacks:
         draft.emit(e.RunFailed(step=command.step, failure=command.failure))
         return
-    delay_ms = retry_delay_ms(draft, command)
-    timer = f"retry-{command.step}-{command.attempt}"
-    due_ms = draft.now_ms + delay_ms
-    draft.emit(e.TimerArmed(timer=timer, purpose="retry", due_ms=due_ms))
+    following, *rest = state.fallbacks
+    draft.emit(
+        e.ContextPinned(
+            renderer=state.renderer,
+            context=following.context,
+            context_bytes=following.context_bytes,
+            model=following.model,
+            tools=state.tools,
+            cause="fallback",
+            fallbacks=tuple(rest),
+            output_schema=None if state.output_schema is None else dict(state.output_schema),
+        )
+    )
+    draft.request_attempt(command.step, command.attempt + 1, anew=True)
 
 
 REFUSED_BY_PROVIDER = frozenset(
@@ -192,8 +215,9 @@ REFUSED_BY_PROVIDER = frozenset(
 
 def retry_delay_ms(draft: Draft, command: c.FailGeneration) -> int:
     """Exponential with full jitter over its upper half; never less than the provider asked for."""
-    limits = draft.state.limits
-    backoff = min(limits.retry_max_ms, limits.retry_base_ms * 2 ** (command.attempt - 1))
+    limits, generation = draft.state.limits, draft.state.generation
+    failed = generation.tries + generation.limited if generation else command.attempt
+    backoff = min(limits.retry_max_ms, limits.retry_base_ms * 2 ** (min(failed, 30) - 1))
     spread = jitter(draft.state.ref.run, str(command.step), str(command.attempt))
     return max(int(backoff * (0.5 + spread / 2)), command.retry_after_ms or 0)
 
@@ -209,9 +233,10 @@ def abandon_generation(draft: Draft, holder: str) -> None:
             attempt=generation.attempt,
             reason="holder_lost",
             charged=generation.reserved,
+            charged_money=generation.reserved_money,
         )
     )
-    if generation.attempt >= draft.state.limits.generation_attempts_max:
+    if _exhausted(draft.state):
         failure = e.Failure(
             kind="attempts_exhausted",
             message=f"{generation.attempt} workers were lost while they made this generation",
@@ -234,8 +259,19 @@ def _current(draft: Draft, step: int, attempt: int) -> Generation | None:
 
 def _settle_late(draft: Draft, step: int, attempt: int, usage: Usage | None) -> None:
     """The end of an abandoned attempt: refund what it did not use, drop what it said."""
-    charged = draft.state.unsettled.get(attempt_key(step, attempt))
-    if charged is None or (draft.state.parent is not None and draft.state.at_rest):
+    state, key = draft.state, attempt_key(step, attempt)
+    charged = state.unsettled.get(key)
+    if charged is None or (state.parent is not None and state.at_rest):
         return
-    refunded = max(0, charged - usage.tokens) if usage else 0
-    draft.emit(e.GenerationSuperseded(step=step, attempt=attempt, usage=usage, refunded=refunded))
+    money = state.unsettled_money.get(key, 0)
+    price = state.model.price if state.model else None
+    known = usage is not None and price is not None and key in state.unsettled_money
+    draft.emit(
+        e.GenerationSuperseded(
+            step=step,
+            attempt=attempt,
+            usage=usage,
+            refunded=charged - usage.tokens if usage else 0,
+            refunded_money=money - price.of(usage) if known and usage and price else 0,
+        )
+    )

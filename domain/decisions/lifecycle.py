@@ -1,13 +1,15 @@
-"""Start, continue, cancel and timers of a run. Not what happens inside a step."""
+"""Start, continue, steer, pause, cancel and timers of a run. Not what happens inside a step."""
 
 from domain import commands as c
 from domain import events as e
 from domain.content import AssistantMessage, ContentPart, FilePart
 from domain.conversation import pending_message
-from domain.decisions.advance import advance, settle_cancel
+from domain.decisions.advance import advance, go_on, settle_cancel
+from domain.decisions.people import adopt_standing, expire, withdraw
 from domain.draft import Draft
+from domain.effects import started_children
 from domain.errors import Rejected
-from domain.state import RunState
+from domain.state import Call, RunState
 from domain.tools import Lane
 
 CANCELLED_BODY = {
@@ -25,6 +27,8 @@ def start_run(draft: Draft, command: c.StartRun) -> None:
     """Begin, once: the same start again changes nothing."""
     state = draft.state
     if state.status != "new":
+        if command.parent is not None:
+            adopt_standing(draft, command.standing)
         if command.id in state.commands_seen or command.parent is not None:
             return
         if not state.expert:
@@ -48,6 +52,7 @@ def start_run(draft: Draft, command: c.StartRun) -> None:
             limits=limits,
             parent=command.parent,
             depth=command.depth,
+            by=command.by,
         ),
         e.ContextPinned(
             renderer=context.renderer,
@@ -55,14 +60,28 @@ def start_run(draft: Draft, command: c.StartRun) -> None:
             context_bytes=context.size,
             model=context.model,
             tools=context.tools,
+            fallbacks=context.fallbacks,
+            output_schema=context.output_schema,
         ),
+    )
+    if context.layers:
+        draft.emit(e.PolicyPinned(layers=context.layers))
+    adopt_standing(draft, command.standing)
+    draft.emit(
         e.InputReceived(
             input=command.id,
             speaker="expert" if command.parent else "user",
             parts=command.parts,
+            by=command.by,
         ),
     )
+    _watch_the_wall(draft)
     draft.request_attempt(1, 1)
+
+
+def _watch_the_wall(draft: Draft) -> None:
+    """Have the run stopped when its time is over, if somebody has set one (C8)."""
+    draft.arm(f"wall-{draft.state.step}", "wall_time", draft.state.limits.wall_ms_max)
 
 
 def continue_run(draft: Draft, command: c.ContinueRun) -> None:
@@ -83,7 +102,13 @@ def continue_run(draft: Draft, command: c.ContinueRun) -> None:
     if state.at_rest:
         draft.emit(
             e.RunContinued(
-                command=command.id, steps_max=command.steps_max, tokens_max=command.tokens_max
+                command=command.id,
+                steps_max=command.steps_max,
+                tokens_max=command.tokens_max,
+                money_max=command.money_max,
+                tool_calls_max=command.tool_calls_max,
+                wall_ms_max=command.wall_ms_max,
+                by=command.by,
             )
         )
     said = says_something(command.parts)
@@ -92,9 +117,74 @@ def continue_run(draft: Draft, command: c.ContinueRun) -> None:
     if not said and _model_spoke_last(state):
         raise Rejected("empty_input", "say something: the model has answered all it was told")
     if said:
-        draft.emit(e.InputReceived(input=command.id, speaker="user", parts=command.parts))
+        _hear(draft, command)
     if state.at_rest:
+        _watch_the_wall(draft)
         draft.request_attempt(draft.state.step + 1, 1)
+
+
+def _hear(draft: Draft, command: c.ContinueRun | c.SteerRun) -> None:
+    draft.emit(
+        e.InputReceived(input=command.id, speaker="user", parts=command.parts, by=command.by)
+    )
+
+
+def steer_run(draft: Draft, command: c.SteerRun) -> None:
+    """Hear what a person says while the run works; `now`, in place of the reply being made."""
+    state = draft.state
+    if command.id in state.commands_seen:
+        return
+    _must_be_at_work(state)
+    if not says_something(command.parts):
+        raise Rejected("empty_input", "say something: there is nothing to steer by")
+    _hear(draft, command)
+    generation = state.generation
+    if not command.now or generation is None or generation.phase == "over":
+        return
+    for timer in tuple(state.timers.values()):
+        if timer.purpose == "retry":  # what it waits for comes now
+            draft.emit(e.TimerFired(timer=timer.timer))
+    if generation.phase == "open":
+        draft.emit(
+            e.GenerationAbandoned(
+                step=generation.step,
+                attempt=generation.attempt,
+                reason="interrupted",
+                charged=generation.reserved,
+                charged_money=generation.reserved_money,
+            )
+        )
+    draft.request_attempt(generation.step, generation.attempt + 1, anew=True)
+
+
+def pause_run(draft: Draft, command: c.PauseRun) -> None:
+    """Begin nothing new; what is at work is finished and recorded."""
+    state = draft.state
+    if command.id in state.commands_seen or state.paused:
+        return
+    _must_be_at_work(state)
+    draft.emit(e.RunPaused(command=command.id, by=command.by))
+
+
+def resume_run(draft: Draft, command: c.ResumeRun) -> None:
+    """Go on where the run was held."""
+    state = draft.state
+    if command.id in state.commands_seen or not state.paused:
+        return
+    draft.emit(e.RunResumed(command=command.id, by=command.by))
+    for call in draft.state.open_calls:
+        if call.holder is None:
+            draft.claim(call)
+    go_on(draft)
+
+
+def _must_be_at_work(state: RunState) -> None:
+    if not state.expert:
+        raise Rejected("no_such_run", f"no run {state.ref.run!r}; start it first")
+    if state.at_rest:
+        raise Rejected("at_rest", f"run {state.ref.run!r} is {state.status}; continue it instead")
+    if state.cancelling:
+        raise Rejected("cancelling", f"run {state.ref.run!r} is being cancelled")
 
 
 def says_something(parts: tuple[ContentPart, ...]) -> bool:
@@ -114,7 +204,16 @@ def cancel_run(draft: Draft, command: c.CancelRun) -> None:
     state = draft.state
     if state.at_rest or state.cancelling or command.id in state.commands_seen:
         return
-    draft.emit(e.CancelRequested(command=command.id, reason=command.reason, parent=command.parent))
+    draft.emit(
+        e.CancelRequested(
+            command=command.id, reason=command.reason, parent=command.parent, by=command.by
+        )
+    )
+    _wind_down(draft)
+
+
+def _wind_down(draft: Draft) -> None:
+    state = draft.state
     generation = state.generation
     if generation and generation.phase == "open":
         draft.emit(
@@ -123,16 +222,29 @@ def cancel_run(draft: Draft, command: c.CancelRun) -> None:
                 attempt=generation.attempt,
                 reason="cancelled",
                 charged=generation.reserved,
+                charged_money=generation.reserved_money,
             )
         )
+    withdraw(draft)
+    started = {call.id for call in started_children(draft.state)}
     for call in draft.state.open_calls:
-        if call.lane is not Lane.DELEGATE and not call.may_have_begun:
-            draft.end_call(call, "cancelled", CANCELLED_BODY, is_error=True)
+        if call.id not in started and not call.may_have_begun:
+            _never_begun(draft, call)
     if any(call.may_have_begun for call in draft.state.open_calls):
-        due_ms = draft.now_ms + state.limits.cancel_grace_ms
         timer = f"cancel-{state.step}"  # never that of an earlier cancel, which may still come
-        draft.emit(e.TimerArmed(timer=timer, purpose="cancel_grace", due_ms=due_ms))
+        draft.arm(timer, "cancel_grace", state.limits.cancel_grace_ms)
     settle_cancel(draft)
+
+
+def _never_begun(draft: Draft, call: Call) -> None:
+    """A call that nobody can be at: a child that waited for its turn gives its share back."""
+    if call.delegation is not None:
+        draft.emit(
+            e.DelegationSettled(
+                call=call.id, child=call.delegation.child, status="cancelled", steps=0, tokens=0
+            )
+        )
+    draft.end_call(call, "cancelled", CANCELLED_BODY, is_error=True)
 
 
 def fire_timer(draft: Draft, command: c.FireTimer) -> None:
@@ -142,10 +254,19 @@ def fire_timer(draft: Draft, command: c.FireTimer) -> None:
         return
     draft.emit(e.TimerFired(timer=command.timer))
     generation = draft.state.generation
-    if timer.purpose == "retry" and generation is not None:
-        draft.request_attempt(generation.step, generation.attempt + 1)
-    if timer.purpose == "cancel_grace":
-        for call in draft.state.open_calls:
-            if call.lane is not Lane.DELEGATE:
-                draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
-        advance(draft)
+    match timer.purpose:
+        case "retry":
+            if generation is not None:
+                draft.request_attempt(generation.step, generation.attempt + 1)
+        case "cancel_grace":
+            for call in draft.state.open_calls:
+                if call.lane is not Lane.DELEGATE:
+                    draft.end_call(call, "outcome_unknown", UNKNOWN_BODY, is_error=True)
+            advance(draft)
+        case "answer_expiry":
+            expire(draft, timer.timer)
+        case "wall_time":
+            draft.emit(
+                e.CancelRequested(command=timer.timer, reason="time is over", limit="wall_time")
+            )
+            _wind_down(draft)

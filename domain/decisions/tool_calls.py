@@ -2,17 +2,21 @@
 
 from domain import commands as c
 from domain import events as e
+from domain.content import TextPart
 from domain.decisions.advance import advance
 from domain.decisions.generation import abandon_generation
 from domain.decisions.lifecycle import UNKNOWN_BODY
 from domain.decisions.sandbox import lose_sandbox
 from domain.draft import Draft
-from domain.evolve import remembered, result_digest
+from domain.folds.calls import remembered, result_digest
 from domain.state import Call, RunState
 from domain.tools import Lane, Safety
 
 EXECUTED = frozenset({Lane.SANDBOX, Lane.TOOL})
 """The lanes whose calls an executor claims, runs and reports."""
+
+ADD_FROM_CONFIG = "addDelegateFromConfig"
+"""The tool whose first half is a sandbox's: reading the file."""
 
 SANDBOX = "sandbox"
 """Names the workspace itself among what an epoch holds of a run."""
@@ -25,7 +29,14 @@ def claim_tool_call(draft: Draft, command: c.ClaimToolCall) -> None:
         return
     if call.lane not in EXECUTED or draft.state.cancelling or command.attempt != call.attempt:
         return
+    if kept_back(draft.state, call):
+        return
     draft.emit(e.ToolCallClaimed(call=call.id, attempt=command.attempt, holder=command.holder))
+
+
+def kept_back(state: RunState, call: Call) -> bool:
+    """Whether a call must not begin now: it waits for a person, or the run is paused."""
+    return call.id in state.approvals or (state.paused and not call.may_have_begun)
 
 
 def _may_claim(state: RunState, call: Call, holder: str) -> bool:
@@ -43,6 +54,9 @@ def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
     """One terminal outcome for a call; a second, different result is kept as late (rule 7)."""
     call = draft.state.calls.get(command.call)
     if call is not None and call.ended is None and _may_report(draft.state, call, command.holder):
+        if call.tool == ADD_FROM_CONFIG and command.outcome == "succeeded":
+            _forward(draft, call, command)
+            return
         draft.emit(
             e.ToolCallEnded(
                 call=call.id,
@@ -61,12 +75,62 @@ def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
     _record_late(draft, command)
 
 
+def _forward(draft: Draft, call: Call, command: c.RecordToolResult) -> None:
+    """The sandbox has read the file; what it means for the team is the loop's to find out."""
+    texts = [part.text for part in command.content if isinstance(part, TextPart)]
+    content = command.full_output or (texts[0] if texts else "")
+    draft.emit(e.ToolCallForwarded(call=call.id, content=content, holder=command.holder))
+
+
+def close_team_call(draft: Draft, command: c.CloseTeamCall) -> None:
+    """Change whom and what the run may call, if nothing has changed it meanwhile."""
+    state = draft.state
+    call = state.calls.get(command.call)
+    if call is None or call.ended is not None or call.lane is not Lane.TEAM or state.cancelling:
+        return
+    if kept_back(state, call):
+        return
+    if command.base != state.definition:
+        return  # made from an older team: it has to be made again
+    context = draft.situation.context
+    if command.action is not None and context is not None:
+        draft.emit(
+            e.TeamChanged(
+                call=call.id,
+                action=command.action,
+                names=command.names,
+                definition=command.definition,
+            ),
+            e.ContextPinned(
+                renderer=context.renderer,
+                context=context.digest,
+                context_bytes=context.size,
+                model=context.model,
+                tools=context.tools,
+                cause="team",
+                fallbacks=context.fallbacks,
+                output_schema=context.output_schema,
+            ),
+        )
+    draft.emit(
+        e.ToolCallEnded(
+            call=call.id,
+            outcome="failed" if command.is_error else "succeeded",
+            content=(TextPart(text=command.content),),
+            is_error=command.is_error,
+        )
+    )
+    advance(draft)
+
+
 def _may_report(state: RunState, call: Call, holder: str) -> bool:
     """What must not run twice is reported by its claimant only; anybody may have read something.
 
     The claimant of a base tool is the worker that holds the workspace: its journal says so. What
     another did, even if it may be repeated, was done to files that are not the job's any more.
     """
+    if call.id in state.approvals:
+        return False  # nobody was to run it yet
     held = state.sandbox if call.lane is Lane.SANDBOX else None
     if held is not None:
         return holder == held.epoch or holder in held.earlier
@@ -112,6 +176,8 @@ def record_delegation(draft: Draft, command: c.RecordDelegation) -> None:
             status=command.status,
             steps=command.steps,
             tokens=command.tokens,
+            money=command.money,
+            tool_calls=command.tool_calls,
         ),
         e.ToolCallEnded(
             call=call.id,
@@ -159,6 +225,8 @@ def retry_tool_call(draft: Draft, command: c.RetryToolCall) -> None:
     if call is None or call.ended is not None or call.holder is not None:
         return
     if call.lane not in EXECUTED or call.attempt != command.attempt or draft.state.cancelling:
+        return
+    if kept_back(draft.state, call):
         return
     _hand_out_again(draft, call)
     advance(draft)

@@ -15,6 +15,7 @@ from domain.effects import (
     CancelChild,
     Effect,
     Generate,
+    ReformTeam,
     StartChild,
     TakeSnapshot,
     effects,
@@ -218,6 +219,8 @@ def _unheld_name(effect: Effect) -> str | None:
             return f"{type(effect).__name__}/{effect.child.run}"
         case ArmTimer():
             return f"timer/{effect.timer.timer}"
+        case ReformTeam():
+            return f"team/{effect.call.id}"
         case TakeSnapshot():
             return f"s{effect.checkpoint.step}.{effect.checkpoint.version}"
         case _:

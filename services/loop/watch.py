@@ -13,8 +13,9 @@ from services.worker.hands import Bench
 
 logger = logging.getLogger(__name__)
 
-ENDS = tuple(f'{{"type":"{name}"'.encode() for name in sorted(TERMINAL_TYPES))
-"""Found in an envelope's bytes only as an event: inside a text the quotes would be escaped."""
+ENDS = tuple(f'{{"type":"{name.rsplit(".v", 1)[0]}.v'.encode() for name in sorted(TERMINAL_TYPES))
+"""Found in an envelope's bytes only as an event, of any version: inside a text the quotes would be
+escaped."""
 
 AGAIN_S = 1.0
 

@@ -69,7 +69,7 @@ async def test_a_program_gives_an_expert_its_own_tool_and_hears_the_run(folder: 
         kinds = [heard.event.type async for heard in run.events()]
         result = await run.result()
 
-    assert kinds[-1] == "run.completed.v1"
+    assert kinds[-1] == "run.completed.v2"
     assert "tool_call.claimed.v1" in kinds
     assert (result.status, result.text, result.steps) == ("completed", "Room 7.", 2)
 

@@ -89,12 +89,12 @@ def test_a_second_process_takes_over_the_run_of_one_that_is_killed(project: Proj
 
     first.kill()
     watching = project.start("events", "first", "--follow")
-    watching.until("run.completed.v1")
+    watching.until("run.completed.v2")
     watching.interrupt()
     assert watching.end() == 0
     (project.workspace / "go").touch()
 
-    assert second.until("run.completed.v1")["run"] == "second"
+    assert second.until("run.completed.v2")["run"] == "second"
     assert second.end() == 0, second.said
 
 

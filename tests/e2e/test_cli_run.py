@@ -52,8 +52,8 @@ def test_a_completed_run_exits_with_0_and_prints_one_event_a_line(project: Proje
 
     assert outcome.code == 0, outcome.said
     kinds = [line["event"]["type"] for line in outcome.events]
-    assert kinds[0] == "run.started.v1"
-    assert kinds[-1] == "run.completed.v1"
+    assert kinds[0] == "run.started.v2"
+    assert kinds[-1] == "run.completed.v2"
     assert outcome.events[-1]["event"]["result"] == "Hello there."
     assert [line["version"] for line in outcome.events] == list(range(1, len(kinds) + 1))
     assert set(outcome.events[0]) == {
@@ -84,7 +84,7 @@ def test_a_run_at_rest_shows_its_end_when_it_is_taken_up_again(project: Project)
     lines = project.peritus("resume", run, "--json")
 
     assert (text.code, text.out.strip()) == (0, "Hello there.")
-    assert [one["event"]["type"] for one in lines.events] == ["run.completed.v1"]
+    assert [one["event"]["type"] for one in lines.events] == ["run.completed.v2"]
 
 
 def test_a_run_that_reaches_its_limit_exits_with_4_and_can_be_continued(project: Project) -> None:
@@ -97,7 +97,7 @@ def test_a_run_that_reaches_its_limit_exits_with_4_and_can_be_continued(project:
     assert "--continue" in stopped.said
     assert continued.code == 0, continued.said
     assert continued.run == stopped.run
-    assert continued.events[0]["event"]["type"] == "run.continued.v1"
+    assert continued.events[0]["event"]["type"] == "run.continued.v2"
 
 
 def test_a_run_that_goes_on_keeps_its_model_and_says_so(project: Project) -> None:
@@ -250,7 +250,7 @@ def test_a_run_is_listed_shown_printed_and_replayed(project: Project) -> None:
     assert [json.loads(line)["run"] for line in listed.out.splitlines()] == [name]
     assert "completed" in shown.out
     assert "Hello there." in shown.out
-    assert printed.events[-1]["event"]["type"] == "run.completed.v1"
+    assert printed.events[-1]["event"]["type"] == "run.completed.v2"
     assert replayed.code == 0
     assert "1 of 1 requests verified" in replayed.out
 

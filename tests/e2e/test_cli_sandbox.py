@@ -240,7 +240,7 @@ def test_an_open_run_keeps_its_files_and_its_journal_and_its_shell_says_so(
     project.write("waits.toml", WAITS)
     started = project.start_run("waits.toml")
     try:
-        event = started.until("tool_call.requested.v1")
+        event = started.until("tool_call.requested.v2")
         run = str(event["run"])
         gc(project, "--older-than", "0s", "--unsaved")
         shell = project.peritus("sandbox", "shell", run, "--", "true")

@@ -60,7 +60,7 @@ async def test_nothing_of_a_killed_process_is_left_after_the_next_start_and_the_
     word = f"killed-{os.getpid()}-{seed}"
     project.write("script.toml", script(word))
     started = project.start_run("script.toml", "--json")
-    run = started.until("run.started.v1")["run"]
+    run = started.until("run.started.v2")["run"]
     await until("the first tool", lambda: asyncio.to_thread(running, word))
     await asyncio.sleep(random.Random(seed).uniform(0, 1.5))
     started.kill()
@@ -68,7 +68,7 @@ async def test_nothing_of_a_killed_process_is_left_after_the_next_start_and_the_
     resumed = await asyncio.to_thread(project.peritus, "resume", run, "--json")
 
     assert resumed.code == 0, resumed.said
-    assert resumed.events[-1]["event"]["type"] in {"run.completed.v1", "snapshot.taken.v1"}
+    assert resumed.events[-1]["event"]["type"] in {"run.completed.v2", "snapshot.taken.v1"}
     assert (project.workspace / "ran").read_text() == "x\n", "a command ran twice"
     state = project.folder / ".peritus" / "workspaces" / ".place"
     place = (state / "place").read_text().strip()

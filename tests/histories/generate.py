@@ -34,7 +34,7 @@ from tests.support.runs import (
     tells,
 )
 
-RELEASE = "v0_1_0"
+RELEASE = "v0_2_0"
 FOLDER = Path(__file__).parent / RELEASE
 ROOT = RunRef("acme", "golden", "root")
 

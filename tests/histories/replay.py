@@ -24,7 +24,7 @@ def replay(lines: list[bytes]) -> RunState:
         for event in envelope.events:
             state = evolve(state, event)
             check_answered(render(state))
-            if isinstance(event, GenerationRequested) and event.attempt == 1:
+            if isinstance(event, GenerationRequested):
                 messages = list(state.conversation.messages)
                 assert request_anew(state.context, messages) == event.request
         loaded = fold_stored(loaded, Stored(seq, envelope.ref, line))
@@ -59,6 +59,12 @@ def summary(state: RunState) -> dict[str, Any]:
         "limits": state.limits.model_dump(),
         "usage": state.usage.model_dump(),
         "tokens_charged": state.tokens_charged,
+        "money_charged": state.money_charged,
+        "tool_calls": state.tool_calls,
+        "approvals": sorted(state.approvals),
+        "paused": state.paused,
+        "rules": len(state.rules) + len(state.rules_above),
+        "definition": state.definition,
         "steps_left": state.steps_left,
         "tokens_left": state.tokens_left,
         "todos": [item.model_dump() for item in state.todos],

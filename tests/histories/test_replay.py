@@ -1,6 +1,7 @@
 """Histories of every release replay for ever (rule 12, C17). Their files are never edited."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -21,7 +22,19 @@ def lines_of(path: Path) -> list[bytes]:
 def test_history_folds_to_what_it_led_to_when_it_was_written(path: Path) -> None:
     """C4, C17, C20, C21: chain, versions, requests and the end are those of its release."""
     expected = orjson.loads(path.with_suffix(".expected.json").read_bytes())
-    assert orjson.loads(orjson.dumps(summary(replay(lines_of(path))))) == expected
+    found = orjson.loads(orjson.dumps(summary(replay(lines_of(path)))))
+    assert as_known_then(found, expected) == expected
+
+
+def as_known_then(found: Any, expected: Any) -> Any:
+    """What is found now, without what a later release has added to its limits and totals."""
+    if not isinstance(found, dict) or not isinstance(expected, dict):
+        return found
+    return {
+        name: as_known_then(value, expected[name])
+        for name, value in cast("dict[str, Any]", found).items()
+        if name in expected
+    }
 
 
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: f"{path.parent.name}-{path.stem}")

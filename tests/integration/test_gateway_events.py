@@ -294,7 +294,7 @@ async def test_live_frames_have_no_id_and_come_only_when_asked_for(
         (after,) = await take(loud, 1)
         (durable,) = await take(quiet, 1)
     assert (live.event, live.id, live.json["text"]) == ("live", None, "hel")
-    assert after.event == durable.event == "generation.completed.v1"
+    assert after.event == durable.event == "generation.completed.v2"
 
 
 async def test_another_tenants_run_and_an_absent_one_are_not_found(

@@ -118,7 +118,7 @@ async def test_a_start_without_a_worker_is_stored_and_its_stream_waits_for_one(
         assert [message.event for message in await take(messages, 1)] == ["hello"]
         async with working(backbone):
             rest = [message async for message in messages]
-    assert (rest[0].event, rest[-1].event) == ("run.started.v1", "end")
+    assert (rest[0].event, rest[-1].event) == ("run.started.v2", "end")
 
 
 async def test_a_query_sees_what_was_just_written(
@@ -164,8 +164,8 @@ async def test_a_completed_run_is_continued_once_for_each_key(
             assert (await post(client, url, {"query": "more"}, key="c1")).status_code == 202
         second = await until_closed(client, begun["events_url"], last=first[-1].id)
     kinds = [message.event for message in second]
-    assert kinds.count("run.continued.v1") == 1
-    assert kinds[-2:] == ["run.completed.v1", "end"]
+    assert kinds.count("run.continued.v2") == 1
+    assert kinds[-2:] == ["run.completed.v2", "end"]
 
 
 async def test_a_running_run_is_cancelled(backbone: Backbone, client: httpx2.AsyncClient) -> None:

@@ -69,7 +69,7 @@ async def test_two_workers_share_runs_and_every_run_completes_once() -> None:
             await cluster.rest(ref)
     for ref in refs:
         types = await cluster.types(ref)
-        assert types.count("run.completed.v1") == 1
+        assert types.count("run.completed.v2") == 1
         assert types.count("tool_call.ended.v1") == 2
 
 
@@ -142,7 +142,7 @@ async def test_generation_of_a_dead_worker_is_asked_for_again_and_charged() -> N
     async with cluster.worker("e2"):
         state = await cluster.rest()
     assert state.result == "done"
-    assert "generation.abandoned.v1" in await cluster.types()
+    assert "generation.abandoned.v2" in await cluster.types()
     assert state.tokens_charged > 0
 
 
@@ -228,7 +228,7 @@ async def test_provider_that_fails_is_asked_again_after_its_timer() -> None:
         state = await cluster.rest()
     assert state.result == "done"
     types = await cluster.types()
-    assert types.count("timer.fired.v1") == types.count("generation.failed.v1") == 2
+    assert types.count("timer.fired.v1") == types.count("generation.failed.v2") == 2
 
 
 async def raises_key_error(_: ModelRequest, __: Any) -> ModelReply:

@@ -4,7 +4,8 @@ from domain import commands as c
 from domain.content import AssistantMessage, CallPart, Message, ResultPart
 from domain.conversation import next_conversation, this_request
 from domain.decide import conclude, decide
-from domain.effects import TakeSnapshot, TellParent, effects
+from domain.decisions.people import arguments_digest
+from domain.effects import CallTool, TakeSnapshot, TellParent, effects
 from domain.envelope import Cause, Envelope, decode, encode
 from domain.events import Event, GenerationRequested, ToolCallEnded, ToolCallRequested
 from domain.evolve import evolve, fold
@@ -73,8 +74,25 @@ def check_state(state: RunState) -> None:
         assert not state.open_calls, "a call of a run at rest has no outcome"
         assert not state.timers
         assert not state.cancelling
+        assert not state.approvals
+        assert not state.paused
+        assert state.money_reserved == state.tool_calls_reserved == 0
     elif state.status == "running":
-        assert found, "stuck: nothing to do, and not at rest (C7)"
+        assert found or state.waits, "stuck: nothing to do, and not at rest (C7)"
+    check_waits(state)
+
+
+def check_waits(state: RunState) -> None:
+    """What waits for a person is at nobody's hands (C14)."""
+    for name, approval in state.approvals.items():
+        if approval.limit is None:
+            call = state.calls[name]
+            assert call.ended is None
+            assert not call.may_have_begun
+            assert call.delegation is None
+            assert approval.digest == arguments_digest(call)
+    given_out = {effect.call.id for effect in effects(state) if isinstance(effect, CallTool)}
+    assert given_out.isdisjoint(state.approvals)
 
 
 def check_ledger(state: RunState) -> None:
@@ -85,6 +103,13 @@ def check_ledger(state: RunState) -> None:
     assert state.tokens_reserved == open_tokens + sum(one.tokens_max or 0 for one in carved)
     assert state.steps_delegated >= sum(one.steps_max for one in carved)
     assert state.tokens_charged >= 0
+    open_money = generation.reserved_money if generation and generation.phase == "open" else 0
+    assert state.money_reserved == open_money + sum(one.money_max or 0 for one in carved)
+    assert state.tool_calls_reserved == sum(one.tool_calls_max or 0 for one in carved)
+    if state.limits.money_max is not None and not state.unsettled:
+        assert state.money_charged - state.money_base <= state.limits.money_max, "overspent"
+    if state.limits.tool_calls_max is not None:
+        assert state.tool_calls - state.tool_calls_base <= state.limits.tool_calls_max
     if state.limits.tokens_max is not None:
         used = state.tokens_charged - state.tokens_base + state.tokens_reserved
         assert used >= 0
@@ -139,5 +164,5 @@ def check_outcomes(before: RunState, events: tuple[Event, ...]) -> None:
         elif isinstance(event, ToolCallEnded):
             assert event.call in known - over, f"{event.call} ends twice, or was never asked for"
             over.add(event.call)
-        elif isinstance(event, GenerationRequested) and event.attempt == 1:
+        elif isinstance(event, GenerationRequested) and event.step > before.step:
             assert known <= over, "a step began before the calls of the last one ended"

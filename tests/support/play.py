@@ -4,18 +4,19 @@ Not a scheduler: each move is one command, decided on the state as it is.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeVar
 
 from domain import commands as c
 from domain.content import AssistantPart, BlobRef, CallPart, TextPart, ThinkingPart
 from domain.errors import Rejected
-from domain.events import Event, Failure, Parent, SnapshotTaken, StopReason
-from domain.limits import Limits, Usage
+from domain.events import Event, Failure, Parent, PinnedModel, SnapshotTaken, StopReason
+from domain.limits import Limits, Price, Usage
+from domain.policy import PolicyRule
 from domain.state import RunState
 from domain.tools import Lane
-from tests.support.runs import NOW_MS, REF, TOOLS, says, situation, when
+from tests.support.runs import MODEL, NOW_MS, REF, TEAM, pinned, rules, says, situation, when
 
 T = TypeVar("T")
 
@@ -32,6 +33,9 @@ ARGUMENTS = (
     "[]",
     '{"newTodos": ["\\ud800"]}',
 )
+PRICED = MODEL.model_copy(update={"price": Price(input=3_000, output=15_000, cached=300)})
+OTHER = PinnedModel(context="a" * 64, context_bytes=900, model=PRICED)
+FAILURES = ("overloaded", "network", "rejected", "rate_limited")
 STOPS: tuple[StopReason, ...] = ("end", "tool_calls", "max_tokens", "refusal")
 OUTCOMES: tuple[c.ResultOutcome, ...] = ("succeeded", "failed", "cancelled", "outcome_unknown")
 RESTS: tuple[c.RestStatus, ...] = ("completed", "stopped", "failed", "cancelled")
@@ -86,6 +90,7 @@ class World:
             epoch=epoch,
             holder=epoch if self.chance(2) else None,
             lanes=frozenset(lane for lane in LANES if self.chance(2)),
+            context=self.context(),
         )
         self.asked.append(command)
         before = self.state
@@ -127,11 +132,83 @@ class World:
             self.snapshot,
             self.retry,
             self.start,
+            self.decide,
+            self.decide,
+            self.answer,
+            self.steer,
+            self.hold,
+            self.rule,
+            self.reform,
         )
         return self.pick(moves)()
 
+    def context(self) -> c.PinnedContext:
+        """What a start, or a change of the team, would pin."""
+        rule_layers = rules(*(self.some_rule() for _ in range(self.number(2))))
+        return replace(
+            pinned(),
+            tools=TEAM,
+            layers=rule_layers if self.chance(2) else (),
+            model=self.pick((MODEL, PRICED)),
+            fallbacks=(OTHER,) * self.number(2),
+            output_schema={"type": "integer"} if self.chance(8) else None,
+        )
+
+    def some_rule(self) -> PolicyRule:
+        tool = self.pick(("*", "exec", "buy", "helper", "ask", "c*"))
+        arguments = {"query": "h*"} if self.chance(4) else {}
+        return PolicyRule(
+            verdict=self.pick(("allow", "ask", "deny")), tool=tool, arguments=arguments
+        )
+
+    def decide(self) -> c.DecideApproval:
+        name = self.pick((*self.state.approvals, self.some_call()))
+        approval = self.state.approvals.get(name)
+        digest = None if approval is None or self.chance(2) else approval.digest
+        return c.DecideApproval(
+            id=self.name(),
+            approval=name,
+            approve=not self.chance(3),
+            digest="other" if self.chance(8) else digest,
+            arguments=self.pick((None, None, '{"query": "edited"}', "[")),
+        )
+
+    def answer(self) -> c.AnswerQuestion:
+        return c.AnswerQuestion(id=self.name(), call=self.some_call(), parts=says("yes"))
+
+    def steer(self) -> c.SteerRun:
+        return c.SteerRun(id=self.name(), parts=says("left"), now=self.chance(2))
+
+    def hold(self) -> c.PauseRun | c.ResumeRun:
+        if self.state.paused:
+            return c.ResumeRun(id=self.name())
+        return c.PauseRun(id=self.name())
+
+    def rule(self) -> c.ChangePolicy:
+        return c.ChangePolicy(id=self.name(), rules=(self.some_rule(),), replace=self.chance(3))
+
+    def reform(self) -> c.CloseTeamCall:
+        failed = self.chance(3)
+        return c.CloseTeamCall(
+            call=self.some_call(),
+            base=self.state.definition if not self.chance(4) else "x",
+            definition="" if failed else "f" * 64,
+            action=None if failed else "createExpert",
+            names=() if failed else ("maker",),
+            content="{}",
+            is_error=failed,
+        )
+
     def start(self) -> c.StartRun:
         limits = Limits(
+            tokens_soft=self.pick((None, None, 800, 4_000)),
+            money_max=self.pick((None, None, 50, 5_000)),
+            money_soft=self.pick((None, None, 40)),
+            tool_calls_max=self.pick((None, None, 0, 2, 9)),
+            wall_ms_max=self.pick((None, None, 60_000)),
+            fan_out_max=1 + self.number(2),
+            rate_limited_attempts_max=1 + self.number(2),
+            answer_ms_max=self.pick((None, 1_000)),
             steps_max=self.pick((0, 1, 3, 8, 20)),
             generation_attempts_max=1 + self.number(2),
             call_attempts_max=1 + self.number(2),
@@ -146,7 +223,15 @@ class World:
             parts=says("go"),
             limits=limits,
             parent=Parent(run="parent", call="c1-0") if child else None,
+            standing=self.standing() if child else None,
         )
+
+    def standing(self) -> c.Standing | None:
+        """What the parent says: not always in order."""
+        if self.chance(2):
+            return None
+        said = tuple(self.some_rule() for _ in range(self.number(2)))
+        return c.Standing(number=self.number(6), paused=self.chance(3), rules=said)
 
     def attempt(self) -> tuple[int, int]:
         """Mostly the open attempt, sometimes an old or impossible one."""
@@ -166,9 +251,11 @@ class World:
         if kind == 1:
             return ThinkingPart(provider="anthropic", block='{"type":"thinking"}')
         arguments = self.pick((*ARGUMENTS, BlobRef(digest="b" * 64, size=99_999)))
-        tool = self.pick((*(tool.name for tool in TOOLS), "helper", "nope"))
+        tool = self.pick((*(tool.name for tool in TEAM), "helper", "nope"))
         if tool == "helper" and not self.chance(4):
             arguments = '{"query": "help"}'
+        if tool == "counter" and not self.chance(4):
+            arguments = '{"count": 2}'
         return CallPart(provider_id=f"p{self.number(3)}", tool=tool, arguments=arguments)
 
     def complete(self) -> c.CompleteGeneration:
@@ -186,7 +273,9 @@ class World:
         return c.FailGeneration(
             step=step,
             attempt=attempt,
-            failure=Failure(kind=self.pick(("overloaded", "network", "rejected")), message="no"),
+            failure=Failure(
+                kind=self.pick(("overloaded", "network", "rejected", "rate_limited")), message="no"
+            ),
             retryable=not self.chance(4),
             retry_after_ms=self.pick((None, 5_000)),
             usage=self.usage(),
@@ -216,6 +305,8 @@ class World:
         known = self.state.calls.get(name)
         delegation = known.delegation if known else None
         most = delegation.limits.tokens_max if delegation else None
+        money = delegation.limits.money_max or 0 if delegation else 0
+        calls = delegation.limits.tool_calls_max or 0 if delegation else 0
         return c.RecordDelegation(
             call=name,
             child=delegation.child if delegation else "nobody",
@@ -223,6 +314,8 @@ class World:
             content=says("the child's end"),
             steps=self.number(delegation.limits.steps_max if delegation else 3),
             tokens=self.number(300 if most is None else most),
+            money=self.number(money),
+            tool_calls=self.number(calls),
         )
 
     def claim_call(self) -> c.ClaimToolCall:
@@ -244,6 +337,7 @@ class World:
             parts=says("more") if not self.chance(4) else (),
             steps_max=self.pick((None, None, 3)),
             tokens_max=self.pick((None, None, 4_000)),
+            money_max=self.pick((None, None, 500)),
         )
 
     def abandon(self) -> c.AbandonHolder:

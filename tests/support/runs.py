@@ -1,16 +1,18 @@
 """Given, when, then for runs: commands played through `decide`. Not a worker: nothing is stored."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from domain import commands as c
 from domain.content import AssistantPart, CallPart, ContentPart, TextPart, text_of
 from domain.decide import decide
 from domain.effects import Effect, effects
-from domain.events import Event, Failure, Parent, StopReason, ToolCallEnded
+from domain.events import Event, Failure, Parent, PinnedModel, StopReason, ToolCallEnded
 from domain.evolve import evolve_all
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
+from domain.policy import PolicyLayer, PolicyRule, Verdict
 from domain.prompt import RENDERER
 from domain.state import RunState, changed
 from domain.tools import Lane, Safety, ToolEntry
@@ -21,8 +23,16 @@ NOW_MS = 1_700_000_000_000
 MODEL = ModelChoice(provider="scripted", model="some-model", output_tokens_max=100)
 
 
-def entry(name: str, lane: Lane, safety: Safety, expert: str | None = None) -> ToolEntry:
-    return ToolEntry(name=name, skill="skill", lane=lane, safety=safety, expert=expert)
+def entry(
+    name: str,
+    lane: Lane,
+    safety: Safety,
+    expert: str | None = None,
+    schema: dict[str, Any] | None = None,
+) -> ToolEntry:
+    return ToolEntry(
+        name=name, skill="skill", lane=lane, safety=safety, expert=expert, input_schema=schema
+    )
 
 
 TOOLS = (
@@ -35,6 +45,20 @@ TOOLS = (
     entry("buy", Lane.TOOL, Safety.UNSAFE),
     entry("helper", Lane.DELEGATE, Safety.UNSAFE, expert="@boss/helper"),
 )
+
+COUNT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"count": {"type": "integer"}},
+    "required": ["count"],
+}
+TEAM = (
+    *TOOLS,
+    entry("addDelegateFromConfig", Lane.SANDBOX, Safety.IDEMPOTENT),
+    entry("ask", Lane.PERSON, Safety.UNSAFE, schema={"type": "object"}),
+    entry("counter", Lane.DELEGATE, Safety.UNSAFE, expert="@boss/counter", schema=COUNT_SCHEMA),
+    entry("createExpert", Lane.TEAM, Safety.IDEMPOTENT),
+)
+"""The tools of a run that may ask people, and change its team."""
 
 Made = Callable[[RunState], c.Command]
 """Makes a command from the state it meets: for the open attempt, say."""
@@ -53,17 +77,40 @@ def pinned(limits: Limits | None = None) -> c.PinnedContext:
     )
 
 
+def rules(*rules: PolicyRule) -> tuple[PolicyLayer, ...]:
+    """Rules of a definition."""
+    return (PolicyLayer(name="definition", rules=rules),)
+
+
 def situation(
     now_ms: int = NOW_MS,
     *,
     epoch: str = "e1",
     holder: str | None = "e1",
     lanes: frozenset[Lane] = frozenset(),
-    limits: Limits | None = None,
+    context: c.PinnedContext | None = None,
 ) -> c.Situation:
     return c.Situation(
-        now_ms=now_ms, holder=holder, lanes=lanes, epoch=epoch, context=pinned(limits)
+        now_ms=now_ms, holder=holder, lanes=lanes, epoch=epoch, context=context or pinned()
     )
+
+
+def team(
+    *layer: PolicyRule,
+    model: ModelChoice = MODEL,
+    fallbacks: tuple[PinnedModel, ...] = (),
+    output: dict[str, Any] | None = None,
+) -> c.Situation:
+    """A worker with room, where a run starts with rules, people and a team."""
+    context = replace(
+        pinned(),
+        tools=TEAM,
+        layers=rules(*layer) if layer else (),
+        model=model,
+        fallbacks=fallbacks,
+        output_schema=output,
+    )
+    return situation(lanes=frozenset({Lane.SANDBOX, Lane.TOOL}), context=context)
 
 
 HERE = situation(lanes=frozenset({Lane.SANDBOX, Lane.TOOL}))
@@ -256,3 +303,24 @@ def read_by_model(events: tuple[Event, ...], name: str) -> str:
     ended = [e for e in events if isinstance(e, ToolCallEnded) and e.call == name]
     assert len(ended) == 1, f"{name} has {len(ended)} outcomes"
     return text_of(ended[0].content)
+
+
+def asks_for(verdict: Verdict, **patterns: Any) -> PolicyRule:
+    """A rule."""
+    return PolicyRule(verdict=verdict, **patterns)
+
+
+def approves(name: str, command: str = "a1", **more: Any) -> c.DecideApproval:
+    return c.DecideApproval(id=command, approval=name, approve=True, **more)
+
+
+def denies(name: str, command: str = "n1", **more: Any) -> c.DecideApproval:
+    return c.DecideApproval(id=command, approval=name, approve=False, **more)
+
+
+def answers(name: str, text: str = "blue", command: str = "w1") -> c.AnswerQuestion:
+    return c.AnswerQuestion(id=command, call=name, parts=says(text))
+
+
+def steers(text: str = "turn left", command: str = "s1", *, now: bool = False) -> c.SteerRun:
+    return c.SteerRun(id=command, parts=says(text), now=now)

@@ -79,7 +79,7 @@ async def test_the_first_ctrl_c_asks_the_run_to_stop_and_shows_that_it_has() -> 
         assert isinstance(command, CancelRun)
         await decide(backbone, command)
 
-    out = Heard(on(b"generation.requested.v1", press_ctrl_c))
+    out = Heard(on(b"generation.requested.v2", press_ctrl_c))
     async with asyncio.timeout(5):
         end = await attending(backbone, send, out).watch()
 
@@ -95,7 +95,7 @@ async def test_the_second_ctrl_c_leaves_a_run_that_does_not_stop() -> None:
         del ref, command
         press_ctrl_c()  # asked, and nobody settles it
 
-    out = Heard(on(b"generation.requested.v1", press_ctrl_c))
+    out = Heard(on(b"generation.requested.v2", press_ctrl_c))
     async with asyncio.timeout(5):
         assert await attending(backbone, send, out).watch() is None
 

@@ -8,7 +8,7 @@ import pytest
 
 from domain.base_tools import BASE_TOOLS
 from domain.content import TextPart
-from domain.context import MERGE, build_context, unsupported_reason
+from domain.context import build_context
 from domain.definition import (
     BASE_SKILL,
     BaseSkill,
@@ -20,6 +20,7 @@ from domain.definition import (
     McpHttpSkill,
     McpStdioSkill,
     Skill,
+    TopologySkill,
 )
 from domain.errors import Rejected
 from domain.limits import ModelChoice
@@ -27,6 +28,7 @@ from domain.prompt import RENDERER, ModelContext, ModelRequest
 from domain.record import canonical, digest_of
 from domain.sandbox import SandboxSettings
 from domain.tools import Lane, LocalTool, Safety, ToolSpec
+from domain.toolset import MERGE, unsupported_reason
 from services.loop.models.port import Delta
 from services.loop.models.scripted import ScriptedModel
 
@@ -214,8 +216,9 @@ def test_local_tool_nobody_registered_is_refused_by_name() -> None:
 UNSUPPORTED: list[Skill] = [
     McpStdioSkill(command="npx"),
     McpHttpSkill(endpoint="https://example.com/mcp"),
-    InteractiveSkill(tools={"ask": InteractiveTool(parameters={"type": "object"})}),
 ]
+
+PEOPLE = InteractiveSkill(tools={"ask": InteractiveTool(parameters={"type": "object"})})
 
 
 @pytest.mark.parametrize("skill", UNSUPPORTED, ids=lambda skill: skill.kind)
@@ -223,17 +226,19 @@ def test_skill_of_a_kind_this_release_does_not_run_is_refused_by_name(skill: Ski
     error = refusal(definition(expert(skills={"outside": skill})))
     assert error.code == "skill_not_supported"
     assert "'outside'" in error.message
-    assert "base skill and local skills" in error.message
+    assert "is an MCP server" in error.message
 
 
 def test_every_kind_of_skill_has_a_say_on_support() -> None:
     kinds = set(get_args(get_args(Skill)[0]))
-    assert kinds == {BaseSkill, LocalSkill, *(type(skill) for skill in UNSUPPORTED)}
-    assert unsupported_reason(BASE_SKILL, BaseSkill()) is None
+    supported = {BaseSkill, LocalSkill, InteractiveSkill, TopologySkill}
+    assert kinds == {*supported, *(type(skill) for skill in UNSUPPORTED)}
+    for skill in (BaseSkill(), LocalSkill(tools=("x",)), PEOPLE, TopologySkill()):
+        assert unsupported_reason("any", skill) is None
 
 
 def test_delegates_get_no_interactive_tools_and_start_without_them() -> None:
-    skills: dict[str, Skill] = {BASE_SKILL: BaseSkill(), "people": UNSUPPORTED[2]}
+    skills: dict[str, Skill] = {BASE_SKILL: BaseSkill(), "people": PEOPLE}
     the_definition = definition(expert("@writer/checker", skills=skills))
     _, entries = build_context(the_definition, "@writer/checker")
     assert {entry.name for entry in entries} == USUAL

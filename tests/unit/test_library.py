@@ -74,7 +74,7 @@ def test_every_event_comes_back_as_the_librarys_kind_of_event() -> None:
 
 def test_event_of_a_newer_release_is_carried() -> None:
     """C17."""
-    newer = OpaqueEvent(type="run.paused.v1", body={"why": "x"})
+    newer = OpaqueEvent(type="run.dreamt.v1", body={"why": "x"})
     mapper = RunMapper()
     event = mapper.to_domain_event(mapper.to_stored_event(RunEvent("a/b/c", 1, 5, newer)))
     assert event.event == newer

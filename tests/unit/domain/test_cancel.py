@@ -28,8 +28,8 @@ def test_cancel_of_an_open_generation_charges_it_and_ends_the_run_at_once() -> N
     state = given(start())
     then = when(state, cancel())
     assert then.types == [
-        "run.cancel_requested.v1",
-        "generation.abandoned.v1",
+        "run.cancel_requested.v2",
+        "generation.abandoned.v2",
         "run.cancelled.v1",
     ]
     assert then.after.tokens_charged == state.tokens_reserved
@@ -40,7 +40,7 @@ def test_reply_that_comes_after_a_cancel_settles_its_charge_and_starts_nothing()
     state = given(start())
     reply = replies(call("exec"))(state)
     then = when(when(state, cancel()).after, reply)
-    assert then.types == ["generation.superseded.v1"]
+    assert then.types == ["generation.superseded.v2"]
     assert then.after.tokens_charged == 15
 
 
@@ -54,7 +54,7 @@ def test_cancel_between_attempts_ends_the_run_and_its_timer_is_ignored() -> None
     state = given(start(), fails())
     timer = fires("retry")(state)
     then = when(state, cancel())
-    assert then.types == ["run.cancel_requested.v1", "run.cancelled.v1"]
+    assert then.types == ["run.cancel_requested.v2", "run.cancelled.v1"]
     assert when(then.after, timer).events == ()
 
 
@@ -123,7 +123,7 @@ def test_cancel_of_a_run_at_rest_changes_nothing() -> None:
 
 def test_cancel_of_an_unknown_run_leaves_a_tombstone() -> None:
     then = when(RunState(ref=REF), cancel())
-    assert then.types == ["run.cancel_requested.v1", "run.cancelled.v1"]
+    assert then.types == ["run.cancel_requested.v2", "run.cancelled.v1"]
 
 
 def test_run_can_be_cancelled_again_after_it_went_on() -> None:

@@ -85,7 +85,7 @@ ENDS: dict[str, tuple[str, bool]] = {
 def test_end_of_a_child_is_the_outcome_of_its_call(status: c.RestStatus) -> None:
     state = given(start(), replies(delegate(), call("buy")))
     then = when(state, told(state, "c1-0", status))
-    assert then.types == ["delegation.settled.v1", "tool_call.ended.v1"]
+    assert then.types == ["delegation.settled.v2", "tool_call.ended.v1"]
     outcome, is_error = ENDS[status]
     ended = then.after.calls["c1-0"].ended
     assert ended is not None

@@ -105,15 +105,15 @@ def test_bytes_that_are_no_envelope_are_refused(data: bytes) -> None:
 
 def test_event_of_a_newer_release_is_carried_and_written_again_byte_for_byte() -> None:
     """C17."""
-    newer = b'{"type":"run.paused.v1","why":{"z":1,"a":[1.5,null,"\xc3\xa9"]},"at":3}'
+    newer = b'{"type":"run.dreamt.v1","why":{"z":1,"a":[1.5,null,"\xc3\xa9"]},"at":3}'
     data = changed(events=[]).replace(b'"events":[]', b'"events":[' + newer + b"]")
     envelope = decode(data)
     assert envelope.events == (
-        OpaqueEvent(type="run.paused.v1", body={"why": {"z": 1, "a": [1.5, None, "é"]}, "at": 3}),
+        OpaqueEvent(type="run.dreamt.v1", body={"why": {"z": 1, "a": [1.5, None, "é"]}, "at": 3}),
     )
     assert newer in encode(envelope)
     assert decode(encode(envelope)) == envelope
-    assert fold_stored(NEW, Stored(1, REF, data)).state.unknown_events == ("run.paused.v1",)
+    assert fold_stored(NEW, Stored(1, REF, data)).state.unknown_events == ("run.dreamt.v1",)
 
 
 def test_known_event_with_a_part_of_a_newer_kind_is_carried_too() -> None:
@@ -121,7 +121,7 @@ def test_known_event_with_a_part_of_a_newer_kind_is_carried_too() -> None:
     event = {**SAID.model_dump(mode="json"), "parts": [{"kind": "audio", "blob": "b"}]}
     carried = decode_event(event)
     assert isinstance(carried, OpaqueEvent)
-    assert carried.type == "input.received.v1"
+    assert carried.type == "input.received.v2"
 
 
 def test_upcasters_apply_in_a_chain_until_the_shape_is_of_today() -> None:

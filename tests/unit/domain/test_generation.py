@@ -40,7 +40,7 @@ TODO = '{"newTodos": ["one", "two"]}'
 
 def test_reply_without_calls_is_the_end() -> None:
     then = when(given(start()), replies("the answer"))
-    assert then.types == ["generation.completed.v1", "step.ended.v1", "run.completed.v1"]
+    assert then.types == ["generation.completed.v2", "step.ended.v1", "run.completed.v2"]
     assert then.after.result == "the answer"
 
 
@@ -62,10 +62,10 @@ def test_calls_are_recorded_with_the_reply_and_claimed_for_this_process() -> Non
     """Rules 5 and 6: one envelope."""
     then = when(given(start()), replies(call("exec"), call("buy")))
     assert then.types == [
-        "generation.completed.v1",
-        "tool_call.requested.v1",
+        "generation.completed.v2",
+        "tool_call.requested.v2",
         "tool_call.claimed.v1",
-        "tool_call.requested.v1",
+        "tool_call.requested.v2",
         "tool_call.claimed.v1",
     ]
     assert [e.call.holder for e in then.effects if isinstance(e, CallTool)] == ["e1", "e1"]
@@ -117,10 +117,10 @@ def test_calls_beyond_the_limit_of_a_reply_are_refused() -> None:
 def test_text_cut_at_the_output_limit_is_gone_on_with() -> None:
     then = when(given(start()), replies("half a sen", stop="max_tokens"))
     assert then.types == [
-        "generation.completed.v1",
-        "input.received.v1",
+        "generation.completed.v2",
+        "input.received.v2",
         "step.ended.v1",
-        "generation.requested.v1",
+        "generation.requested.v2",
     ]
 
 
@@ -142,7 +142,7 @@ def test_refusal_fails_the_run_and_executes_nothing_it_asked_for() -> None:
     assert then.after.status == "failed"
     assert then.after.failure_kind == "refusal"
     assert outcomes(then.after) == {"c1-0": "refused", "c1-1": "refused"}
-    assert "delegation.requested.v1" not in then.types
+    assert "delegation.requested.v2" not in then.types
 
 
 def test_todos_are_kept_in_the_log() -> None:
@@ -186,7 +186,7 @@ def test_arguments_given_as_null_count_as_left_out() -> None:
 
 def test_completion_with_nothing_left_ends_the_run_with_its_result() -> None:
     then = when(given(start()), replies(call("attemptCompletion", '{"result": "done"}')))
-    assert then.types[-3:] == ["tool_call.ended.v1", "step.ended.v1", "run.completed.v1"]
+    assert then.types[-3:] == ["tool_call.ended.v1", "step.ended.v1", "run.completed.v2"]
     assert then.after.result == "done"
 
 
@@ -251,7 +251,7 @@ def test_failure_of_a_request_nobody_worked_on_costs_nothing() -> None:
 def test_retryable_failure_arms_a_timer_and_says_nothing_to_the_model() -> None:
     state = given(start())
     then = when(state, fails())
-    assert then.types == ["generation.failed.v1", "timer.armed.v1"]
+    assert then.types == ["generation.failed.v2", "timer.armed.v2"]
     assert then.after.conversation == state.conversation
     assert isinstance(then.effects[0], ArmTimer)
 
@@ -259,7 +259,7 @@ def test_retryable_failure_arms_a_timer_and_says_nothing_to_the_model() -> None:
 def test_fired_timer_asks_again_as_a_new_attempt_with_the_same_request() -> None:
     state = given(start())
     then = when(when(state, fails()).after, fires("retry"))
-    assert then.types == ["timer.fired.v1", "generation.requested.v1"]
+    assert then.types == ["timer.fired.v1", "generation.requested.v2"]
     asked = then.events[-1]
     assert isinstance(asked, GenerationRequested)
     assert (asked.step, asked.attempt) == (1, 2)
@@ -299,14 +299,14 @@ def test_attempts_are_bounded() -> None:
     """Rule 5."""
     state = given(start(Limits(generation_attempts_max=2)), fails(), fires("retry"))
     then = when(state, fails())
-    assert then.types == ["generation.failed.v1", "run.failed.v1"]
+    assert then.types == ["generation.failed.v2", "run.failed.v1"]
     assert then.after.failure_kind == "overloaded"
 
 
 def test_terminal_failure_is_not_tried_again() -> None:
     """C19: a 400 is never retried with identical bytes."""
     then = when(given(start()), fails("rejected", retryable=False))
-    assert then.types == ["generation.failed.v1", "run.failed.v1"]
+    assert then.types == ["generation.failed.v2", "run.failed.v1"]
 
 
 def test_second_end_of_an_attempt_changes_nothing() -> None:
@@ -319,7 +319,7 @@ def test_lost_holder_is_replaced_by_a_new_attempt_that_is_charged_for_the_old() 
     """Rule 5."""
     state = given(start())
     then = when(state, c.AbandonHolder(holder="e1"), situation(epoch="e2", holder="e2"))
-    assert then.types == ["generation.abandoned.v1", "generation.requested.v1"]
+    assert then.types == ["generation.abandoned.v2", "generation.requested.v2"]
     assert then.effects == (Generate(1, 2, "e2"),)
     assert then.after.tokens_charged == state.tokens_reserved
 
@@ -330,7 +330,7 @@ def test_completion_of_a_superseded_attempt_settles_its_reservation_and_is_dropp
     late = replies("too late")(first)
     lost = when(first, c.AbandonHolder(holder="e1"), situation(epoch="e2", holder="e2")).after
     then = when(lost, late)
-    assert then.types == ["generation.superseded.v1"]
+    assert then.types == ["generation.superseded.v2"]
     settled = then.events[0]
     assert isinstance(settled, GenerationSuperseded)
     assert then.after.tokens_charged == 15
@@ -367,7 +367,7 @@ def test_workers_lost_too_often_fail_the_run() -> None:
     """Rule 5: a poison call cannot crash workers for ever."""
     state = given(start(Limits(generation_attempts_max=1)))
     then = when(state, c.AbandonHolder(holder="e1"))
-    assert then.types == ["generation.abandoned.v1", "run.failed.v1"]
+    assert then.types == ["generation.abandoned.v2", "run.failed.v1"]
     assert then.after.failure_kind == "attempts_exhausted"
 
 
@@ -377,7 +377,7 @@ def test_abandoning_somebody_else_or_other_work_changes_nothing() -> None:
     assert when(state, c.AbandonHolder(holder="e1", names=("g1.7",))).events == ()
     named = c.AbandonHolder(holder="e1", names=("g1.1",))
     there = situation(epoch="e2", holder="e2")
-    assert "generation.abandoned.v1" in when(state, named, there).types
+    assert "generation.abandoned.v2" in when(state, named, there).types
 
 
 def test_first_claim_of_an_attempt_wins_and_the_second_changes_nothing() -> None:
@@ -413,7 +413,7 @@ def test_run_stops_at_its_limit_of_steps(steps: int, status: str) -> None:
 
 def test_run_without_a_single_step_stops_at_once() -> None:
     then = when(RunState(ref=REF), start(Limits(steps_max=0)))
-    assert then.types[-1] == "run.stopped.v1"
+    assert then.types[-1] == "run.stopped.v2"
 
 
 def test_worst_case_is_reserved_before_the_call_and_the_run_stops_when_it_does_not_fit() -> None:
@@ -428,4 +428,4 @@ def test_worst_case_is_reserved_before_the_call_and_the_run_stops_when_it_does_n
 def test_retry_that_does_not_fit_the_budget_stops_the_run() -> None:
     state = given(start(Limits(tokens_max=800)), fails("network"))
     then = when(state, fires("retry"))
-    assert then.types == ["timer.fired.v1", "run.stopped.v1"]
+    assert then.types == ["timer.fired.v1", "run.stopped.v2"]

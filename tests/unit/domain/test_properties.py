@@ -12,11 +12,20 @@ from domain.conversation import this_request
 from domain.decide import decide
 from domain.effects import effects
 from domain.envelope import Cause, Envelope, decode, encode
-from domain.events import EVENT_TYPES, Event, GenerationRequested, Known
+from domain.events import (
+    EVENT_TYPES,
+    ContextPinned,
+    Event,
+    GenerationRequested,
+    Known,
+    PinnedModel,
+)
 from domain.evolve import evolve
-from domain.limits import Limits, Usage
+from domain.limits import Limits, ModelChoice, Sampling, Usage
+from domain.policy import PolicyRule
 from domain.snapshot import restore, take
 from domain.state import RunState
+from domain.tools import ToolEntry
 from tests.support.invariants import check_answered, render
 from tests.support.play import World
 from tests.support.runs import REF, call, delegate, replies, result, start, when
@@ -96,6 +105,36 @@ def test_decisions_from_a_snapshot_are_those_from_the_log(seed: int) -> None:
 
 
 st.register_type_strategy(int, st.integers(-(2**53), 2**53))
+st.register_type_strategy(
+    PolicyRule,
+    st.builds(
+        PolicyRule,
+        verdict=st.sampled_from(["allow", "ask", "deny"]),
+        arguments=st.dictionaries(st.text(), st.text(), max_size=2),
+    ),
+)
+st.register_type_strategy(
+    ModelChoice,
+    st.builds(
+        ModelChoice,
+        settings=st.dictionaries(st.text(), st.text(), max_size=2),
+        headers=st.dictionaries(st.text(), st.text(), max_size=2),
+        sampling=st.just(Sampling(temperature=0.5, stop=("x",))),
+    ),
+)
+SCHEMAS = st.sampled_from([None, {"type": "object"}])
+st.register_type_strategy(
+    ToolEntry, st.builds(ToolEntry, expert=st.none() | st.text(), input_schema=SCHEMAS)
+)
+st.register_type_strategy(
+    ContextPinned,
+    st.builds(
+        ContextPinned,
+        tools=st.lists(st.from_type(ToolEntry), max_size=2).map(tuple),
+        fallbacks=st.lists(st.from_type(PinnedModel), max_size=2).map(tuple),
+        output_schema=SCHEMAS,
+    ),
+)
 KINDS: tuple[type[Event], ...] = get_args(Known)
 
 

@@ -48,10 +48,10 @@ def test_start_pins_what_requests_depend_on_before_the_first_one() -> None:
     """Rules 5 and 13."""
     then = when(NEW, start())
     assert then.types == [
-        "run.started.v1",
-        "context.pinned.v1",
-        "input.received.v1",
-        "generation.requested.v1",
+        "run.started.v2",
+        "context.pinned.v2",
+        "input.received.v2",
+        "generation.requested.v2",
     ]
     assert then.effects == (Generate(1, 1, "e1"),)
 
@@ -108,9 +108,9 @@ def test_delegation_deeper_than_the_limit_is_refused() -> None:
 
 
 def test_limits_of_the_definition_hold_unless_the_start_brings_its_own() -> None:
-    own = when(NEW, start(Limits(steps_max=3)), situation(limits=Limits(steps_max=9)))
+    own = when(NEW, start(Limits(steps_max=3)), situation(context=pinned(Limits(steps_max=9))))
     assert own.after.limits.steps_max == 3
-    pinned_limits = when(NEW, start(), situation(limits=Limits(steps_max=9)))
+    pinned_limits = when(NEW, start(), situation(context=pinned(Limits(steps_max=9))))
     assert pinned_limits.after.limits.steps_max == 9
     assert pinned().limits == Limits()
 
@@ -130,7 +130,7 @@ def test_root_run_goes_on_from_every_kind_of_rest(history: tuple[Asked, ...]) ->
     state = given(*history)
     assert state.at_rest
     then = when(state, goes_on())
-    assert then.types == ["run.continued.v1", "input.received.v1", "generation.requested.v1"]
+    assert then.types == ["run.continued.v2", "input.received.v2", "generation.requested.v2"]
     assert then.after.steps_left == then.after.limits.steps_max - 1
     assert then.after.failure_kind == then.after.stopped_by == ""
 
@@ -138,7 +138,7 @@ def test_root_run_goes_on_from_every_kind_of_rest(history: tuple[Asked, ...]) ->
 @pytest.mark.parametrize("history", [RESTS["stopped"], RESTS["failed"], RESTS["cancelled"]])
 def test_run_that_did_not_finish_goes_on_without_a_word(history: tuple[Asked, ...]) -> None:
     then = when(given(*history), goes_on(text=""))
-    assert then.types == ["run.continued.v1", "generation.requested.v1"]
+    assert then.types == ["run.continued.v2", "generation.requested.v2"]
 
 
 @pytest.mark.parametrize("name", ["completed", "refused without a word"])
@@ -184,13 +184,13 @@ def test_run_being_cancelled_cannot_be_continued() -> None:
 def test_what_is_said_while_a_reply_is_made_rides_in_the_next_request() -> None:
     state = given(start())
     steered = when(state, goes_on("turn left"))
-    assert steered.types == ["input.received.v1"]
+    assert steered.types == ["input.received.v2"]
     assert steered.effects == (Generate(1, 1, "e1"),)
     then = when(steered.after, replies("I am done"))
     assert then.types == [
-        "generation.completed.v1",
+        "generation.completed.v2",
         "step.ended.v1",
-        "generation.requested.v1",
+        "generation.requested.v2",
     ], "completion waits until the model has heard it"
     assert then.after.conversation.messages[-1] == UserMessage(parts=(TextPart(text="turn left"),))
 
@@ -207,7 +207,7 @@ def test_saying_nothing_to_a_running_run_is_refused_but_a_file_is_something() ->
     assert refused(state, goes_on(text="")) == "empty_input"
     assert refused(state, c.ContinueRun(id="k", parts=says(""))) == "empty_input"
     file = FilePart(blob=BlobRef(digest="f" * 64, size=9, media_type="image/png"))
-    assert when(state, c.ContinueRun(id="k", parts=(file,))).types == ["input.received.v1"]
+    assert when(state, c.ContinueRun(id="k", parts=(file,))).types == ["input.received.v2"]
 
 
 def test_retry_does_not_carry_what_was_said_meanwhile() -> None:
@@ -222,10 +222,10 @@ def test_retry_does_not_carry_what_was_said_meanwhile() -> None:
 
 def test_run_with_events_of_a_newer_release_folds_but_is_left_to_that_release() -> None:
     """C17."""
-    state = evolve(given(start()), OpaqueEvent(type="run.paused.v1", body={"why": "x"}))
+    state = evolve(given(start()), OpaqueEvent(type="run.dreamt.v1", body={"why": "x"}))
     assert state.version == 5
-    assert state.unknown_events == ("run.paused.v1",)
-    with pytest.raises(Unavailable, match=r"run\.paused\.v1"):
+    assert state.unknown_events == ("run.dreamt.v1",)
+    with pytest.raises(Unavailable, match=r"run\.dreamt\.v1"):
         decide(state, cancel(), HERE)
 
 

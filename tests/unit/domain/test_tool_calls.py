@@ -60,7 +60,7 @@ def test_calls_that_no_executor_runs_cannot_be_claimed_retried_or_reported(name:
 
 def test_result_ends_the_call_and_the_step() -> None:
     then = when(given(start(), replies(call("exec"))), result("c1-0"))
-    assert then.types == ["tool_call.ended.v1", "step.ended.v1", "generation.requested.v1"]
+    assert then.types == ["tool_call.ended.v1", "step.ended.v1", "generation.requested.v2"]
 
 
 def test_step_waits_for_all_its_calls() -> None:

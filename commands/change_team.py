@@ -1,0 +1,84 @@
+"""Carry out a call that changes a run's team: read, change, store, then decide (rule 13)."""
+
+from commands.desk import Desk
+from commands.pinning import pin, read_definition
+from domain.commands import CloseTeamCall, PinnedContext
+from domain.content import BlobRef, Text
+from domain.decisions.tool_calls import kept_back
+from domain.errors import Rejected, Unavailable
+from domain.events import TeamAction
+from domain.ids import RunRef
+from domain.loop_tools import parse_arguments
+from domain.record import canonical
+from domain.state import Call, RunState
+from domain.team import change_team as changed_team
+from domain.tools import Lane
+
+ACTIONS: dict[str, TeamAction] = {
+    "createExpert": "createExpert",
+    "addDelegate": "addDelegate",
+    "removeDelegate": "removeDelegate",
+    "addDelegateFromConfig": "addDelegateFromConfig",
+    "addSkill": "addSkill",
+    "removeSkill": "removeSkill",
+}
+
+TRIES_MAX = 64
+"""How often a change is made again because another call of the same reply came first."""
+
+
+async def change_team(desk: Desk, ref: RunRef, call: str) -> None:
+    """Give an open call that changes the team its outcome; twice, it changes nothing.
+
+    Raises:
+        Unavailable: not now.
+    """
+    for _ in range(TRIES_MAX):
+        state = (await desk.runs.fresh(ref)).state
+        open_call = state.calls.get(call)
+        if open_call is None or open_call.ended is not None or open_call.lane is not Lane.TEAM:
+            return
+        if state.cancelling or kept_back(state, open_call):
+            return
+        command, context = await _prepared(desk, state, open_call)
+        if (await desk.execute(ref, command, context)).events:
+            return
+    msg = f"the team of run {ref.run!r} changed under every try to change it"
+    raise Unavailable(msg)
+
+
+async def _prepared(
+    desk: Desk, state: RunState, call: Call
+) -> tuple[CloseTeamCall, PinnedContext | None]:
+    """The command that ends the call, and the context that it pins."""
+    try:
+        definition = await read_definition(desk, state.ref.tenant, state.definition)
+        found = None
+        if call.forwarded is not None:
+            found = desk.parse_definition(await _text(desk, state, call.forwarded))
+        arguments = parse_arguments(call.arguments) or {}
+        action = ACTIONS[call.tool]
+        change = changed_team(definition, state.expert, action, arguments, found)
+        child = state.parent is not None
+        context = await pin(desk, state.ref.tenant, change.definition, state.expert, child=child)
+    except Rejected as error:
+        said = canonical({"error": error.code, "message": error.message}).decode()
+        failed = CloseTeamCall(call=call.id, base=state.definition, content=said, is_error=True)
+        return failed, None
+    await desk.backbone.blobs.put(state.ref.tenant, change.definition.to_bytes())
+    command = CloseTeamCall(
+        call=call.id,
+        base=state.definition,
+        definition=change.definition.digest(),
+        action=action,
+        names=change.names,
+        content=canonical(change.result).decode(),
+    )
+    return command, context
+
+
+async def _text(desk: Desk, state: RunState, text: Text) -> str:
+    if isinstance(text, BlobRef):
+        data = await desk.backbone.blobs.get(state.ref.tenant, text.digest)
+        return data.decode("utf-8", errors="replace")
+    return text

@@ -1,0 +1,333 @@
+"""Rules, approvals and questions: whether a call may begin, and what people say of it.
+
+Not who may decide: that is for whoever lets people in.
+"""
+
+from typing import Literal
+
+from domain import commands as c
+from domain import events as e
+from domain.content import BlobRef
+from domain.decisions.advance import advance, go_on
+from domain.draft import Draft
+from domain.errors import Rejected
+from domain.folds.calls import COUNTED
+from domain.folds.people import answer_timer
+from domain.ids import child_run_id, derive_id
+from domain.loop_tools import parse_arguments
+from domain.policy import Asked, Judgement, judge
+from domain.record import digest_of
+from domain.schemas import schema_problem
+from domain.state import Approval, Call, RunState
+from domain.tools import Lane
+
+Verdict = Literal["approved", "denied"]
+
+EXPIRED = "Nobody answered in time; the call did not run. Go on without it, or ask again later."
+
+
+def admit(draft: Draft, call: Call) -> None:
+    """Let a call begin, have a person asked, or refuse it: as limits and rules say (C12, C14)."""
+    state = draft.state
+    calls_max = state.limits.tool_calls_max
+    used = state.tool_calls - state.tool_calls_base + state.tool_calls_reserved
+    if call.lane in COUNTED and calls_max is not None and used > calls_max:
+        draft.emit(e.LimitReached(limit="tool_calls", call=call.id))
+        text = f"The run may make {calls_max} tool calls, and none is left."
+        _refuse(draft, call, "budget_exhausted", text)
+        return
+    found = judgement(state, call)
+    if found.verdict == "allow":
+        begin(draft, call)
+    elif found.verdict == "deny":
+        _refuse_by_rule(draft, call, found)
+    else:
+        due_ms = _arm_expiry(draft, call.id)
+        digest = arguments_digest(call)
+        draft.emit(
+            e.ApprovalRequested(approval=call.id, digest=digest, reason=found.reason, due_ms=due_ms)
+        )
+
+
+def begin(draft: Draft, call: Call) -> None:
+    """A call that may run goes its way."""
+    if call.lane is Lane.PERSON:
+        draft.emit(e.QuestionAsked(call=call.id, due_ms=_arm_expiry(draft, call.id)))
+    elif call.lane is not Lane.DELEGATE:
+        draft.claim(call)
+
+
+def judgement(state: RunState, call: Call) -> Judgement:
+    """What the rules say of a call."""
+    arguments = parse_arguments(call.arguments)
+    asked = Asked(state.expert, call.skill, call.tool, arguments)
+    return judge(state.layers, (*state.rules, *state.rules_above), asked)
+
+
+def arguments_digest(call: Call) -> str:
+    """What an approval is about: the exact arguments, inline or not."""
+    arguments = call.arguments
+    return arguments.digest if isinstance(arguments, BlobRef) else digest_of(arguments.encode())
+
+
+def carve_delegations(draft: Draft, calls: list[Call]) -> None:
+    """Split what is left over some children and the run itself (rule 8)."""
+    if not calls:
+        return
+    state = draft.state
+    shares = len(calls) + 1
+    limits = state.limits.model_copy(
+        update={
+            "steps_max": state.steps_left // shares,
+            "tokens_max": _share(_until_soft(state, "tokens"), shares),
+            "money_max": _share(_until_soft(state, "money"), shares),
+            "tool_calls_max": _share(state.tool_calls_left, shares),
+            "tokens_soft": None,  # only who has people to ask asks; a child's share is below it
+            "money_soft": None,
+            "wall_ms_max": None,  # its caller's time ends it, too
+        }
+    )
+    for call in calls:
+        entry = state.tool(call.tool)
+        draft.emit(
+            e.DelegationRequested(
+                call=call.id,
+                child=child_run_id(state.ref.run, call.id),
+                expert=(entry.expert if entry else None) or call.tool,
+                limits=limits,
+            )
+        )
+
+
+def _share(left: int | None, shares: int) -> int | None:
+    return None if left is None else left // shares
+
+
+def _until_soft(state: RunState, limit: e.LimitName) -> int | None:
+    """What is left below the hard limit, and below a soft one that nobody has lifted."""
+    if limit == "tokens":
+        left, soft = state.tokens_left, state.limits.tokens_soft
+        used = state.tokens_charged - state.tokens_base + state.tokens_reserved
+    else:
+        left, soft = state.money_left, state.limits.money_soft
+        used = state.money_charged - state.money_base + state.money_reserved
+    if soft is None or limit in state.lifted:
+        return left
+    below = max(0, soft - used)
+    return below if left is None else min(left, below)
+
+
+def decide_approval(draft: Draft, command: c.DecideApproval) -> None:
+    """What runs is the recorded call, or the one with the person's arguments (C14)."""
+    state = draft.state
+    if command.id in state.commands_seen:
+        return
+    approval = state.approvals.get(command.approval)
+    if approval is None:
+        waiting = ", ".join(state.approvals) or "nothing"
+        message = f"{command.approval!r} does not wait for approval in this run; {waiting} does"
+        raise Rejected("not_waiting", message)
+    if command.digest not in (None, approval.digest):
+        message = f"{command.approval!r} waits with other arguments than those you were shown"
+        raise Rejected("other_arguments", message)
+    if not command.approve:
+        _deny(draft, command, approval)
+    elif approval.limit is not None:
+        draft.emit(_decided(command, approval, "approved"))
+        go_on(draft)
+    else:
+        _approve(draft, command, approval)
+
+
+def _approve(draft: Draft, command: c.DecideApproval, approval: Approval) -> None:
+    call = draft.state.calls[command.approval]
+    if command.arguments is None:
+        draft.emit(_decided(command, approval, "approved"))
+    else:
+        _edit(draft, command, call)
+    _let_go(draft, call.id)
+
+
+def _let_go(draft: Draft, name: str) -> None:
+    call = draft.state.calls[name]
+    begin(draft, call)
+    if call.lane is Lane.DELEGATE:
+        carve_delegations(draft, [call])
+
+
+def _edit(draft: Draft, command: c.DecideApproval, call: Call) -> None:
+    """A new digest, visible in the history, and told to the model with the next request."""
+    state, text = draft.state, command.arguments
+    arguments = None if text is None else parse_arguments(text)
+    if text is None or (arguments is None and not isinstance(text, BlobRef)):
+        raise Rejected("bad_arguments", "the arguments must be a JSON object")
+    entry = state.tool(call.tool)
+    if entry is not None and entry.input_schema is not None:
+        problem = schema_problem(entry.input_schema, arguments)
+        if problem is not None:
+            raise Rejected("bad_arguments", f"the arguments do not fit {call.tool}: {problem}")
+    asked = Asked(state.expert, call.skill, call.tool, arguments)
+    found = judge(state.layers, (*state.rules, *state.rules_above), asked)
+    if found.verdict == "deny":
+        raise Rejected("denied_by_rule", f"a rule forbids these arguments: {found.reason}")
+    digest = text.digest if isinstance(text, BlobRef) else digest_of(text.encode())
+    shown = f"{text.size} bytes" if isinstance(text, BlobRef) else text
+    draft.emit(
+        e.ApprovalDecided(
+            approval=command.approval,
+            verdict="edited",
+            command=command.id,
+            digest=digest,
+            arguments=text,
+            reason=command.reason,
+            by=command.by,
+        )
+    )
+    said = f"A person changed the arguments of your call of {call.tool} before it ran: {shown}"
+    draft.note("edited", call.id, said)
+
+
+def _deny(draft: Draft, command: c.DecideApproval, approval: Approval) -> None:
+    draft.emit(_decided(command, approval, "denied"))
+    if approval.limit is not None:
+        draft.emit(e.RunStopped(limit=approval.limit, step=draft.state.step))
+        return
+    why = f": {command.reason}" if command.reason else "."
+    text = f"A person did not allow this call{why}"
+    _refuse(draft, draft.state.calls[command.approval], "denied", text)
+    advance(draft)
+
+
+def _decided(command: c.DecideApproval, approval: Approval, verdict: Verdict) -> e.ApprovalDecided:
+    return e.ApprovalDecided(
+        approval=command.approval,
+        verdict=verdict,
+        command=command.id,
+        digest=approval.digest,
+        reason=command.reason,
+        by=command.by,
+    )
+
+
+def answer_question(draft: Draft, command: c.AnswerQuestion) -> None:
+    """A person's answer is the result of the call, once."""
+    state = draft.state
+    if command.id in state.commands_seen:
+        return
+    call = state.calls.get(command.call)
+    if call is None or call.ended is not None or not call.asked:
+        waiting = ", ".join(one.id for one in state.open_calls if one.asked) or "nothing"
+        message = f"{command.call!r} is no open question of this run; {waiting} is"
+        raise Rejected("not_waiting", message)
+    if not command.parts:
+        raise Rejected("empty_input", "the answer is empty")
+    draft.emit(
+        e.QuestionAnswered(call=call.id, command=command.id, parts=command.parts, by=command.by),
+        e.ToolCallEnded(call=call.id, outcome="succeeded", content=command.parts),
+    )
+    advance(draft)
+
+
+def change_policy(draft: Draft, command: c.ChangePolicy) -> None:
+    """New rules, and another look at every call that waits."""
+    state = draft.state
+    if command.id in state.commands_seen:
+        return
+    if not state.expert:
+        raise Rejected("no_such_run", f"no run {state.ref.run!r}; start it first")
+    if state.parent is not None and state.at_rest:
+        raise Rejected("at_rest", f"run {state.ref.run!r} is over; change the rules of its job")
+    rules = command.rules if command.replace else (*command.rules, *state.rules)
+    draft.emit(
+        e.PolicyChanged(command=command.id, rules=rules, inherited=state.rules_above, by=command.by)
+    )
+    reconsider(draft, command.by)
+
+
+def adopt_standing(draft: Draft, standing: c.Standing | None) -> None:
+    """Hear what the parent says of rules and pauses, if it is news."""
+    state = draft.state
+    if standing is None or standing.number <= state.standing_above:
+        return
+    if state.at_rest or state.cancelling:
+        return
+    draft.emit(e.StandingAdopted(number=standing.number))
+    name = derive_id("standing", state.ref.run, str(standing.number))
+    if standing.rules != state.rules_above:
+        draft.emit(e.PolicyChanged(command=name, rules=state.rules, inherited=standing.rules))
+        reconsider(draft, e.NOBODY)
+    if standing.paused and not state.paused:
+        draft.emit(e.RunPaused(command=name))
+    elif state.paused and not standing.paused:
+        draft.emit(e.RunResumed(command=name))
+        for call in draft.state.open_calls:
+            if call.holder is None:
+                draft.claim(call)
+        go_on(draft)
+
+
+def reconsider(draft: Draft, by: e.Principal) -> None:
+    """Look again at the calls that wait: rules may have come that allow or deny them."""
+    waiting = [call for call in draft.state.open_calls if call.id in draft.state.approvals]
+    for call in waiting:
+        found = judgement(draft.state, call)
+        if found.verdict == "ask":
+            continue
+        allowed = found.verdict == "allow"
+        draft.emit(
+            e.ApprovalDecided(
+                approval=call.id,
+                verdict="approved" if allowed else "denied",
+                digest=draft.state.approvals[call.id].digest,
+                reason=found.reason,
+                by_rule=True,
+                by=by,
+            )
+        )
+        if allowed:
+            _let_go(draft, call.id)
+        else:
+            _refuse_by_rule(draft, draft.state.calls[call.id], found)
+    if waiting:
+        advance(draft)
+
+
+def expire(draft: Draft, timer: str) -> None:
+    """The time to answer is over: the model, or the limit, goes on without the person."""
+    state = draft.state
+    name = timer.removeprefix(answer_timer(""))
+    approval, call = state.approvals.get(name), state.calls.get(name)
+    if approval is not None:
+        draft.emit(e.ApprovalDecided(approval=name, verdict="expired", digest=approval.digest))
+    if approval is not None and approval.limit is not None:
+        draft.emit(e.RunStopped(limit=approval.limit, step=state.step))
+        return
+    if call is None or call.ended is not None:
+        return
+    if call.asked:
+        expired = derive_id("expired", state.ref.run, name)
+        draft.emit(e.QuestionAnswered(call=name, command=expired, parts=(), expired=True))
+        body = {"error": "expired", "message": "Nobody answered in time."}
+        draft.end_call(call, "failed", body, is_error=True)
+    else:
+        _refuse(draft, call, "expired", EXPIRED)
+    advance(draft)
+
+
+def withdraw(draft: Draft) -> None:
+    """Nobody is to decide any more: the run is being stopped."""
+    for name, approval in tuple(draft.state.approvals.items()):
+        draft.emit(e.ApprovalDecided(approval=name, verdict="withdrawn", digest=approval.digest))
+
+
+def _refuse_by_rule(draft: Draft, call: Call, found: Judgement) -> None:
+    why = f": {found.reason}" if found.reason else "."
+    _refuse(draft, call, "denied", f"A rule of this run does not allow this call{why}")
+
+
+def _refuse(draft: Draft, call: Call, kind: str, text: str) -> None:
+    draft.end_call(call, "refused", {"error": kind, "message": text}, is_error=True)
+
+
+def _arm_expiry(draft: Draft, name: str) -> int | None:
+    return draft.arm(answer_timer(name), "answer_expiry", draft.state.limits.answer_ms_max)
