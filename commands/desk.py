@@ -22,6 +22,7 @@ from domain.effects import (
     effects,
 )
 from domain.errors import Rejected, Unavailable
+from domain.events import GenerationAbandoned
 from domain.ids import RunRef, derive_id
 from domain.policy import PolicyRule
 from domain.record import canonical
@@ -104,6 +105,9 @@ class Desk:
             self.hands.stop(decision.after.ref)
         if decision.before.at_rest and not decision.after.at_rest:
             self.hands.resume(decision.after.ref)
+        for event in decision.events:
+            if isinstance(event, GenerationAbandoned) and event.reason == "interrupted":
+                self.hands.interrupt(decision.after.ref, event.step, event.attempt)
         known = effects(decision.before)
         wanted = [effect for effect in effects(decision.after) if effect not in known]
         done = await self.dispatch(decision.after, wanted)

@@ -26,6 +26,10 @@ class Hands(Protocol):
         """The run is being cancelled: end its generation, let its calls report what happened."""
         ...
 
+    def interrupt(self, ref: RunRef, step: int, attempt: int) -> None:
+        """That attempt is abandoned: nobody waits for its reply any more."""
+        ...
+
     def resume(self, ref: RunRef) -> None:
         """The run goes on after it was stopped."""
         ...
@@ -46,6 +50,9 @@ class NoHands:
         """Nothing is ever handed over here."""
 
     def stop(self, ref: RunRef) -> None:
+        """Nothing is at work here."""
+
+    def interrupt(self, ref: RunRef, step: int, attempt: int) -> None:
         """Nothing is at work here."""
 
     def resume(self, ref: RunRef) -> None:

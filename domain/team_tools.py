@@ -116,12 +116,17 @@ ARGUMENTS: dict[str, type[Arguments]] = {name: arguments for name, arguments, _,
 """What each tool of a topology skill is called with."""
 
 
+def _safety(lane: Lane) -> Safety:
+    """The sandbox's part of a call only reads; the loop's part is decided once."""
+    return Safety.READ_ONLY if lane is Lane.SANDBOX else Safety.IDEMPOTENT
+
+
 def team_tools(skill: str, *, pick: Sequence[str] = (), omit: Sequence[str] = ()) -> list[TeamTool]:
     """The tools of a topology skill, with `omit` applied first."""
     return [
         TeamTool(
             ToolSpec(name=name, description=description, parameters=parameters_of(arguments)),
-            ToolEntry(name=name, skill=skill, lane=lane, safety=Safety.IDEMPOTENT),
+            ToolEntry(name=name, skill=skill, lane=lane, safety=_safety(lane)),
             arguments,
         )
         for name, arguments, lane, description in _TOOLS

@@ -87,6 +87,10 @@ class Doorkeeper:
         """The run is being cancelled."""
         self.bench.stop(ref)
 
+    def interrupt(self, ref: RunRef, step: int, attempt: int) -> None:
+        """That attempt is abandoned."""
+        self.bench.interrupt(ref, step, attempt)
+
     def resume(self, ref: RunRef) -> None:
         """The run goes on."""
         self.bench.resume(ref)

@@ -18,6 +18,7 @@ from peritus.ids import new_id, now_ms
 from peritus.keys import Keys
 from peritus.liveness import dead_by, left_behind
 from peritus.logs import REDACTIONS
+from peritus.rules import operator_rules, parse_definition
 from peritus.sandbox import SandboxLane
 from peritus.settings import Settings
 from peritus.worker import WorkerParts, run_worker
@@ -115,6 +116,8 @@ async def worker_parts(
         ),
         hands=door.hands,
         redactor=REDACTIONS.redactor,
+        operator_rules=operator_rules(settings.policy_file),
+        parse_definition=parse_definition,
     )
 
 

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     provider_limits: QuotaTable = Field(default_factory=dict[str, Quota])
     """What all workers together may ask, as JSON by provider or `provider/model`: see docs."""
 
+    policy_file: Path | None = None
+    """TOML file with `[[policy]]` rules about the calls of every run: which are asked or denied."""
+
     calls_max: Count = 64
     """Tool calls of one lane a process runs at once, a count."""
 

@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from commands.client import CommandClient
-from commands.desk import Desk
+from commands.desk import Desk, no_definitions
 from commands.hands import Hands
 from commands.history import SNAPSHOT_BYTES_MIN
 from commands.runs import RunStore
+from domain.definition import Definition
+from domain.policy import PolicyRule
 from domain.redaction import Redactor
 from domain.tools import Lane, LocalTool
 from eventlog.port import RENEW_S, Backbone
@@ -49,6 +51,8 @@ class WorkerParts:
     snapshot_bytes_min: int = SNAPSHOT_BYTES_MIN
     hands: Callable[[Bench], Hands] = lambda bench: bench  # what the desk hands work to
     redactor: Callable[[], Redactor] = Redactor
+    operator_rules: tuple[PolicyRule, ...] = ()
+    parse_definition: Callable[[str], Definition] = no_definitions
     beside: tuple[Callable[[], Awaitable[None]], ...] = ()  # what runs as long as the worker
     keepers: Mapping[Lane, Callable[[Reporter], Keeper]] = field(
         default_factory=dict[Lane, Callable[[Reporter], Keeper]]
@@ -89,6 +93,8 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
             parts.local_tools,
             signs.gone,
             parts.redactor,
+            parts.operator_rules,
+            parts.parse_definition,
         )
         for number, run in enumerate(parts.beside):
             tasks.create_task(_beside(run), name=f"beside {number}")

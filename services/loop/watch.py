@@ -8,7 +8,7 @@ from domain.errors import Unavailable
 from domain.events import TERMINAL_TYPES
 from domain.ids import RunRef
 from eventlog.port import EventLog
-from services.worker.cancels import CANCEL, CONTINUED
+from services.worker.cancels import hear
 from services.worker.hands import Bench
 
 logger = logging.getLogger(__name__)
@@ -37,10 +37,7 @@ class Watch:
                 async with self.log.follow(after_seq=after) as stored:
                     async for item in stored:
                         after = item.seq
-                        if CANCEL in item.data:
-                            self.bench.stop(item.ref, item.seq)
-                        elif CONTINUED in item.data:
-                            self.bench.resume(item.ref)
+                        hear(self.bench, item)
                         if any(end in item.data for end in ENDS):
                             self.open.pop(item.ref, None)
                         else:

@@ -10,12 +10,14 @@ from dataclasses import replace
 from functools import partial
 
 from domain.base_tools import base_tool
+from domain.decisions.tool_calls import ADD_FROM_CONFIG
 from domain.errors import Unavailable
 from domain.ids import RunRef, step_of
 from domain.record import canonical
 from domain.sandbox import EGRESS_ROWS_MAX, EgressRow
 from domain.tools import Safety
 from services.sandbox.box import Box
+from services.sandbox.due import Due
 from services.sandbox.egress.tally import Tally
 from services.sandbox.live import Denials
 from services.sandbox.merging import MERGE, Merging
@@ -62,13 +64,15 @@ class KeptToolBox:
         *,
         merging: Merging,
         denials: Denials,
+        due: Due,
     ) -> None:
-        """`tools` sit on `seats`."""
+        """`tools` sit on `seats`; what writes waits for snapshots that are `due`."""
         self._rooms = rooms
         self._tools = tools
         self._seats = seats
         self._merging = merging
         self._denials = denials
+        self._due = due
 
     async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
         """Execute one call.
@@ -78,19 +82,22 @@ class KeptToolBox:
         """
         whose = Whose(call.ref, call.expert, call.definition, call.parent)
         allowance = await self._rooms.allowance(whose)
+        writes = _may_write(call.tool) and not allowance.read_only
         async with self._rooms.suite(whose, allowance) as suite:
+            if writes:
+                await self._due.over(call.ref)
             box = self._rooms.box(suite, whose, allowance)
             box.on_denied = partial(self._denials.say, call.ref, call.call)
             seat = Seat(suite.room, call.ref.run, allowance.read_only, box.sandbox)
             try:
                 with self._seats.taken(call, seat):
                     work = partial(self._run, call, seat, on_output)
-                    if _may_write(call.tool) and not allowance.read_only:
+                    if writes:
                         result = await within_quota(suite.room, allowance.limits, call.tool, work)
                     else:
                         result = await work()
             finally:
-                if _may_write(call.tool) and not allowance.read_only:
+                if writes:
                     suite.writers.end(call.ref.run, step_of(call.call), call.parent)
             return await _counted(box, result, call.ref)
 
@@ -102,6 +109,8 @@ class KeptToolBox:
 
 def _may_write(tool: str) -> bool:
     known = base_tool(tool)
+    if tool == ADD_FROM_CONFIG:
+        return False
     return known is None or known.entry.safety is not Safety.READ_ONLY
 
 

@@ -4,9 +4,11 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from domain.envelope import decode
 from domain.errors import Unavailable
+from domain.events import GenerationAbandoned
 from domain.ids import RunRef
-from eventlog.port import EventLog
+from eventlog.port import EventLog, Stored
 from services.worker.hands import Bench
 
 logger = logging.getLogger(__name__)
@@ -16,7 +18,22 @@ CANCEL = b'"run.cancel_requested.v'
 
 CONTINUED = b'"run.continued.v'
 
+INTERRUPTED = b'"reason":"interrupted"'
+"""In an envelope with an attempt that a person interrupted; a text of a model may hold it too."""
+
 AGAIN_S = 1.0
+
+
+def hear(bench: Bench, item: Stored) -> None:
+    """Stop, resume or interrupt what an envelope of the log says."""
+    if CANCEL in item.data:
+        bench.stop(item.ref, item.seq)
+    elif CONTINUED in item.data:
+        bench.resume(item.ref)
+    if INTERRUPTED in item.data:
+        for event in decode(item.data).events:
+            if isinstance(event, GenerationAbandoned) and event.reason == "interrupted":
+                bench.interrupt(item.ref, event.step, event.attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +53,7 @@ class Cancels:
                 async with self.log.follow(after_seq=after) as stored:
                     async for item in stored:
                         after = item.seq
-                        if CANCEL in item.data:
-                            self.bench.stop(item.ref, item.seq)
-                        elif CONTINUED in item.data:
-                            self.bench.resume(item.ref)
+                        hear(self.bench, item)
             except Unavailable:
                 logger.warning("cancels are not heard for now; listening again")
                 await asyncio.sleep(AGAIN_S)

@@ -177,6 +177,12 @@ class Bench:
             if task.ref == ref and not task.name.startswith("s"):
                 stop.request()
 
+    def interrupt(self, ref: RunRef, step: int, attempt: int) -> None:
+        """That attempt is abandoned: its call ends now, whatever it was about to say."""
+        stop = self._flight.get(Task(ref, f"g{step}.{attempt}"))
+        if stop is not None:
+            stop.request()
+
     def stopped(self, ref: RunRef) -> int | None:
         """Where in the log a run was stopped (0: unknown), if it was the last that was heard."""
         return self._stopped.get(ref)

@@ -48,6 +48,9 @@ class Bench(Hands):
     taken: list[tuple[RunRef, Work]] = field(default_factory=list[tuple[RunRef, Work]])
     stopped: list[RunRef] = field(default_factory=list[RunRef])
     resumed: list[RunRef] = field(default_factory=list[RunRef])
+    interrupted: list[tuple[RunRef, int, int]] = field(
+        default_factory=list[tuple[RunRef, int, int]]
+    )
 
     def free(self) -> bool:
         return self.room
@@ -60,6 +63,9 @@ class Bench(Hands):
 
     def stop(self, ref: RunRef) -> None:
         self.stopped.append(ref)
+
+    def interrupt(self, ref: RunRef, step: int, attempt: int) -> None:
+        self.interrupted.append((ref, step, attempt))
 
     def resume(self, ref: RunRef) -> None:
         self.resumed.append(ref)

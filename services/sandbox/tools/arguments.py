@@ -7,6 +7,7 @@ import re
 from pydantic import ValidationError
 
 from domain.base_tools import BASE_TOOLS, Arguments, Exec, StartProcess, base_tool
+from domain.team_tools import AddDelegateFromConfig
 from domain.tools import Lane
 from services.sandbox.failures import Code, ToolError
 
@@ -38,6 +39,21 @@ def parse_arguments(tool: str, text: str) -> Arguments:
             for one in error.errors(include_url=False, include_context=False, include_input=False)
         )
         message = f"{tool} was not run: {problems}"
+        raise ToolError(Code.INVALID_ARGUMENTS, message) from None
+
+
+def team_arguments(text: str) -> AddDelegateFromConfig:
+    """The arguments of `addDelegateFromConfig`.
+
+    Raises:
+        ToolError: they are others than it takes.
+    """
+    try:
+        return AddDelegateFromConfig.model_validate_json(text or "{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = f"addDelegateFromConfig was not run: {where}: {first['msg']}"
         raise ToolError(Code.INVALID_ARGUMENTS, message) from None
 
 

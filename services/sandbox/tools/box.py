@@ -12,11 +12,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from domain import base_tools as base
+from domain.content import TextPart
+from domain.decisions.tool_calls import ADD_FROM_CONFIG
 from services.sandbox.failures import Code, ToolError
 from services.sandbox.room import Seat
 from services.sandbox.tools import pictures, reading, writing
 from services.sandbox.tools.answers import Answer, failure, result
-from services.sandbox.tools.arguments import parse_arguments
+from services.sandbox.tools.arguments import parse_arguments, team_arguments
 from services.sandbox.tools.commands import run_command
 from services.sandbox.tools.desk import Desk
 from services.sandbox.tools.process_tools import use_process
@@ -68,6 +70,8 @@ class BaseToolBox:
             Unavailable: there is no sandbox or no workspace; the call did not run.
         """
         try:
+            if call.tool == ADD_FROM_CONFIG:
+                return await self._read_config(call)
             arguments = parse_arguments(call.tool, call.arguments)
             if isinstance(arguments, base.ReadResult):
                 return result(await read_result(self._read_whole, call.ref, arguments))
@@ -75,6 +79,19 @@ class BaseToolBox:
                 return await self._at(seat, arguments, call, on_output)
         except ToolError as error:
             return failure(error)
+
+    async def _read_config(self, call: ToolCall) -> ToolResult:
+        """The text of a definition file: what it means is for the loop to say."""
+        asked = team_arguments(call.arguments)
+        async with self._seats(call) as seat:
+            desk = Desk(seat.room.workspace, seat.room.seen, seat.run)
+            text = await in_thread(
+                lambda: reading.text_of(asked.path, desk.look(asked.path).content), desk.stop
+            )
+        if len(text.encode()) > reading.READ_BYTES_MAX:
+            message = f"{asked.path!r} is larger than {reading.READ_BYTES_MAX} bytes"
+            raise ToolError(Code.TOO_LARGE, message)
+        return ToolResult(content=(TextPart(text=text),), is_error=False)
 
     async def _at(
         self, seat: Seat, arguments: base.Arguments, call: ToolCall, on_output: OnOutput
