@@ -3,7 +3,9 @@
 Sources: the type definitions of the `openai` SDK (`types/chat/completion_create_params.py`,
 `chat_completion_*_param.py`, `chat_completion_chunk.py`) with the pages they cite, and for models
 named `deepseek-…` api-docs.deepseek.com `guides/thinking_mode` (thinking goes back with calls).
-Stricter than OpenAI in one thing, as small servers are: arguments have to be a JSON object.
+Stricter than OpenAI in one thing, as small servers are: arguments have to be a JSON object. For
+Gemini: ai.google.dev `gemini-api/docs/openai` and `thought-signatures` (the first call of a reply
+has the signature it came with, or the text that stands for calls of other models).
 """
 
 import itertools
@@ -11,7 +13,7 @@ import json
 import re
 from typing import Any
 
-from tests.wire.http import KEY, Rejected, frame, pieces
+from tests.wire.http import KEY, Plain, Rejected, frame, pieces
 from tests.wire.responses import openai_error
 from tests.wire.script import Refusal, Reply
 
@@ -21,6 +23,7 @@ TOP = (
     "model messages tools tool_choice max_tokens max_completion_tokens stream stream_options"
     " reasoning_effort temperature top_p stop n seed user parallel_tool_calls"
 )
+SKIP = "skip_thought_signature_validator"
 MESSAGES = {
     "system": "role content name",
     "user": "role content name",
@@ -29,26 +32,55 @@ MESSAGES = {
 }
 
 
-class ChatFormat:
+class ChatFormat(Plain):
     path = "/chat/completions"
 
-    def __init__(self, *, thinking_field: str = "reasoning_content") -> None:
+    def __init__(
+        self, *, thinking_field: str = "reasoning_content", also: str = "", unknown: str = ""
+    ) -> None:
+        """`also` and `unknown` are fields that this server knows beyond OpenAI's, and does not."""
+        self.signed: set[str] = set()  # every signature given out
+        self._fields = {*TOP.split(), *also.split()} - {*unknown.split()}
         self._thinking_field = thinking_field
         self._numbers = itertools.count(1)
 
-    def check(self, headers: dict[str, str], body: Json) -> None:
+    def authorize(self, headers: dict[str, str]) -> None:
         if headers.get("authorization") != f"Bearer {KEY}":
             raise Rejected("Incorrect API key provided.", status=401)
+
+    def check(self, headers: dict[str, str], body: Json) -> None:
+        self.authorize(headers)
         for name in body:
-            if name not in TOP.split():
+            if name not in self._fields:
                 raise Rejected(f"Unrecognized request argument supplied: {name}")
         if not body.get("messages"):
             raise Rejected("Missing required parameter: 'messages'.")
-        if body["model"].startswith("gpt-5") and "max_tokens" in body:
-            raise Rejected("Unsupported parameter: 'max_tokens' is not supported with this model.")
+        if body["model"].startswith("gpt-5"):
+            for name in ("max_tokens", "temperature", "top_p"):
+                if name in body:
+                    message = f"Unsupported parameter: '{name}' is not supported with this model."
+                    raise Rejected(message)
+        if len(body.get("stop", [])) > 4:
+            raise Rejected("Invalid 'stop': array too long.")
         for place, tool in enumerate(body.get("tools", [])):
             _check_tool(tool, place)
         _check_messages(body)
+        for place, message in enumerate(body["messages"]):
+            self._check_signatures(message.get("tool_calls", []), place, body["model"])
+
+    def _check_signatures(self, calls: list[Json], place: int, model: str) -> None:
+        checked = re.search(r"gemini-[3-9]", model)
+        for index, call in enumerate(calls):
+            extra = call.get("extra_content")
+            if extra is not None and "gemini" not in model:
+                raise Rejected(f"messages[{place}].tool_calls: Extra inputs are not permitted")
+            signature = (extra or {}).get("google", {}).get("thought_signature")
+            if signature is None and index == 0 and checked:
+                raise Rejected(
+                    "Function call is missing a thought_signature in functionCall parts."
+                )
+            if signature not in (None, SKIP, *self.signed):
+                raise Rejected("Corrupted thought signature.")
 
     def frames(self, answer: Reply, body: Json) -> list[bytes]:
         given = f"chatcmpl-{next(self._numbers)}"
@@ -69,12 +101,16 @@ class ChatFormat:
         chunks += [chunk({"refusal": piece}) for piece in pieces(answer.refusal)]
         for index, call in enumerate(answer.calls):
             name = call.id if call.id is not None else f"call_{index}"
-            head = {
+            head: Json = {
                 "index": index,
                 "id": name,
                 "type": "function",
                 "function": {"name": call.tool, "arguments": ""},
             }
+            if index == 0 and "gemini" in body["model"]:
+                signature = f"sig+{next(self._numbers)}/=="
+                self.signed.add(signature)
+                head["extra_content"] = {"google": {"thought_signature": signature}}
             chunks.append(chunk({"tool_calls": [head]}))
             chunks += [
                 chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})

@@ -29,16 +29,35 @@ class Rejected(Exception):
         self.refusal = Refusal(status, kind, message)
 
 
+@dataclass(frozen=True)
+class Received:
+    """A request as it came; `path` and `query` are not decoded."""
+
+    path: str
+    headers: dict[str, str]
+    raw: bytes
+    query: str = ""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return json.loads(self.raw)  # type: ignore[no-any-return]
+
+
 class Format(Protocol):
     """A provider's format: its rules, its frames, its errors."""
 
     path: str
+    content_type: str
+
+    def opened(self, received: Received) -> dict[str, Any]:
+        """The body, with what the address says of it; raises `Rejected` for a bad address."""
+        ...
 
     def check(self, headers: dict[str, str], body: dict[str, Any]) -> None:
         """Raise `Rejected` for what the provider refuses."""
 
     def frames(self, answer: Any, body: dict[str, Any]) -> list[bytes]:
-        """The server-sent events of a reply."""
+        """The events of a reply, each as it is sent."""
         ...
 
     def error(self, refusal: Refusal) -> dict[str, Any]:
@@ -46,17 +65,16 @@ class Format(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Received:
-    """A request as it came."""
+class Plain:
+    """What most formats do: server-sent events, and an address that says nothing of the body."""
 
-    path: str
-    headers: dict[str, str]
-    raw: bytes
+    path = ""
+    content_type = "text/event-stream"
 
-    @property
-    def body(self) -> dict[str, Any]:
-        return json.loads(self.raw)  # type: ignore[no-any-return]
+    def opened(self, received: Received) -> dict[str, Any]:
+        if not received.path.endswith(self.path):
+            raise Rejected("not found", status=404, kind="not_found_error")
+        return received.body
 
 
 class WireServer:
@@ -86,9 +104,8 @@ class WireServer:
                 return
             self.received.append(received)
             try:
-                if not received.path.endswith(self.format.path):
-                    raise Rejected("not found", status=404, kind="not_found_error")  # noqa: TRY301
-                self.format.check(received.headers, received.body)
+                body = self.format.opened(received)
+                self.format.check(received.headers, body)
             except Rejected as rejected:
                 await self._refuse(writer, rejected.refusal)
                 return
@@ -96,10 +113,11 @@ class WireServer:
             if isinstance(answer, Refusal):
                 await self._refuse(writer, answer)
                 return
-            frames = self.format.frames(answer, received.body)
+            frames = self.format.frames(answer, body)
             if answer.break_at is not None:
                 frames[answer.break_at] = _broken(frames[answer.break_at])
-            await _stream(writer, frames, cut=answer.cut_after, stall=answer.stall_after)
+            headers = {"content-type": self.format.content_type, **answer.headers}
+            await _stream(writer, frames, headers, cut=answer.cut_after, stall=answer.stall_after)
             if answer.stall_after is not None:
                 await reader.read()  # until the client hangs up
                 self.hung_up.set()
@@ -155,7 +173,8 @@ async def _read(reader: asyncio.StreamReader) -> Received | None:
         for name, _, value in (line.partition(":") for line in lines)
     }
     raw = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Received(first.split()[1].partition("?")[0], headers, raw)
+    path, _, query = first.split()[1].partition("?")
+    return Received(path, headers, raw, query)
 
 
 def _head(writer: asyncio.StreamWriter, status: int, headers: dict[str, str]) -> None:
@@ -166,9 +185,14 @@ def _head(writer: asyncio.StreamWriter, status: int, headers: dict[str, str]) ->
 
 
 async def _stream(
-    writer: asyncio.StreamWriter, frames: Iterable[bytes], *, cut: int | None, stall: int | None
+    writer: asyncio.StreamWriter,
+    frames: Iterable[bytes],
+    headers: dict[str, str],
+    *,
+    cut: int | None,
+    stall: int | None,
 ) -> None:
-    _head(writer, 200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+    _head(writer, 200, {**headers, "transfer-encoding": "chunked"})
     for place, frame in enumerate(frames):
         if place == cut:
             writer.close()  # no last chunk: the client sees the answer break off
@@ -211,7 +235,7 @@ def allow(value: dict[str, Any], fields: str, where: str, needed: str = "") -> N
 
 async def post(wire: WireServer, body: dict[str, Any], **headers: str) -> httpx2.Response:
     """A raw request, as no client of ours would make it."""
-    given = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "authorization": f"Bearer {KEY}"}
+    given = {"x-api-key": KEY, "anthropic-version": "2026-10-21", "authorization": f"Bearer {KEY}"}
     async with asyncio.timeout(10), httpx2.AsyncClient(trust_env=False) as client:
         url = f"{wire.url}{wire.format.path}"
         return await client.post(url, json=body, headers={**given, **headers})
