@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from domain.limits import Reasoning
 from domain.sandbox import MIB
+from domain.topology import KEY_CHARS_MAX, SEMVER
 
 # Characters, not bytes: what the seed counted, and twenty pages are twenty pages in any script.
 INSTRUCTION_CHARS_MAX = 20 * 1024
@@ -18,15 +19,14 @@ RULE_CHARS_MAX = 2 * 1024
 ENDPOINT_CHARS_MAX = 2 * 1024
 SCHEMA_CHARS_MAX = 20 * 1024
 NAME_CHARS_MAX = 255
-EXPERT_KEY_CHARS_MAX = 511
 ITEMS_MAX = 255
 MEMORY_BYTES_MIN = 16 * MIB  # below, not even a shell starts in a sandbox
 TAGS_MAX = 8
 
-_NAME = r"[a-z0-9][a-z0-9_.-]*"
-_SEMVER = r"(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:-[\w.-]+)?(?:\+[\w.-]+)?"
-EXPERT_KEY = re.compile(rf"(?:@{_NAME}/)?{_NAME}(?:@{_SEMVER}|@{_NAME})?", re.ASCII)
-SEMVER = re.compile(_SEMVER, re.ASCII)
+HEADERS_MAX = 64
+HEADER_CHARS_MAX = 4 * 1024
+STOPS_MAX = 16
+WHOLE_MAX = 2**53 - 1  # the largest whole number that every reader of JSON keeps
 TAG = re.compile(r"[a-z0-9][a-z0-9_-]*")
 VARIABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
@@ -34,6 +34,10 @@ _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _DOMAIN = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _SIZE = re.compile(r"(\d{1,12}) ?([KMGT]iB)", re.ASCII)
 _UNITS = {unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1)}
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_LABEL_ONLY = re.compile(_LABEL)
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_DAY = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])", re.ASCII)
 _IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._/-]*(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?", re.ASCII)
 _LEVELS = ("none", "minimal", "low", "medium", "high")
 
@@ -98,6 +102,29 @@ def _reasoning(value: object) -> object:
     raise ValueError(message)
 
 
+def _stop(value: object) -> object:
+    """One text stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+def _text_of(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if pattern.fullmatch(value) is None:
+            message = f"{value!r} is not {what}"
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
+def _header_value(value: str) -> str:
+    """What an HTTP header may carry; the value itself is not repeated in the message."""
+    if not value.isprintable() or not value.isascii():
+        message = "must be printable ASCII, on one line"
+        raise ValueError(message)
+    return value
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine, by its literal form."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -129,7 +156,7 @@ def _endpoint(value: str) -> str:
 def _json_schema(value: str) -> str:
     try:
         schema: Any = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"not JSON: {error}"
         raise ValueError(message) from None
     if not isinstance(schema, dict) or cast("dict[str, object]", schema).get("type") != "object":
@@ -154,9 +181,23 @@ JsonSchema = Annotated[
     str, StringConstraints(max_length=SCHEMA_CHARS_MAX), AfterValidator(_json_schema)
 ]
 ReasoningBudget = Annotated[Reasoning, BeforeValidator(_reasoning)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=WHOLE_MAX)]
+CountOrZero = Annotated[int, Field(ge=0, le=WHOLE_MAX)]
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
 Memory = Annotated[int, BeforeValidator(_size), Field(ge=MEMORY_BYTES_MIN)]
 Cpus = Annotated[float, Field(ge=0.01, allow_inf_nan=False)]
 Image = Annotated[Name, AfterValidator(_image)]
+
+Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-WHOLE_MAX, le=WHOLE_MAX)]
+Stop = Annotated[list[Name], BeforeValidator(_stop), Field(max_length=STOPS_MAX)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=KEY_CHARS_MAX)]
+Label = Annotated[Name, _text_of(_LABEL_ONLY, "a name of letters, digits and '-'")]
+Word = Annotated[Name, _text_of(_WORD, "a name of letters, digits, '-', '_', '.' and ':'")]
+HeaderName = Annotated[str, _text_of(_HEADER, "the name of a header")]
+HeaderValue = Annotated[
+    str, StringConstraints(max_length=HEADER_CHARS_MAX), AfterValidator(_header_value)
+]
+Headers = Annotated[dict[HeaderName, HeaderValue], Field(max_length=HEADERS_MAX)]
+Day = Annotated[str, _text_of(_DAY, "a day such as '2026-01-31'")]

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from domain.errors import Rejected
 from domain.limits import Limits
+from peritus.definitions.amounts import PLAIN
 from peritus.definitions.lines import Loc
 from peritus.definitions.report import Report
 from peritus.definitions.schema import FileTable, LimitsTable
@@ -17,9 +18,12 @@ _FORMER = {
     "timeout": "generationTimeoutMs",
 }
 
+_SOFT = (("tokens_soft", "tokens_max"), ("money_soft", "money_max"))
+"""Limits at which a person is asked, and those at which a run ends."""
+
 
 class LimitOverrides(TypedDict, total=False):
-    """Limits a caller sets above the file; None is the same as not given."""
+    """Limits a caller sets above the file; None is the same as not given. Money is in micro-USD."""
 
     steps_max: int | None
     generation_attempts_max: int | None
@@ -33,6 +37,14 @@ class LimitOverrides(TypedDict, total=False):
     retry_base_ms: int | None
     retry_max_ms: int | None
     tokens_max: int | None
+    tokens_soft: int | None
+    money_max: int | None
+    money_soft: int | None
+    tool_calls_max: int | None
+    wall_ms_max: int | None
+    fan_out_max: int | None
+    rate_limited_attempts_max: int | None
+    answer_ms_max: int | None
 
 
 def check_overrides(overrides: Mapping[str, object]) -> dict[str, int]:
@@ -43,7 +55,7 @@ def check_overrides(overrides: Mapping[str, object]) -> dict[str, int]:
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        LimitsTable.model_validate(given, by_alias=False, by_name=True)
+        LimitsTable.model_validate(given, by_alias=False, by_name=True, context=PLAIN)
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
@@ -68,13 +80,22 @@ def read_limits(report: Report, file: FileTable, overrides: Mapping[str, int]) -
             report.error((*loc, new), f"{new!r} and {old!r} set the same limit: keep one of them")
     if table is None:
         return None
-    values = {**former, **table.model_dump(exclude_none=True)}
-    limits = Limits(**{name: value for name, value in values.items() if value is not None})
+    meant = {name: value for name, value in former.items() if value is not None}
+    limits = Limits(**{**meant, **table.model_dump(exclude_unset=True)})
     limits = limits.model_copy(update=dict(overrides))
+    _check_pairs(report, limits, loc)
+    return limits
+
+
+def _check_pairs(report: Report, limits: Limits, loc: Loc) -> None:
     if limits.retry_max_ms < limits.retry_base_ms:
         message = "retryMaxMs must not be below retryBaseMs"
         report.error((*loc, "retryMaxMs"), message)
-    return limits
+    for soft, hard in _SOFT:
+        below, most = getattr(limits, soft), getattr(limits, hard)
+        if below is not None and most is not None and below > most:
+            names = [str(LimitsTable.model_fields[name].alias) for name in (soft, hard)]
+            report.error((*loc, names[0]), f"{names[0]} must not be above {names[1]}")
 
 
 def _field(key: str) -> str:

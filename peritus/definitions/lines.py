@@ -4,6 +4,9 @@ import re
 import tomllib
 from bisect import bisect_right
 from collections.abc import Mapping
+from typing import TypeVar
+
+V = TypeVar("V")
 
 Loc = tuple[str | int, ...]
 """A place in a document: keys of tables, and indexes of lists."""
@@ -25,13 +28,18 @@ def index_lines(text: str) -> Mapping[Loc, int]:
     return _Scanner(text.replace("\r\n", "\n")).scan()
 
 
-def line_of(lines: Mapping[Loc, int], loc: Loc) -> int:
-    """The line of a place, or of the nearest place around it that is in the text; 0 if none is."""
+def nearest(places: Mapping[Loc, V], loc: Loc) -> V | None:
+    """What is known of a place, or of the nearest place around it; None if of none."""
     for length in range(len(loc), 0, -1):
-        found = lines.get(loc[:length])
+        found = places.get(loc[:length])
         if found is not None:
             return found
-    return 0
+    return None
+
+
+def line_of(lines: Mapping[Loc, int], loc: Loc) -> int:
+    """The line of a place, or of the nearest place around it that is in the text; 0 if none is."""
+    return nearest(lines, loc) or 0
 
 
 class _Scanner:

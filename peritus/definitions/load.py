@@ -1,28 +1,37 @@
 """Reads a `perstack.toml` and resolves it into the definition a job is pinned to. Not a cache."""
 
-import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Unpack, cast
 
-from domain.definition import Definition, Expert
-from domain.limits import Limits, ModelChoice, Reasoning
+from domain.definition import Definition
+from domain.limits import Limits, Reasoning
+from peritus.definitions.experts import Around, read_expert
+from peritus.definitions.include import Whole, read_whole
 from peritus.definitions.limits import LimitOverrides, check_overrides, read_limits
-from peritus.definitions.lines import Loc, index_lines
-from peritus.definitions.models import Defaults, Flags, check_flags, choose, read_defaults
-from peritus.definitions.problems import DefinitionError, Problem
+from peritus.definitions.models import Defaults, Flags, check_flags, defaults_of
+from peritus.definitions.policy import Known, check_policy, read_policy
+from peritus.definitions.prices import PriceList, Prices, read_price_file, read_prices
+from peritus.definitions.problems import Problem
+from peritus.definitions.profiles import Profiles, read_profiles
 from peritus.definitions.report import Report
-from peritus.definitions.sandbox import read_sandbox
-from peritus.definitions.schema import ExpertTable, FileTable
-from peritus.definitions.skills import read_skills
-from peritus.definitions.topology import check_delegates, check_key, check_tools
+from peritus.definitions.schema import FileTable
+from peritus.definitions.sources import read_source
+from peritus.definitions.topology import tell_cycles
+from peritus.definitions.variables import read_variables
 
-FILE_BYTES_MAX = 8 * 1024 * 1024
 ENV_PATHS = (".env", ".env.local")
 
-_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What whoever runs this process says about every definition."""
+
+    prices_file: Path | None = None
+    include_folders: Sequence[Path] = ()  # from which files may be included beside the first's own
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Variables that stand for settings and addresses of providers that no file says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +39,26 @@ class LoadedDefinition:
     """A definition and what was said on the way to it. The files in `env_paths` need not exist."""
 
     definition: Definition
-    notices: tuple[str, ...]
+    notes: tuple[Problem, ...]
     env_paths: tuple[Path, ...]
+    files: tuple[Path, ...]  # that it was read from, the first one first
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The notes as `path:line: message`."""
+        return tuple(str(note) for note in self.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the caller asks for, above the file."""
+
+    flags: Flags
+    limits: Mapping[str, int]
+    variables: Mapping[str, str]
+    prices: PriceList
+    environment: Mapping[str, str]
+    variables_open: bool
 
 
 def load_definition(
@@ -41,140 +68,112 @@ def load_definition(
     model: str | None = None,
     reasoning: Reasoning | None = None,
     lenient: bool = False,
+    variables: Mapping[str, str] | None = None,
+    variables_open: bool = False,
+    operator: Operator | None = None,
     **limits: Unpack[LimitOverrides],
 ) -> LoadedDefinition:
-    """Read and resolve a definition file; provider, model, reasoning and limits go above the file.
+    """Read and resolve a definition file; what a caller gives goes above the file.
 
-    The same file and arguments give the same digest wherever they are read, except for scripts of
-    the provider `scripted`: their paths become absolute. With `lenient`, unknown keys are notices.
+    The same files and arguments give the same digest wherever they are read, except for scripts of
+    the provider `scripted`: their paths become absolute. With `lenient`, unknown keys are notices;
+    with `variables_open`, so are required variables without a value, which stay in the texts.
 
     Raises:
-        DefinitionError: the file cannot be read or is wrong; every violation has its line.
+        DefinitionError: a file cannot be read or is wrong; every violation has its line.
         Rejected: an argument is wrong by itself.
     """
-    flags = Flags(provider, model, reasoning)
-    check_flags(flags)
-    overrides = check_overrides(limits)
-    shown = _shown(path)
-    content, lines = _parse(shown, _text(path, shown))
-    report = Report(shown, lines, lenient=lenient)
-    definition, env_paths = _resolve(report, content, path.resolve().parent, flags, overrides)
-    return LoadedDefinition(definition, report.notices, env_paths)
+    by = operator or Operator()
+    prices: PriceList = {} if by.prices_file is None else read_price_file(by.prices_file)
+    asked = _Asked(
+        flags=Flags(provider, model, reasoning),
+        limits=check_overrides(limits),
+        variables=variables or {},
+        prices=prices,
+        environment=by.environment,
+        variables_open=variables_open,
+    )
+    first = read_source(path)
+    report = Report(first.shown, lenient=lenient)
+    whole = read_whole(report, first, by.include_folders)
+    definition, env = _resolve(report, whole, first.path.parent, asked)
+    return LoadedDefinition(definition, report.notes, env, tuple(whole.files))
+
+
+def read_env_paths(path: Path) -> tuple[Path, ...]:
+    """The files with keys that a definition names, whatever else is wrong with it.
+
+    Raises:
+        DefinitionError: the file cannot be read.
+    """
+    source = read_source(path)
+    named: object = source.content.get("envPath")
+    items = cast("list[object]", named) if isinstance(named, list) else list(ENV_PATHS)
+    return tuple(source.path.parent / name for name in items if isinstance(name, str))
 
 
 def _resolve(
-    report: Report,
-    content: Mapping[str, object],
-    folder: Path,
-    flags: Flags,
-    overrides: Mapping[str, int],
+    report: Report, whole: Whole, folder: Path, asked: _Asked
 ) -> tuple[Definition, tuple[Path, ...]]:
     """Go on after a wrong table wherever the rest can still be judged, then stop with all of it."""
+    content = whole.content
     file = report.read(FileTable, content, ())
-    if file is None:
-        nested = _tables(content)
-        read_defaults(report, nested, folder)
-        read_limits(report, nested, overrides)
-        defaults, limits = None, None
-    else:
-        defaults = read_defaults(report, file, folder)
-        limits = read_limits(report, file, overrides)
-    raw = content.get("experts")
-    raw_experts = cast("dict[str, object]", raw) if isinstance(raw, dict) else {}
-    if raw is None or raw == {}:
-        report.error(("experts",), "no expert is defined: add a table [experts.NAME]")
-    experts = {
-        key: _expert(report, key, raw_experts, defaults, flags) for key in sorted(raw_experts)
-    }
+    top = _tables(content) if file is None else file
+    limits = read_limits(report, top, asked.limits)
+    defaults = _defaults(report, top, folder, asked, limits)
+    variables = read_variables(
+        report, top.variables, asked.variables, open_allowed=asked.variables_open
+    )
+    around = Around(
+        experts=_experts(report, content),
+        folders=whole.folders,
+        defaults=None if file is None else defaults,
+        variables=variables,
+        flags=asked.flags,
+    )
+    experts = {key: read_expert(report, key, around) for key in sorted(around.experts)}
+    policy = read_policy(report, content.get("policy"), ("policy",))
+    known = Known(experts)
+    check_policy(report, content.get("policy"), ("policy",), known)
+    for key, raw in around.experts.items():
+        own = cast("dict[str, object]", raw).get("policy") if isinstance(raw, dict) else None
+        check_policy(report, own, ("experts", key, "policy"), known, key)
+    tell_cycles(report, around.experts)
+    variables.check_used()
     report.check()
     definition = Definition(
         experts={key: expert for key, expert in experts.items() if expert is not None},
         limits=limits or Limits(),
+        policy=policy,
+        variables=variables.values,
     )
-    env = ENV_PATHS if file is None or file.env_path is None else file.env_path
+    env = ENV_PATHS if top.env_path is None else top.env_path
     return definition, tuple(folder / name for name in env)
+
+
+def _experts(report: Report, content: Mapping[str, object]) -> Mapping[str, object]:
+    raw = content.get("experts")
+    if raw is None or raw == {}:
+        report.error(("experts",), "no expert is defined: add a table [experts.NAME]")
+    return cast("dict[str, object]", raw) if isinstance(raw, dict) else {}
+
+
+def _defaults(
+    report: Report, file: FileTable, folder: Path, asked: _Asked, limits: Limits | None
+) -> Defaults | None:
+    """What the top of the file says; None if its providers are wrong and reported."""
+    profiles = read_profiles(report, file, asked.environment)
+    own = read_prices(report, file.prices, profiles)
+    check_flags(asked.flags, profiles or Profiles())
+    if profiles is None:
+        return None
+    needed = limits is not None and (limits.money_max, limits.money_soft) != (None, None)
+    return defaults_of(file, folder, profiles, Prices(asked.prices, own, needed=needed))
 
 
 def _tables(content: Mapping[str, object]) -> FileTable:
     """The top of a file as if it held only the tables that have to be read one by one."""
-    names = ("provider", "limits")
+    names = ("provider", "providers", "limits", "prices", "variables")
     return FileTable.model_validate(
         {name: content[name] for name in names if isinstance(content.get(name), dict)}
     )
-
-
-def _expert(
-    report: Report,
-    key: str,
-    raw_experts: Mapping[str, object],
-    defaults: Defaults | None,
-    flags: Flags,
-) -> Expert | None:
-    loc: Loc = ("experts", key)
-    check_key(report, key)
-    raw = raw_experts[key]
-    table = report.read(ExpertTable, raw, loc)
-    skills, sandbox = None, None
-    if isinstance(raw, dict):
-        content = cast("dict[str, object]", raw)
-        skills = read_skills(report, content.get("skills"), (*loc, "skills"))
-        sandbox = read_sandbox(report, content, skills, loc)
-    check_delegates(report, key, raw_experts, skills or {})
-    check_tools(report, key, skills or {})
-    choice: ModelChoice | None = None
-    if table is not None and defaults is not None:
-        choice = choose(report, key, table, defaults, flags)
-    if table is None or skills is None or sandbox is None or choice is None:
-        return None
-    return Expert(
-        key=key,
-        version=table.version,
-        description=table.description,
-        instruction=table.instruction,
-        delegates=tuple(table.delegates),
-        tags=tuple(table.tags),
-        skills=skills,
-        model=choice,
-        sandbox=sandbox,
-    )
-
-
-def _text(path: Path, shown: str) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DefinitionError(shown, [Problem(0, f"cannot be read: {reason}")]) from None
-    if len(data) > FILE_BYTES_MAX:
-        raise DefinitionError(shown, [Problem(0, f"larger than {FILE_BYTES_MAX} bytes")])
-    try:
-        return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DefinitionError(shown, [Problem(line, "not UTF-8")]) from None
-
-
-def _parse(shown: str, text: str) -> tuple[Mapping[str, Any], Mapping[Loc, int]]:
-    try:
-        return tomllib.loads(text), index_lines(text)
-    except tomllib.TOMLDecodeError as error:
-        message = str(error)
-        place = _TOML_PLACE.search(message)
-        line, column = text.rstrip("\n").count("\n") + 1, 0
-        if place is not None:
-            message = message[: place.start()]
-            if place.group(1) is not None:
-                line, column = int(place.group(1)), int(place.group(2))
-        problem = Problem(line, f"not TOML: {message}", column)
-        raise DefinitionError(shown, [problem]) from None
-    except RecursionError:
-        raise DefinitionError(shown, [Problem(0, "nested too deep")]) from None
-
-
-def _shown(path: Path) -> str:
-    """The path as messages name it: short where the reader stands, whole elsewhere."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

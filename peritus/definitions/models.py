@@ -1,26 +1,23 @@
-"""Which model each expert runs with. Not how the model is called."""
+"""Which model each expert runs with, and which ones stand by. Not how a model is called."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
-from urllib.parse import urlsplit
 
 from domain.errors import Rejected
 from domain.limits import ModelChoice, Reasoning
-from peritus.definitions.fields import is_loopback
+from domain.provider_tools import ProviderSkill, ProviderTool
+from peritus.definitions.choices import ChoiceMaker, Named
 from peritus.definitions.lines import Loc
-from peritus.definitions.providers import DEFAULT_PROVIDER, FOREIGN, PROVIDERS, SCRIPTED
-from peritus.definitions.report import Report, did_you_mean
-from peritus.definitions.schema import (
-    ExpertTable,
-    FileTable,
-    ProviderSettingTable,
-    ProviderTable,
-)
+from peritus.definitions.prices import Prices
+from peritus.definitions.profiles import Profile, Profiles
+from peritus.definitions.providers import PROVIDERS
+from peritus.definitions.report import Report, place
+from peritus.definitions.schema import ExpertTable, FallbackTable, FileTable, ModelKeys
+from services.loop.models.capabilities import unsupported
 
-REASONING_DEFAULT: Reasoning = "low"
-SETTING: Loc = ("provider", "setting")
+FALLBACKS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,155 +34,172 @@ class Defaults:
     """What the top of the file says."""
 
     folder: Path
-    provider: str = DEFAULT_PROVIDER
-    base_url: str | None = None
-    model: str | None = None
-    reasoning: Reasoning | None = None
+    profiles: Profiles = field(default_factory=Profiles)
+    prices: Prices = field(default_factory=Prices)
+    keys: ModelKeys = field(default_factory=ModelKeys)
+    fallbacks: object = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
-    """A model's name, where it was written, and the folder a path in it starts from."""
+class Models:
+    """The models of one expert, and where each that stands by is written."""
 
-    model: str
-    loc: Loc
-    folder: Path
+    first: ModelChoice
+    fallbacks: tuple[tuple[Loc, ModelChoice], ...] = ()
+
+    def fitting(
+        self, report: Report, tools: Sequence[ProviderTool], skills: Sequence[ProviderSkill]
+    ) -> tuple[ModelChoice, ...]:
+        """The models that stand by and can be asked for the expert's tools and skills, too."""
+        fit: list[ModelChoice] = []
+        for loc, choice in self.fallbacks:
+            always = unsupported(choice)
+            wrong = [one for one in unsupported(choice, tools, skills) if one not in always]
+            if not wrong:
+                fit.append(choice)
+            for sentence in wrong:
+                if loc[0] == "experts":
+                    report.error(loc, f"{place(loc)} cannot stand in: {sentence}")
+                else:
+                    report.notice(loc, f"{place(loc)} does not stand by everywhere: {sentence}")
+        return tuple(fit)
 
 
-def check_flags(flags: Flags) -> None:
-    """Refuse a provider nobody can speak to.
+def check_flags(flags: Flags, profiles: Profiles) -> None:
+    """Refuse a provider that there is none of.
 
     Raises:
-        Rejected: the provider is unknown, or not spoken to by this release.
+        Rejected: the provider is unknown.
     """
-    if flags.provider is not None and flags.provider not in PROVIDERS:
-        raise Rejected(code="unknown_provider", message=_no_provider(flags.provider))
+    if flags.provider is not None and profiles.get(flags.provider) is None:
+        raise Rejected(code="unknown_provider", message=profiles.unknown(flags.provider))
 
 
-def read_defaults(report: Report, file: FileTable, folder: Path) -> Defaults | None:
-    """The provider of the file and its settings; None if they are wrong and reported."""
-    if file.provider is None:
-        name, base_url = DEFAULT_PROVIDER, None
-    else:
-        table = report.read(ProviderTable, file.provider, ("provider",))
-        if table is None or not _known(report, table.provider_name, ("provider", "providerName")):
-            return None
-        name = table.provider_name
-        base_url = _base_url(report, name, table.setting or {})
-    return Defaults(folder, name, base_url, file.model, file.reasoning_budget)
-
-
-def choose(
-    report: Report, key: str, expert: ExpertTable, defaults: Defaults, flags: Flags
-) -> ModelChoice | None:
-    """The model of one expert; None if there is none and that is reported.
-
-    Flag, expert, expert's tier, file, middle tier: the first of them counts that was written for
-    the provider in use, since the name of a model means nothing to another provider.
-    """
-    loc: Loc = ("experts", key)
-    if expert.provider is not None and not _known(report, expert.provider, (*loc, "provider")):
-        return None
-    provider = flags.provider or expert.provider or defaults.provider
-    found = _named(report, key, expert, defaults, flags)
-    if found is None:
-        message = f"provider {provider!r} has no model of its own choice for {key!r}: set 'model'"
-        if flags.provider is not None:
-            raise Rejected(code="no_model", message=message)
-        report.error(loc, message)
-        return None
-    return ModelChoice(
-        provider=provider,
-        model=_script(report, found) if provider == SCRIPTED else found.model,
-        reasoning=_first(flags.reasoning, expert.reasoning_budget, defaults.reasoning),
-        base_url=defaults.base_url if provider == defaults.provider else None,
+def defaults_of(file: FileTable, folder: Path, profiles: Profiles, prices: Prices) -> Defaults:
+    """What the top of a file means for its experts."""
+    keys = ModelKeys.model_validate(
+        {name: getattr(file, name) for name in ModelKeys.model_fields},
+        by_alias=False,
+        by_name=True,
     )
+    return Defaults(folder, profiles, prices, keys, file.fallbacks)
 
 
-def _named(
-    report: Report, key: str, expert: ExpertTable, defaults: Defaults, flags: Flags
-) -> _Named | None:
-    provider = flags.provider or expert.provider or defaults.provider
-    loc: Loc = ("experts", key)
-    if flags.model is not None:
-        if provider == (flags.provider or defaults.provider):
-            return _Named(flags.model, (), Path.cwd())
-        message = (
-            f"the given model {flags.model!r} is not for {key!r}, whose provider is {provider!r}"
-        )
-        report.notice((*loc, "provider"), message)
-    if expert.model is not None and provider == (expert.provider or defaults.provider):
-        return _Named(expert.model, (*loc, "model"), defaults.folder)
-    tiers = PROVIDERS[provider].tiers
-    if tiers is not None and expert.default_model_tier is not None:
-        return _Named(tiers.of(expert.default_model_tier), loc, defaults.folder)
-    if defaults.model is not None and provider == defaults.provider:
-        return _Named(defaults.model, ("model",), defaults.folder)
-    return None if tiers is None else _Named(tiers.middle, loc, defaults.folder)
+@dataclass(frozen=True, slots=True)
+class Chooser:
+    """Chooses the models of the experts of one definition."""
 
+    report: Report
+    defaults: Defaults
+    flags: Flags
 
-def _script(report: Report, found: _Named) -> str:
-    path = (found.folder / found.model).resolve()
-    if not path.is_file():
-        message = f"the script {str(path)!r} is not there"
-        if not found.loc:
-            raise Rejected(code="no_script", message=message)
-        report.error(found.loc, message)
-    return str(path)
+    def choose(self, key: str, expert: ExpertTable, folder: Path) -> Models | None:
+        """The models of an expert whose file is in `folder`; None if one is wrong and reported.
 
+        Flag, expert, expert's tier, provider's table, file, middle tier: the first of them counts
+        that was written for the provider in use, since the name of a model means nothing to
+        another one.
+        """
+        loc: Loc = ("experts", key)
+        wanted = expert.provider or self.defaults.profiles.default
+        profile = self.defaults.profiles.get(wanted)
+        if profile is None:
+            self.report.error((*loc, "provider"), self.defaults.profiles.unknown(wanted))
+            return None
+        if self.flags.provider is not None:
+            profile = self.defaults.profiles.get(self.flags.provider) or profile
+        named = self._named(key, expert, profile, folder)
+        if named is None:
+            message = f"provider {profile.name!r} has no model of its own choice for {key!r}"
+            if self.flags.provider is not None:
+                raise Rejected(code="no_model", message=f"{message}: set 'model'")
+            self.report.error(loc, f"{message}: set 'model'")
+            return None
+        first = self._maker.make(profile, named, (expert, self.defaults.keys), loc)
+        fallbacks = self._fallbacks(key, expert, folder, first)
+        return None if fallbacks is None else Models(first, fallbacks)
 
-def _base_url(report: Report, provider: str, raw: Mapping[str, object]) -> str | None:
-    table = report.read(ProviderSettingTable, raw, SETTING)
-    takes = PROVIDERS[provider].settings
-    for field in ProviderSettingTable.model_fields.values():
-        key = str(field.alias)
-        if key in raw and key not in takes:
-            what = f"takes {', '.join(takes)}" if takes else "takes none"
-            message = f"provider {provider!r} has no setting {key!r}: it {what}"
-            report.error((*SETTING, key), message)
-    if table is None or table.base_url is None:
-        return None
-    wrong = _wrong_url(table.base_url, plain_http=PROVIDERS[provider].plain_http)
-    if wrong is not None:
-        report.error((*SETTING, "baseUrl"), f"provider.setting.baseUrl: {wrong}")
-    return table.base_url
+    @property
+    def _maker(self) -> ChoiceMaker:
+        forced = self.flags.provider is not None or self.flags.model is not None
+        prices, reasoning = self.defaults.prices, self.flags.reasoning
+        return ChoiceMaker(self.report, prices, reasoning, forced=forced)
 
+    def _named(self, key: str, expert: ExpertTable, profile: Profile, folder: Path) -> Named | None:
+        loc: Loc = ("experts", key)
+        usual = self.defaults.profiles.default
+        if self.flags.model is not None:
+            if profile.name == (self.flags.provider or usual):
+                return Named(self.flags.model, (), Path.cwd())
+            message = f"the given model {self.flags.model!r} is not for {key!r}"
+            self.report.notice((*loc, "provider"), f"{message}, whose provider is {profile.name!r}")
+        if expert.model is not None and profile.name == (expert.provider or usual):
+            return Named(expert.model, (*loc, "model"), folder)
+        tiers = PROVIDERS[profile.provider].tiers
+        if tiers is not None and expert.default_model_tier is not None:
+            return Named(tiers.of(expert.default_model_tier), loc, folder)
+        if profile.model is not None:
+            at: Loc = ("providers", profile.name, "model")
+            return Named(profile.model, at, self.defaults.folder)
+        if self.defaults.keys.model is not None and profile.name == usual:
+            return Named(self.defaults.keys.model, ("model",), self.defaults.folder)
+        return None if tiers is None else Named(tiers.middle, loc, folder)
 
-def _wrong_url(url: str, *, plain_http: bool) -> str | None:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError as error:
-        return str(error)
-    if parts.scheme not in {"http", "https"} or not host:
-        return f"{url!r} is not an http or https address"
-    if parts.username is not None or parts.password is not None:
-        return "must not hold a user or a password: definitions are kept in the log"
-    if parts.scheme == "http" and not plain_http and not is_loopback(host):
-        return f"{url!r} must be https"
-    return None
+    def _fallbacks(
+        self, key: str, expert: ExpertTable, folder: Path, first: ModelChoice
+    ) -> tuple[tuple[Loc, ModelChoice], ...] | None:
+        """The models that stand by for an expert; None if one is wrong and reported."""
+        own = expert.fallbacks is not None
+        loc: Loc = ("experts", key, "fallbacks") if own else ("fallbacks",)
+        raw = expert.fallbacks if own else self.defaults.fallbacks
+        entries = cast("list[object]", raw if isinstance(raw, list) else [])
+        if raw is not None and not isinstance(raw, list):
+            self.report.error(loc, f"{place(loc)} must be a list")
+            return None
+        if len(entries) > FALLBACKS_MAX:
+            self.report.error(loc, f"{place(loc)} may have {FALLBACKS_MAX} entries")
+            return None
+        if entries and (self.flags.model is not None or self.flags.provider is not None):
+            self.report.notice(loc, "fallbacks are left out, since a model or provider is given")
+            return ()
+        start = folder if own else self.defaults.folder
+        found: dict[Loc, ModelChoice] = {}
+        for index, entry in enumerate(entries):
+            choice = self._fallback(expert, entry, (*loc, index), start)
+            if choice is None:
+                return None
+            if choice not in (first, *found.values()):
+                found[*loc, index] = choice
+            elif own:
+                message = f"{place((*loc, index))} is the expert's model or fallback already"
+                self.report.error((*loc, index), message)
+        return tuple(found.items())
 
-
-def _known(report: Report, provider: str, loc: Loc) -> bool:
-    if provider not in PROVIDERS:
-        report.error(loc, _no_provider(provider))
-        return False
-    return True
-
-
-def _no_provider(provider: str) -> str:
-    spoken = f"this release speaks to {', '.join(sorted(PROVIDERS))}"
-    if provider in FOREIGN:
-        return f"this release does not speak to provider {provider!r}; {spoken}"
-    hint = did_you_mean(provider, PROVIDERS) or f"; {spoken}"
-    return f"unknown provider {provider!r}{hint}"
-
-
-def _first(*budgets: Reasoning | None) -> Reasoning:
-    for one in budgets:
-        if one is not None:
-            return one
-    return REASONING_DEFAULT
+    def _fallback(
+        self, expert: ExpertTable, entry: object, loc: Loc, folder: Path
+    ) -> ModelChoice | None:
+        table = FallbackTable()
+        name, model = expert.provider or self.defaults.profiles.default, ""
+        if isinstance(entry, str):
+            name, _, model = entry.partition("/")
+        elif isinstance(entry, dict):
+            found = self.report.read(FallbackTable, cast("dict[str, object]", entry), loc)
+            if found is None:
+                return None
+            table = found
+            name, model = table.provider or name, table.model or ""
+        profile = self.defaults.profiles.get(name)
+        if profile is None:
+            message = f"{place(loc)}: {self.defaults.profiles.unknown(name)}"
+            self.report.error(loc, message)
+            return None
+        model = model or profile.model or ""
+        if not model:
+            message = f"{place(loc)} must be 'provider/model', or a table with 'model'"
+            self.report.error(loc, message)
+            return None
+        layers = (table, expert, self.defaults.keys)
+        return self._maker.make(profile, Named(model, loc, folder), layers, loc)
 
 
 def parse_reasoning(text: str) -> Reasoning:

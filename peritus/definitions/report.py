@@ -3,13 +3,13 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from peritus.definitions.lines import Loc, line_of
+from peritus.definitions.lines import Loc, nearest
 from peritus.definitions.problems import DefinitionError, Problem
 from peritus.definitions.schema import FileTable, NotActedOn, Table
 
@@ -45,28 +45,65 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_plain[near[0]]!r}?" if near else ""
 
 
-class Report:
-    """What was found in one file: problems that forbid its use, and notices that do not."""
+class Place(NamedTuple):
+    """A line of a file, as messages name it; line 0 is the file as a whole."""
 
-    def __init__(self, path: str, lines: Mapping[Loc, int], *, lenient: bool) -> None:
-        self._path = path
-        self._lines = lines
+    path: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}" if self.line else self.path
+
+
+class Report:
+    """What was found in one definition: problems that forbid its use, and notices that do not."""
+
+    def __init__(self, path: str, *, lenient: bool = False) -> None:
+        """Of a definition that begins in the file `path`; its places are added as it is read."""
+        self.places: dict[Loc, Place] = {}
+        self._paths = [path]  # in the order they were read
         self._lenient = lenient
-        self._problems: list[Problem] = []
-        self._notices: list[Problem] = []
+        self._problems: dict[Problem, None] = {}
+        self._notes: dict[Problem, None] = {}
 
     @property
-    def notices(self) -> tuple[str, ...]:
-        """All notices as `path:line: message`, sorted by line, each once."""
-        return tuple(notice.at(self._path) for notice in sorted(set(self._notices)))
+    def notes(self) -> tuple[Problem, ...]:
+        """All notices by file and line, each once."""
+        return tuple(sorted(self._notes, key=self._order))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All violations by file and line, each once."""
+        return tuple(sorted(self._problems, key=self._order))
 
     def error(self, loc: Loc, message: str) -> None:
         """Note a violation."""
-        self._problems.append(Problem(line_of(self._lines, loc), message))
+        self.error_at(self._place(loc), message)
+
+    def error_at(self, where: Place, message: str) -> None:
+        """Note a violation at a line of a file."""
+        self.add(Problem(where.path, where.line, message))
+
+    def add(self, *problems: Problem) -> None:
+        """Note violations that were found elsewhere."""
+        self._problems.update(dict.fromkeys(problems))
+        self._remember(problem.path for problem in problems)
 
     def notice(self, loc: Loc, message: str) -> None:
         """Note something that has no effect, or another one than the writer may think."""
-        self._notices.append(Problem(line_of(self._lines, loc), message))
+        self.notice_at(self._place(loc), message)
+
+    def notice_at(self, where: Place, message: str) -> None:
+        """Note such a thing at a line of a file."""
+        self._notes[Problem(where.path, where.line, message)] = None
+        self._remember([where.path])
+
+    def unknown(self, where: Place, message: str) -> None:
+        """Note a key that nobody knows: a violation, or a notice in a lenient report."""
+        if self._lenient:
+            self.notice_at(where, f"{message} (ignored)")
+        else:
+            self.error_at(where, message)
 
     def check(self) -> None:
         """Stop here if anything is wrong.
@@ -75,7 +112,7 @@ class Report:
             DefinitionError: there are problems; it holds all of them.
         """
         if self._problems:
-            raise DefinitionError(self._path, self._problems)
+            raise DefinitionError(self.problems, self.notes)
 
     def read(self, table: type[T], raw: object, loc: Loc) -> T | None:
         """The table at a place, or None if something in it is wrong and reported."""
@@ -96,7 +133,8 @@ class Report:
             return table.model_validate({key: content[key] for key in content if key in known})
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_input=False):
-                where = (*loc, *detail["loc"])
+                # pydantic says of a wrong key of a mapping that it is the key
+                where = (*loc, *(part for part in detail["loc"] if part != "[key]"))
                 self.error(where, _sentence(detail, where))
             return None
 
@@ -108,10 +146,16 @@ class Report:
             hint = did_you_mean(key, known)
         where = f"in {place(loc)}" if loc else "at the top of the file"
         message = f"unknown key {key!r} {where}{hint}"
-        if self._lenient:
-            self.notice((*loc, key), f"{message} (ignored)")
-        else:
-            self.error((*loc, key), message)
+        self.unknown(self._place((*loc, key)), message)
+
+    def _place(self, loc: Loc) -> Place:
+        return nearest(self.places, loc) or Place(self._paths[0], 0)
+
+    def _remember(self, paths: Iterable[str]) -> None:
+        self._paths.extend(path for path in dict.fromkeys(paths) if path not in self._paths)
+
+    def _order(self, problem: Problem) -> tuple[int, int, str]:
+        return self._paths.index(problem.path), problem.line, problem.message
 
 
 def _sentence(detail: ErrorDetails, where: Loc) -> str:

@@ -5,26 +5,34 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from domain.policy import ANY, Verdict
 from domain.sandbox import Delivery
+from peritus.definitions.amounts import Duration, DurationOrNone, Usd
 from peritus.definitions.fields import (
+    ITEMS_MAX,
     Count,
     CountOrZero,
     Cpus,
+    Day,
     Description,
     Domains,
-    Endpoint,
+    Headers,
     Image,
     Instruction,
-    JsonSchema,
+    Label,
     Memory,
     Name,
     Names,
+    Pattern,
     ReasoningBudget,
-    Rule,
+    Seed,
     Size,
+    Stop,
     Tags,
-    Variables,
+    Temperature,
+    TopP,
     Version,
+    Word,
 )
 from peritus.definitions.providers import Tier
 
@@ -43,21 +51,35 @@ class Table(BaseModel):
     )
 
 
-class FileTable(Table):
-    """The top of the file. Nested tables are read one by one, so that each reports for itself."""
+class ModelKeys(Table):
+    """How a model is to work: keys of the file, of an expert and of a fallback."""
 
     model: Name | None = None
     reasoning_budget: ReasoningBudget | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: Count | None = None
+    seed: Seed | None = None
+    stop: Stop | None = None
+    max_output_tokens: Count | None = None
+
+
+class FileTable(ModelKeys):
+    """The top of the file. Nested tables are read one by one, so that each reports for itself."""
+
     max_steps: Count | None = None
     max_retries: CountOrZero | None = None
     timeout: Count | None = None  # ms per generation
     env_path: Names | None = None
-    provider: dict[str, Any] | None = None
+    provider: Any = None  # a table, or the name of one in `providers`
+    providers: dict[str, Any] = Field(default_factory=dict)
+    fallbacks: Any = None
     limits: dict[str, Any] | None = None
+    policy: Any = None
+    prices: dict[str, Any] = Field(default_factory=dict)
+    variables: dict[str, Any] = Field(default_factory=dict)
+    include: Any = None  # acted on while files are read
     experts: dict[str, Any] = Field(default_factory=dict)
-    temperature: Annotated[Any, NotActedOn("models run with their provider's own temperature")] = (
-        None
-    )
     runtime: Annotated[Any, NotActedOn("every expert runs in the runtime that reads this file")] = (
         None
     )
@@ -80,16 +102,36 @@ class ProviderTable(Table):
     ] = None  # TOML gives a top-level key written after `[provider]` to the table
 
 
+class NamedProviderTable(Table):
+    """`[providers.NAME]`; NAME is the provider's own where no other is given."""
+
+    provider_name: Name | None = None
+    model: Name | None = None
+    setting: dict[str, Any] | None = None
+
+
 class ProviderSettingTable(Table):
-    """`[provider.setting]`: every key that some provider takes."""
+    """`[provider.setting]`: every key that some provider takes.
+
+    What becomes a part of an address must not be able to lead to another host.
+    """
 
     base_url: Name | None = None
-    headers: Annotated[Any, NotActedOn("no extra headers are sent")] = None
-    organization: Annotated[
-        Any, NotActedOn("requests go to the default organization of the key")
-    ] = None
-    project: Annotated[Any, NotActedOn("requests go to the default project of the key")] = None
-    name: Annotated[Any, NotActedOn("the provider keeps its own name")] = None
+    headers: Headers | None = None
+    organization: Word | None = None
+    project: Word | None = None
+    name: Name | None = None
+    resource_name: Label | None = None
+    api_version: Word | None = None
+    use_deployment_based_urls: bool | None = None
+    region: Label | None = None
+    location: Label | None = None
+
+
+class FallbackTable(ModelKeys):
+    """A fallback that is written as a table."""
+
+    provider: Name | None = None
 
 
 class LimitsTable(Table):
@@ -107,36 +149,92 @@ class LimitsTable(Table):
     retry_base_ms: CountOrZero | None = None
     retry_max_ms: CountOrZero | None = None
     tokens_max: Count | None = None
+    tokens_soft: Count | None = None
+    money_max: Usd | None = Field(default=None, alias="budget")
+    money_soft: Usd | None = Field(default=None, alias="budgetSoft")
+    tool_calls_max: CountOrZero | None = None
+    wall_ms_max: Duration | None = Field(default=None, alias="wallTime")
+    fan_out_max: Count | None = None
+    rate_limited_attempts_max: Count | None = None
+    answer_ms_max: DurationOrNone = Field(default=None, alias="answerTime")
 
 
-class ExpertTable(Table):
+class PriceTable(Table):
+    """`[prices."provider/model"]`, in US dollars per million tokens."""
+
+    input: Usd
+    output: Usd
+    cached: Usd | None = None
+    cache_write: Usd | None = None
+    source: Description = ""
+    as_of: Day = ""
+
+
+class VariableTable(Table):
+    """`[variables.NAME]`, where a variable is more than a default value."""
+
+    default: str | None = None
+    required: bool = False
+    description: Description = ""
+
+
+class PolicyTable(Table):
+    """`[[policy]]`."""
+
+    verdict: Verdict
+    expert: Pattern = ANY
+    skill: Pattern = ANY
+    tool: Pattern = ANY
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    reason: Description = ""
+
+
+class ExpertPolicyTable(Table):
+    """`[[experts.KEY.policy]]`: it is about that expert alone."""
+
+    verdict: Verdict
+    skill: Pattern = ANY
+    tool: Pattern = ANY
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    reason: Description = ""
+
+
+class BuiltinProviderSkillTable(Table):
+    """One of `providerSkills`: a skill that the provider has."""
+
+    type: Literal["builtin"]
+    skill_id: Name
+
+
+class CustomProviderSkillTable(Table):
+    """One of `providerSkills`: a skill that the definition brings."""
+
+    type: Literal["custom"]
+    name: Name
+    definition: Instruction
+
+
+class ExpertTable(ModelKeys):
     """`[experts.KEY]`."""
 
     version: Version = "1.0.0"
+    min_runtime_version: Name | None = None
     description: Description = ""
     instruction: Instruction
     delegates: Names = Field(default_factory=list)
     tags: Tags = Field(default_factory=list)
     default_model_tier: Tier | None = None
     provider: Name | None = None
-    model: Name | None = None
-    reasoning_budget: ReasoningBudget | None = None
+    fallbacks: Any = None
+    input: Any = None
+    output: Any = None
+    policy: Any = None
+    provider_tools: Names = Field(default_factory=list)
+    provider_skills: list[Any] = Field(default_factory=list, max_length=ITEMS_MAX)
+    provider_tool_options: dict[str, Any] = Field(default_factory=dict)
     skills: dict[str, Any] | None = None
     sandbox: dict[str, Any] | None = None
     secrets: dict[str, Any] | None = None
-    min_runtime_version: Annotated[
-        Any, NotActedOn("versions of that runtime mean nothing here, and none is compared")
-    ] = None
-    provider_tools: Annotated[
-        Any, NotActedOn("tools that a provider runs itself are not offered to the model")
-    ] = None
-    provider_skills: Annotated[
-        Any, NotActedOn("skills that a provider runs itself are not offered to the model")
-    ] = None
-    provider_tool_options: Annotated[
-        Any,
-        NotActedOn("tools that a provider runs itself are not offered to the model"),
-    ] = None
 
 
 class SandboxTable(Table):
@@ -163,81 +261,3 @@ class SecretTable(Table):
 
     deliver: Delivery = "egress"
     hosts: Domains = Field(default_factory=list)
-
-
-_LAZY = NotActedOn("when a server is started is the tool service's own affair")
-
-
-class BaseSkillTable(Table):
-    """`skills."@perstack/base"`: the type may be left out, and no command is needed."""
-
-    type: Literal["mcpStdioSkill"] = "mcpStdioSkill"
-    description: Description = ""
-    rule: Rule = ""
-    pick: Names = Field(default_factory=list)
-    omit: Names = Field(default_factory=list)
-    command: Name | None = None
-    package_name: Name | None = None
-    args: list[str] | None = None
-    required_env: Variables = Field(default_factory=list)
-    allowed_domains: Domains = Field(default_factory=list)
-    lazy_init: bool | None = None  # the base skill has nothing to start
-
-
-class McpStdioSkillTable(Table):
-    """A skill of type `mcpStdioSkill`."""
-
-    type: Literal["mcpStdioSkill"]
-    description: Description = ""
-    rule: Rule = ""
-    pick: Names = Field(default_factory=list)
-    omit: Names = Field(default_factory=list)
-    command: Name
-    package_name: Name | None = None
-    args: list[str] = Field(default_factory=list)
-    required_env: Variables = Field(default_factory=list)
-    allowed_domains: Domains = Field(default_factory=list)
-    lazy_init: Annotated[Any, _LAZY] = None
-
-
-class McpSseSkillTable(Table):
-    """A skill of type `mcpSseSkill`."""
-
-    type: Literal["mcpSseSkill"]
-    description: Description = ""
-    rule: Rule = ""
-    pick: Names = Field(default_factory=list)
-    omit: Names = Field(default_factory=list)
-    endpoint: Endpoint
-    allowed_domains: Domains = Field(default_factory=list)
-    lazy_init: Annotated[Any, _LAZY] = None
-
-
-class InteractiveSkillTable(Table):
-    """A skill of type `interactiveSkill`."""
-
-    type: Literal["interactiveSkill"]
-    description: Description = ""
-    rule: Rule = ""
-    tools: dict[str, Any]
-
-
-class InteractiveToolTable(Table):
-    """`skills.NAME.tools.TOOL` of an interactive skill."""
-
-    description: Description = ""
-    input_json_schema: JsonSchema
-
-
-class LocalSkillTable(Table):
-    """A skill of type `localSkill`: tools that the embedding program registers by name."""
-
-    type: Literal["localSkill"]
-    description: Description = ""
-    rule: Rule = ""
-    tools: Annotated[Names, Field(min_length=1)]
-
-
-AnySkillTable = (
-    BaseSkillTable | McpStdioSkillTable | McpSseSkillTable | InteractiveSkillTable | LocalSkillTable
-)

@@ -1,11 +1,10 @@
 """Turns the skill tables of an expert into records. Not the connections to the skills."""
 
 import json
-from collections.abc import Mapping
-from typing import TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import cast
 
 from domain.base_tools import BASE_TOOLS, select_base_tools
-from domain.context import unsupported_reason
 from domain.definition import (
     BASE_SKILL,
     BaseSkill,
@@ -15,20 +14,26 @@ from domain.definition import (
     McpHttpSkill,
     McpStdioSkill,
     Skill,
+    TopologySkill,
 )
+from domain.team_tools import ARGUMENTS as TEAM_TOOLS
+from domain.team_tools import team_tools
+from domain.toolset import unsupported_reason
 from peritus.definitions.lines import Loc
 from peritus.definitions.report import Report, did_you_mean, place
-from peritus.definitions.schema import (
+from peritus.definitions.skill_tables import (
     BaseSkillTable,
     InteractiveSkillTable,
     InteractiveToolTable,
     LocalSkillTable,
     McpSseSkillTable,
     McpStdioSkillTable,
-    Table,
+    SkillManagerTable,
+    TopologySkillTable,
 )
 
-T = TypeVar("T", bound=Table)
+SKILL_MANAGER = "@perstack/skill-manager"
+"""The skill name under which definitions of the seed ask for the tools of a topology skill."""
 
 FORMER_TOOLS: Mapping[str, str] = {
     "healthCheck": "nothing takes its place",
@@ -36,8 +41,6 @@ FORMER_TOOLS: Mapping[str, str] = {
     "think": "reasoningBudget does that",
 }
 """Tools that definitions may still pick, and what there is instead."""
-
-TYPES = ("mcpStdioSkill", "mcpSseSkill", "interactiveSkill", "localSkill")
 
 
 def read_skills(report: Report, raw: object, loc: Loc) -> dict[str, Skill] | None:
@@ -72,32 +75,31 @@ def tool_names(skill: Skill) -> frozenset[str]:
             return frozenset(select_base_tools(pick=skill.pick, omit=skill.omit))
         case LocalSkill() | InteractiveSkill():
             return frozenset(skill.tools)
+        case TopologySkill():
+            tools = team_tools("", pick=skill.pick, omit=skill.omit)
+            return frozenset(tool.spec.name for tool in tools)
         case _:
             return frozenset()
 
 
 def _read_skill(report: Report, name: str, raw: object, loc: Loc) -> Skill | None:
-    if name == BASE_SKILL:
-        return _base(report, raw, loc)
+    built_in = _BUILT_IN.get(name)
+    if built_in is not None:
+        return built_in(report, raw, loc)
     if not isinstance(raw, dict):
         report.error(loc, f"{place(loc)} must be a table")
         return None
     table = cast("dict[str, object]", raw)
     kind = table.get("type")
-    match kind:
-        case "mcpStdioSkill":
-            return _stdio(report, table, loc)
-        case "mcpSseSkill":
-            return _sse(report, table, loc)
-        case "interactiveSkill":
-            return _interactive(report, table, loc)
-        case "localSkill":
-            return _local(report, table, loc)
-        case None:
-            report.error(loc, f"'type' is missing in {place(loc)}; it is one of {', '.join(TYPES)}")
-        case _:
-            hint = did_you_mean(str(kind), TYPES) or f"; it is one of {', '.join(TYPES)}"
-            report.error((*loc, "type"), f"{place(loc)}: unknown type {kind!r}{hint}")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is not None:
+        return reader(report, table, loc)
+    there_are = f"; it is one of {', '.join(_READERS)}"
+    if kind is None:
+        report.error(loc, f"'type' is missing in {place(loc)}{there_are}")
+    else:
+        hint = did_you_mean(str(kind), _READERS) or there_are
+        report.error((*loc, "type"), f"{place(loc)}: unknown type {kind!r}{hint}")
     return None
 
 
@@ -105,13 +107,7 @@ def _base(report: Report, raw: object, loc: Loc) -> Skill | None:
     table = report.read(BaseSkillTable, raw, loc)
     if table is None:
         return None
-    for key, value, usual in (
-        ("command", table.command, ("npx",)),
-        ("packageName", table.package_name, (BASE_SKILL,)),
-        ("args", table.args, ([BASE_SKILL], ["-y", BASE_SKILL])),
-    ):
-        if value and value not in usual:
-            report.notice((*loc, key), f"{key!r} has no effect: the base skill is built in")
+    _tell_built_in(report, table, BASE_SKILL, loc)
     for key, names in (("pick", table.pick), ("omit", table.omit)):
         for index, name in enumerate(names):
             if name in BASE_TOOLS:
@@ -129,6 +125,48 @@ def _base(report: Report, raw: object, loc: Loc) -> Skill | None:
         allowed_domains=tuple(table.allowed_domains),
         required_env=tuple(table.required_env),
     )
+
+
+def _skill_manager(report: Report, raw: object, loc: Loc) -> Skill | None:
+    table = report.read(SkillManagerTable, raw, loc)
+    if table is None:
+        return None
+    _tell_built_in(report, table, SKILL_MANAGER, loc)
+    for key, value in (
+        ("requiredEnv", table.required_env),
+        ("allowedDomains", table.allowed_domains),
+    ):
+        if value:
+            report.notice((*loc, key), f"{key!r} has no effect: the skill is built in")
+    return _team(report, table, loc)
+
+
+def _topology(report: Report, raw: object, loc: Loc) -> Skill | None:
+    table = report.read(TopologySkillTable, raw, loc)
+    return None if table is None else _team(report, table, loc)
+
+
+def _team(report: Report, table: TopologySkillTable | SkillManagerTable, loc: Loc) -> Skill:
+    for key, names in (("pick", table.pick), ("omit", table.omit)):
+        for index, name in enumerate(names):
+            if name not in TEAM_TOOLS:
+                hint = did_you_mean(name, TEAM_TOOLS) or f"; there are {', '.join(TEAM_TOOLS)}"
+                report.error((*loc, key, index), f"a topology skill has no tool {name!r}{hint}")
+    return TopologySkill(rule=table.rule, pick=tuple(table.pick), omit=tuple(table.omit))
+
+
+def _tell_built_in(
+    report: Report, table: BaseSkillTable | SkillManagerTable, package: str, loc: Loc
+) -> None:
+    """Tell of keys that would start another program in the place of a built-in skill."""
+    for key, value, usual in (
+        ("command", table.command, ("npx",)),
+        ("packageName", table.package_name, (package,)),
+        ("args", table.args, ([package], ["-y", package])),
+    ):
+        if value and value not in usual:
+            what = "the base skill" if package == BASE_SKILL else "the skill"
+            report.notice((*loc, key), f"{key!r} has no effect: {what} is built in")
 
 
 def _stdio(report: Report, raw: object, loc: Loc) -> Skill | None:
@@ -189,3 +227,17 @@ def _local(report: Report, raw: object, loc: Loc) -> Skill | None:
     if table is None:
         return None
     return LocalSkill(rule=table.rule, tools=tuple(table.tools))
+
+
+Reader = Callable[[Report, object, Loc], Skill | None]
+
+_BUILT_IN: Mapping[str, Reader] = {BASE_SKILL: _base, SKILL_MANAGER: _skill_manager}
+"""Skills that are known by their names, whatever the seed would start for them."""
+
+_READERS: Mapping[str, Reader] = {
+    "mcpStdioSkill": _stdio,
+    "mcpSseSkill": _sse,
+    "interactiveSkill": _interactive,
+    "localSkill": _local,
+    "topologySkill": _topology,
+}

@@ -1,11 +1,11 @@
-"""Which expert may delegate to which, and the names of the tools for it. Not how one delegates."""
+"""Whether the delegates and tools of an expert fit together in its file. Not how one delegates."""
 
 from collections.abc import Mapping
 from typing import cast
 
-from domain.context import TOOL_NAME, is_delegate
 from domain.definition import Skill, delegate_tool_name
-from peritus.definitions.fields import EXPERT_KEY, EXPERT_KEY_CHARS_MAX
+from domain.toolset import TOOL_NAME
+from domain.topology import edge_problem, find_cycles, key_problem
 from peritus.definitions.lines import Loc
 from peritus.definitions.report import Report, did_you_mean
 from peritus.definitions.skills import tool_names
@@ -13,12 +13,9 @@ from peritus.definitions.skills import tool_names
 
 def check_key(report: Report, key: str) -> None:
     """Report a key that is not `[@scope/]name[@version|@tag]`."""
-    if EXPERT_KEY.fullmatch(key) is None or len(key) > EXPERT_KEY_CHARS_MAX:
-        message = (
-            f"{key!r} is not the key of an expert: [@scope/]name[@version|@tag], lower-case "
-            f"letters, digits, '-', '_' and '.', at most {EXPERT_KEY_CHARS_MAX} characters"
-        )
-        report.error(("experts", key), message)
+    problem = key_problem(key)
+    if problem is not None:
+        report.error(("experts", key), problem)
 
 
 def check_delegates(
@@ -26,13 +23,13 @@ def check_delegates(
 ) -> None:
     """Report delegates that do not exist, must not be called from here, or share a tool's name."""
     taken = {tool: f"skill {name!r}" for name in skills for tool in tool_names(skills[name])}
-    for index, delegate in enumerate(_delegates(experts[key])):
+    for index, delegate in enumerate(delegates_of(experts[key])):
         loc: Loc = ("experts", key, "delegates", index)
         if delegate not in experts:
             hint = did_you_mean(delegate, experts) or "; experts cannot be fetched from a registry"
             report.error(loc, f"expert {delegate!r} is not in this file{hint}")
             continue
-        reason = _forbidden(key, delegate)
+        reason = edge_problem(key, delegate)
         if reason is not None:
             report.error(loc, f"{key!r} cannot delegate to {delegate!r}: {reason}")
             continue
@@ -61,30 +58,18 @@ def check_tools(report: Report, key: str, skills: Mapping[str, Skill]) -> None:
                 report.error(("experts", key, "skills", name), message)
 
 
-def _delegates(raw: object) -> list[str]:
+def tell_cycles(report: Report, experts: Mapping[str, object]) -> None:
+    """Tell of experts that can call each other without an end: only the depth bounds them."""
+    edges = {key: delegates_of(raw) for key, raw in experts.items()}
+    for cycle in find_cycles(edges):
+        way = " -> ".join([*cycle, cycle[0]])
+        message = f"experts can call each other in a circle, which only depthMax bounds: {way}"
+        report.notice(("experts", cycle[0], "delegates"), message)
+
+
+def delegates_of(raw: object) -> list[str]:
     """The delegates as written, as far as they are texts: anything else is reported elsewhere."""
     delegates = cast("dict[str, object]", raw).get("delegates") if isinstance(raw, dict) else None
     if not isinstance(delegates, list):
         return []
     return [item for item in cast("list[object]", delegates) if isinstance(item, str)]
-
-
-def _forbidden(key: str, delegate: str) -> str | None:
-    """Why an edge is not allowed: delegates belong to one coordinator; calls go down or across."""
-    if key == delegate:
-        return "an expert cannot delegate to itself"
-    scope, name = _parts(key)
-    to_scope, to_name = _parts(delegate)
-    if to_scope and to_scope != (scope or name):
-        return f"it is a delegate of {to_scope!r} only"
-    if scope and not to_scope and to_name == scope:
-        return "a delegate cannot call its own coordinator"
-    return None
-
-
-def _parts(key: str) -> tuple[str, str]:
-    """Scope and name of a key, without version or tag; a coordinator has no scope."""
-    if is_delegate(key):
-        scope, _, rest = key[1:].partition("/")
-        return scope, rest.partition("@")[0]
-    return "", key.partition("@")[0]

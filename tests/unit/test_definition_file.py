@@ -13,8 +13,8 @@ from peritus.definitions import (
     load_definition,
 )
 from peritus.definitions.find import STARTER
-from peritus.definitions.load import FILE_BYTES_MAX
 from peritus.definitions.problems import SHOWN_MAX
+from peritus.definitions.sources import FILE_BYTES_MAX
 
 HELLO = '[experts.hello]\ninstruction = "Greet."\n'
 
@@ -190,7 +190,6 @@ def test_file_without_experts_is_an_error(project: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "key"),
     [
-        ("temperature = 0.3", "temperature"),
         ('runtime = "docker"', "runtime"),
         ('perstackApiBaseUrl = "https://example.com"', "perstackApiBaseUrl"),
         ('perstackBaseSkillCommand = ["a"]', "perstackBaseSkillCommand"),
@@ -201,22 +200,6 @@ def test_key_that_does_nothing_here_is_accepted_with_a_notice(
 ) -> None:
     (notice,) = load(project, f"{line}\n{HELLO}").notices
     assert notice.startswith(f"perstack.toml:1: '{key}' has no effect: ")
-
-
-@pytest.mark.parametrize(
-    ("line", "key"),
-    [
-        ('minRuntimeVersion = "1.2.3"', "minRuntimeVersion"),
-        ('providerTools = ["webSearch"]', "providerTools"),
-        ('providerSkills = [{ type = "builtin", skillId = "pdf" }]', "providerSkills"),
-        ("providerToolOptions = { webSearch = { maxUses = 1 } }", "providerToolOptions"),
-    ],
-)
-def test_key_of_an_expert_that_does_nothing_here_is_accepted_with_a_notice(
-    project: Path, line: str, key: str
-) -> None:
-    (notice,) = load(project, expert(line)).notices
-    assert notice.startswith(f"perstack.toml:3: '{key}' has no effect: ")
 
 
 def test_env_path_written_after_the_provider_table_is_a_notice_as_it_never_had_an_effect(
