@@ -1,14 +1,15 @@
 """What a run's team is after an expert has changed it: a new definition. Not how it is stored.
 
 An expert that a model made, or wrote into a file, gets its maker's model and no right that its
-maker has not: no other key, host, secret, image or limit (C15, C16).
+maker has not: no other key, host, secret, image, limit or tool (C15, C16).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, assert_never
 
 from pydantic import ValidationError
 
+from domain.base_tools import BASE_TOOLS, select_base_tools
 from domain.definition import (
     BASE_SKILL,
     BaseSkill,
@@ -16,6 +17,7 @@ from domain.definition import (
     Expert,
     InteractiveSkill,
     InteractiveTool,
+    LocalSkill,
     McpHttpSkill,
     McpStdioSkill,
     Skill,
@@ -96,7 +98,7 @@ def _create(definition: Definition, own: Expert, asked: CreateExpert) -> TeamCha
         if fault is not None:
             raise Rejected("invalid_arguments", f"output: {fault}")
     base = own.skills.get(BASE_SKILL)
-    skill = base if isinstance(base, BaseSkill) else BaseSkill()
+    skill = base if isinstance(base, BaseSkill) else BaseSkill(omit=tuple(BASE_TOOLS))
     made = Expert(
         key=asked.key,
         description=asked.description or "",
@@ -219,12 +221,7 @@ CONFIG = "config"
 
 def _hemmed(expert: Expert, maker: Expert) -> Expert:
     """An expert of a file, with nothing that its maker has not."""
-    skills = {
-        name: skill.model_copy(update={"allowed_domains": (), "required_env": ()})
-        if isinstance(skill, BaseSkill)
-        else skill
-        for name, skill in expert.skills.items()
-    }
+    skills = {name: _skill_within(skill, maker) for name, skill in expert.skills.items()}
     return expert.model_copy(
         update={
             "origin": CONFIG,
@@ -236,6 +233,28 @@ def _hemmed(expert: Expert, maker: Expert) -> Expert:
             "sandbox": _sandbox_within(sandbox_of(expert), sandbox_of(maker)),
             "policy": _rules_for(maker, expert.policy),
         }
+    )
+
+
+def _skill_within(skill: Skill, maker: Expert) -> Skill:
+    """A skill of a file without the base tools and tools of the program that its maker has not."""
+    if isinstance(skill, LocalSkill):
+        mine = {
+            tool
+            for one in maker.skills.values()
+            if isinstance(one, LocalSkill)
+            for tool in one.tools
+        }
+        return skill.model_copy(update={"tools": tuple(t for t in skill.tools if t in mine)})
+    if not isinstance(skill, BaseSkill):
+        return skill
+    base = maker.skills.get(BASE_SKILL)
+    has: Iterable[str] = ()
+    if isinstance(base, BaseSkill):
+        has = select_base_tools(pick=base.pick, omit=base.omit)
+    omit = {*skill.omit, *(name for name in BASE_TOOLS if name not in has)}
+    return skill.model_copy(
+        update={"omit": tuple(sorted(omit)), "allowed_domains": (), "required_env": ()}
     )
 
 

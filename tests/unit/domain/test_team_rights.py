@@ -1,0 +1,80 @@
+"""What an expert makes has no base tool and no tool of the program that its maker has not."""
+
+import pytest
+
+from domain.base_tools import BASE_TOOLS, select_base_tools
+from domain.definition import (
+    BASE_SKILL,
+    BaseSkill,
+    Definition,
+    Expert,
+    LocalSkill,
+    Skill,
+    TopologySkill,
+)
+from domain.limits import ModelChoice
+from domain.team import change_team
+
+MAKER = "maker"
+MODEL = ModelChoice(provider="scripted", model="script")
+
+
+def expert(key: str, **skills: Skill) -> Expert:
+    named = {name.replace("base", BASE_SKILL): skill for name, skill in skills.items()}
+    return Expert(key=key, instruction="Work.", skills=named, model=MODEL)
+
+
+def definition(*experts: Expert) -> Definition:
+    return Definition(experts={one.key: one for one in experts})
+
+
+def tools_of(made: Expert) -> set[str]:
+    base = made.skills[BASE_SKILL]
+    assert isinstance(base, BaseSkill)
+    return set(select_base_tools(pick=base.pick, omit=base.omit))
+
+
+def from_file(maker: Expert, written: Expert) -> Expert:
+    change = change_team(
+        definition(maker),
+        MAKER,
+        "addDelegateFromConfig",
+        {"path": "perstack.toml", "expertKey": written.key},
+        definition(written),
+    )
+    return change.definition.expert(written.key)
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "gets"),
+    [
+        (BaseSkill(), BaseSkill(), set(BASE_TOOLS)),
+        (BaseSkill(omit=("exec",)), BaseSkill(), set(BASE_TOOLS) - {"exec"}),
+        (BaseSkill(omit=("exec",)), BaseSkill(pick=("exec", "grep")), {"grep"}),
+        (BaseSkill(pick=("glob", "grep")), BaseSkill(omit=("grep",)), {"glob"}),
+    ],
+)
+def test_an_expert_of_a_file_has_only_base_tools_of_its_maker(
+    has: BaseSkill, wants: BaseSkill, gets: set[str]
+) -> None:
+    maker = expert(MAKER, base=has, team=TopologySkill())
+
+    assert tools_of(from_file(maker, expert("made", base=wants))) == gets
+
+
+def test_whoever_gave_its_base_skill_away_makes_experts_without_tools() -> None:
+    maker = expert(MAKER, base=BaseSkill(omit=("exec",)), team=TopologySkill())
+    less = change_team(definition(maker), MAKER, "removeSkill", {"name": BASE_SKILL}).definition
+
+    created = change_team(less, MAKER, "createExpert", {"key": "made", "instruction": "Work."})
+    written = from_file(less.expert(MAKER), expert("made", base=BaseSkill()))
+
+    assert tools_of(created.definition.expert("made")) == set()
+    assert tools_of(written) == set()
+
+
+def test_an_expert_of_a_file_has_only_tools_of_the_program_that_its_maker_has() -> None:
+    maker = expert(MAKER, team=TopologySkill(), office=LocalSkill(tools=("price",)))
+    made = from_file(maker, expert("made", shop=LocalSkill(tools=("price", "pay"))))
+
+    assert made.skills["shop"] == LocalSkill(tools=("price",))
