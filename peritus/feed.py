@@ -2,24 +2,33 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
 
-from domain.envelope import decode, event_json
-from domain.events import Event
+from domain.envelope import Envelope, decode, event_json
+from domain.events import CancelRequested, Event, RunStarted
 from domain.ids import RunRef
 from eventlog.port import Cursor, EventLog, Stored
 
 
+class Whose(NamedTuple):
+    """Of whom a run is: its expert, and the run that asked for it; None for a root."""
+
+    expert: str = ""
+    parent: str | None = None
+
+
 class Heard(NamedTuple):
-    """One event where it was found."""
+    """One event where it was found, and of whom it is."""
 
     cursor: Cursor
     ref: RunRef
     version: int
     at_ms: int
     event: Event
+    whose: Whose = Whose()
 
     @property
     def json(self) -> dict[str, Any]:
@@ -29,6 +38,8 @@ class Heard(NamedTuple):
             "tenant": self.ref.tenant,
             "job": self.ref.job,
             "run": self.ref.run,
+            "expert": self.whose.expert,
+            "parent": self.whose.parent,
             "version": self.version,
             "at_ms": self.at_ms,
             "event": event_json(self.event),
@@ -40,23 +51,50 @@ class Heard(NamedTuple):
         return orjson.dumps(self.json, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def heard_in(stored: Stored, incarnation: str) -> list[Heard]:
-    """The events of one stored envelope, in order.
-
-    Raises:
-        IntegrityViolated: the bytes are not an envelope.
-    """
-    envelope = decode(stored.data)
+def _heard(envelope: Envelope, seq: int, incarnation: str, whose: Whose) -> list[Heard]:
     return [
         Heard(
-            Cursor(incarnation, stored.seq, index),
+            Cursor(incarnation, seq, index),
             envelope.ref,
             envelope.version + index,
             envelope.at_ms,
             event,
+            whose,
         )
         for index, event in enumerate(envelope.events)
     ]
+
+
+@dataclass(slots=True)
+class Owners:
+    """Remembers of whom runs are; what it does not know is in a run's first envelope."""
+
+    log: EventLog
+    known: dict[RunRef, Whose] = field(default_factory=dict[RunRef, Whose])
+
+    async def of(self, envelope: Envelope) -> Whose:
+        """Of whom the run of an envelope is.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        found = self.known.get(envelope.ref)
+        if found is not None:
+            return found
+        first: Envelope | None = envelope
+        if envelope.version != 1:
+            stored = await self.log.load(envelope.ref)
+            first = decode(stored[0].data) if stored else None
+        return self.known.setdefault(envelope.ref, _named_in(first))
+
+
+def _named_in(first: Envelope | None) -> Whose:
+    for event in first.events if first else ():
+        if isinstance(event, RunStarted):
+            return Whose(event.expert, event.parent.run if event.parent else None)
+        if isinstance(event, CancelRequested) and event.parent is not None:
+            return Whose(parent=event.parent.run)  # cancelled before it was started
+    return Whose()
 
 
 @asynccontextmanager
@@ -76,8 +114,10 @@ async def follow_events(
 
 
 async def _events(log: EventLog, envelopes: AsyncIterator[Stored]) -> AsyncGenerator[list[Heard]]:
+    owners = Owners(log)
     async for stored in envelopes:
-        yield heard_in(stored, log.incarnation)
+        envelope = decode(stored.data)
+        yield _heard(envelope, stored.seq, log.incarnation, await owners.of(envelope))
 
 
 async def stored_events(log: EventLog, refs: Iterable[RunRef]) -> list[Heard]:
@@ -86,9 +126,10 @@ async def stored_events(log: EventLog, refs: Iterable[RunRef]) -> list[Heard]:
     Raises:
         Unavailable: the store is away.
     """
+    owners = Owners(log)
     stored = [item for ref in refs for item in await log.load(ref)]
-    return [
-        heard
-        for item in sorted(stored, key=lambda item: item.seq)
-        for heard in heard_in(item, log.incarnation)
-    ]
+    found: list[Heard] = []
+    for item in sorted(stored, key=lambda item: item.seq):
+        envelope = decode(item.data)
+        found.extend(_heard(envelope, item.seq, log.incarnation, await owners.of(envelope)))
+    return found

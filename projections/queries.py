@@ -17,6 +17,9 @@ from projections.sqlite import (
 )
 from projections.views import CheckpointRow, RunRow
 
+HELD = {"waiting": "waiting != ?", "paused": "paused_at_ms != ?"}
+"""What is no status of a run by itself: a condition that its columns meet."""
+
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 500
 
@@ -26,7 +29,11 @@ POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which runs are meant; None is any."""
+    """Which runs are meant; None is any.
+
+    Beside the statuses there are, `waiting` means running and waiting for a person, and `paused`
+    running and paused.
+    """
 
     status: str | None = None
     expert: str | None = None
@@ -86,9 +93,12 @@ class Reader:
             Unavailable: the file cannot be read.
         """
         filters = filters or Filters()
-        wanted = {"status": filters.status, "expert": filters.expert, "job": filters.job}
+        held = HELD.get(filters.status or "")
+        status = filters.status if held is None else "running"
+        wanted = {"status": status, "expert": filters.expert, "job": filters.job}
         terms = {"tenant = ?": tenant, "first_seq < ?": before}
         terms |= {f"{name} = ?": value for name, value in wanted.items()}
+        terms |= {} if held is None else {held: ""}
         given = {term: value for term, value in terms.items() if value is not None}
         limit = max(1, min(limit, LIMIT_MAX))
         query = (

@@ -20,7 +20,7 @@ from projections.views import CheckpointRow, RunRow, project
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 """Another number in the file: its tables are dropped and made anew from the log."""
 
 BUSY_S = 5.0

@@ -46,12 +46,15 @@ class RunRow:
     updated_at_ms: int = 0
     ended_at_ms: int | None = None
     cancel_requested_at_ms: int | None = None
+    paused_at_ms: int | None = None
+    waiting: str = ""  # ids of what waits for a person, with spaces between them
     input_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     cache_written_tokens: int = 0
     tokens_charged: int = 0  # what counts against the budget, children included
+    money_charged: int = 0  # micro-USD, children included
     result: str | None = None
     result_digest: str | None = None  # the blob that holds a large result
     stopped_by: str | None = None
@@ -158,8 +161,51 @@ def _after(row: RunRow, event: e.Event) -> RunRow:
             | e.RunCancelled()
         ):
             return _moved(row, event)
+        case (
+            e.ApprovalRequested()
+            | e.ApprovalDecided()
+            | e.QuestionAsked()
+            | e.QuestionAnswered()
+            | e.ToolCallEnded()
+            | e.RunPaused()
+            | e.RunResumed()
+        ):
+            return _held(row, event)
         case _:
             return _spent(row, event)
+
+
+Holding = (
+    e.ApprovalRequested
+    | e.ApprovalDecided
+    | e.QuestionAsked
+    | e.QuestionAnswered
+    | e.ToolCallEnded
+    | e.RunPaused
+    | e.RunResumed
+)
+
+
+def _held(row: RunRow, event: Holding) -> RunRow:
+    """The row of a run that a person holds up, or that waits for one."""
+    match event:
+        case e.RunPaused():
+            return replace(row, paused_at_ms=row.updated_at_ms)
+        case e.RunResumed():
+            return replace(row, paused_at_ms=None)
+        case e.ApprovalRequested():
+            return replace(row, waiting=f"{row.waiting} {event.approval}".strip())
+        case e.QuestionAsked():
+            return replace(row, waiting=f"{row.waiting} {event.call}".strip())
+        case e.ApprovalDecided():
+            return _without(row, event.approval)
+        case e.QuestionAnswered() | e.ToolCallEnded():
+            return _without(row, event.call)
+
+
+def _without(row: RunRow, name: str) -> RunRow:
+    left = [one for one in row.waiting.split() if one != name]
+    return replace(row, waiting=" ".join(left))
 
 
 def _begun(
@@ -198,7 +244,7 @@ Moving = (
 
 def _moved(row: RunRow, event: Moving) -> RunRow:
     """The row of a run that goes to rest, or on from it."""
-    ended = replace(row, ended_at_ms=row.updated_at_ms)
+    ended = replace(row, ended_at_ms=row.updated_at_ms, waiting="", paused_at_ms=None)
     match event:
         case e.RunContinued():
             return _continued(row, event)
@@ -240,18 +286,18 @@ def _spent(row: RunRow, event: e.Event) -> RunRow:
     """The row after an event that settles a charge; any other leaves it as it is."""
     match event:
         case e.GenerationCompleted() | e.GenerationFailed():
-            return _used(row, event.usage, event.charged)
+            return _used(row, event.usage, event.charged, event.charged_money)
         case e.GenerationAbandoned():
-            return _used(row, None, event.charged)
+            return _used(row, None, event.charged, event.charged_money)
         case e.GenerationSuperseded():
-            return _used(row, event.usage, -event.refunded)
+            return _used(row, event.usage, -event.refunded, -event.refunded_money)
         case e.DelegationSettled():
-            return _used(row, None, event.tokens)
+            return _used(row, None, event.tokens, event.money)
         case _:
             return row
 
 
-def _used(row: RunRow, usage: Usage | None, charged: int) -> RunRow:
+def _used(row: RunRow, usage: Usage | None, charged: int, money: int) -> RunRow:
     used = row.usage.plus(usage) if usage else row.usage
     return replace(
         row,
@@ -261,4 +307,5 @@ def _used(row: RunRow, usage: Usage | None, charged: int) -> RunRow:
         cached_tokens=used.cached,
         cache_written_tokens=used.cache_written,
         tokens_charged=row.tokens_charged + charged,
+        money_charged=row.money_charged + money,
     )

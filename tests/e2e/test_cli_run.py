@@ -57,7 +57,7 @@ def test_a_completed_run_exits_with_0_and_prints_one_event_a_line(project: Proje
     assert outcome.events[-1]["event"]["result"] == "Hello there."
     assert [line["version"] for line in outcome.events] == list(range(1, len(kinds) + 1))
     assert set(outcome.events[0]) == {
-        *("cursor", "tenant", "job", "run", "version", "at_ms", "event"),
+        *("cursor", "tenant", "job", "run", "expert", "parent", "version", "at_ms", "event"),
     }
 
 
