@@ -141,6 +141,41 @@ async def test_expected_text_is_found_in_a_tool_result_kept_by_digest() -> None:
     assert reply.parts == (TextPart(text="done"),)
 
 
+async def test_each_expected_text_has_to_be_there() -> None:
+    model = ScriptedModel([ScriptReply(text="both", expect=("apples", "pears"))])
+
+    reply, _ = await play(model, request_of(told("pears and apples")))
+    with pytest.raises(ModelFailure) as missed:
+        await play(model, request_of(told("only apples")))
+
+    assert "expects 'apples' and 'pears' in" in missed.value.message
+    assert reply.parts == (TextPart(text="both"),)
+
+
+async def test_another_reply_in_its_place_is_given_by_what_the_model_is_told() -> None:
+    script = parse_script(
+        """
+        [[reply]]
+        text = "repaired"
+        expect = "FAILED"
+        [[reply.otherwise]]
+        text = "done"
+        expect = "OK"
+        """,
+        name="fork.toml",
+    )
+    model = ScriptedModel.of(script)
+
+    failed, _ = await play(model, request_of(told("FAILED (failures=1)")))
+    passed, _ = await play(model, request_of(told("Ran 3 tests: OK")))
+    with pytest.raises(ModelFailure) as missed:
+        await play(model, request_of(told("no tests")))
+
+    assert "expects 'FAILED' or 'OK' in" in missed.value.message
+    assert failed.parts == (TextPart(text="repaired"),)
+    assert passed.parts == (TextPart(text="done"),)
+
+
 async def test_missed_expectation_is_rejected_and_names_both_sides() -> None:
     model = ScriptedModel([ScriptReply(text="x", expect="apples")])
     with pytest.raises(ModelFailure) as caught:

@@ -40,7 +40,10 @@ class ScriptFailure(Record):
 
 
 class ScriptReply(Record):
-    """One reply, spread over `delay_ms`; `expect` must occur in the last user message."""
+    """One reply, spread over `delay_ms`; each text of `expect` must occur in the last user message.
+
+    Where one does not, the first reply of `otherwise` is given whose own texts do.
+    """
 
     text: str = ""
     thinking: str = ""
@@ -49,7 +52,13 @@ class ScriptReply(Record):
     stop: StopReason | None = None  # None: `tool_calls` with calls, else `end`
     usage: Usage = Usage()  # a script spends nothing unless it says so
     fail: ScriptFailure | None = None
-    expect: str | None = None
+    expect: str | tuple[str, ...] = ()
+    otherwise: "tuple[ScriptReply, ...]" = ()
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The texts of `expect`."""
+        return (self.expect,) if isinstance(self.expect, str) else self.expect
 
     @model_validator(mode="after")
     def _says_something(self) -> "ScriptReply":
@@ -127,6 +136,7 @@ _KEYS: Mapping[str, type[Record]] = {
     "fail": ScriptFailure,
     "usage": Usage,
     "reply": ScriptReply,
+    "otherwise": ScriptReply,
 }
 
 

@@ -79,7 +79,8 @@ class ScriptedModel:
         if isinstance(due, str):
             due = ScriptReply(text=due)
         if isinstance(due, ScriptReply):
-            self._check(due, index, request)
+            due = self._fitting(due, index, request)
+            self._fail(due, request)
             reply, delay_ms = _reply(due, index, request), due.delay_ms
         else:
             reply, delay_ms = due, 0
@@ -96,15 +97,22 @@ class ScriptedModel:
                 return self._experts.get(key, self._replies)
         return self._replies
 
-    def _check(self, due: ScriptReply, index: int, request: ModelRequest) -> None:
-        if due.expect is not None:
-            told = last_told(request)
-            if due.expect not in told:
-                message = (
-                    f"reply {index + 1} of the script {self._name!r} expects {due.expect!r} "
-                    f"in the last user message, which says: {told[:SHOWN_CHARS_MAX]!r}"
-                )
-                raise ModelFailure(kind="rejected", message=message)
+    def _fitting(self, due: ScriptReply, index: int, request: ModelRequest) -> ScriptReply:
+        """The reply, or the first of those in its place, that expects what the model is told."""
+        told = last_told(request)
+        for reply in (due, *due.otherwise):
+            if all(text in told for text in reply.expected):
+                return reply
+        expected = " or ".join(
+            " and ".join(repr(text) for text in reply.expected) for reply in (due, *due.otherwise)
+        )
+        message = (
+            f"reply {index + 1} of the script {self._name!r} expects {expected} "
+            f"in the last user message, which says: {told[:SHOWN_CHARS_MAX]!r}"
+        )
+        raise ModelFailure(kind="rejected", message=message)
+
+    def _fail(self, due: ScriptReply, request: ModelRequest) -> None:
         fail = due.fail
         if fail is not None and self._failed[request.digest] < fail.times:
             self._failed[request.digest] += 1
