@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from domain.commands import COMMAND, CancelRun, ContinueRun, StartRun
-from domain.content import BlobRef, TextPart
+from domain.content import BlobRef, TextPart, text_of
+from domain.definition import LocalSkill
 from domain.envelope import decode
 from domain.errors import Rejected
 from domain.events import GenerationCompleted, ToolCallClaimed, ToolCallEnded
@@ -336,6 +337,25 @@ async def test_start_that_is_refused_is_told_to_whoever_asked() -> None:
 
 async def test_delegate_that_cannot_start_ends_its_call_as_failed() -> None:
     """Rule 8: nobody waits for it for ever."""
+    model = script(boss=[asks(("helper", '{"query": "x"}')), "went on alone"], helper=["x"])
+    definition = experts([], ["helper"])
+    unknown = LocalSkill(tools=("nobody_registered_this",))
+    helper = definition.expert("helper").model_copy(update={"skills": {"own": unknown}})
+    cluster = Cluster(
+        definition.model_copy(update={"experts": {**definition.experts, "helper": helper}}), model
+    )
+    async with cluster.worker("e1"):
+        await cluster.start()
+        state = await cluster.rest()
+    assert state.result == "went on alone"
+    ended = [e for e in await cluster.events() if isinstance(e, ToolCallEnded)]
+    assert ended[0].outcome == "failed"
+    assert "nobody_registered_this" in text_of(ended[0].content)
+    assert cluster.server.open_runs == {}
+
+
+async def test_delegate_deeper_than_the_limit_is_refused_without_a_run_of_its_own() -> None:
+    """Rule 8: depth is bounded, and the model reads why."""
     limits = Limits(depth_max=0)
     model = script(boss=[asks(("helper", '{"query": "x"}')), "went on alone"], helper=["x"])
     cluster = Cluster(experts([], ["helper"], limits), model)
@@ -344,8 +364,9 @@ async def test_delegate_that_cannot_start_ends_its_call_as_failed() -> None:
         state = await cluster.rest()
     assert state.result == "went on alone"
     ended = [e for e in await cluster.events() if isinstance(e, ToolCallEnded)]
-    assert ended[0].outcome == "failed"
-    assert cluster.server.open_runs == {}
+    assert ended[0].outcome == "refused"
+    assert "too_deep" in text_of(ended[0].content)
+    assert len({stored.ref for stored in cluster.server.log.all}) == 1
 
 
 async def test_large_texts_are_kept_outside_the_log_and_stored_before_it_names_them() -> None:
