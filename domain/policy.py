@@ -25,7 +25,7 @@ class PolicyRule(Record):
 
     `arguments` are patterns by path (`command`, `args.0`, `env.HOME`, `args.*`): all have to match,
     each on the text of that argument, or on its JSON where it is no text. An argument that is not
-    there matches nothing.
+    there matches nothing. The empty path is all of them together, as `whole` has them.
     """
 
     verdict: Verdict
@@ -96,7 +96,7 @@ def _matches(rule: PolicyRule, asked: Asked) -> bool:
     if asked.arguments is None:
         return not rule.arguments or rule.verdict != "allow"
     return all(
-        _fits(rule.verdict, pattern, [*_texts(asked.arguments, path.split("."))])
+        _fits(rule.verdict, pattern, _found(asked.arguments, path))
         for path, pattern in rule.arguments.items()
     )
 
@@ -105,6 +105,15 @@ def _fits(verdict: Verdict, pattern: str, texts: list[str]) -> bool:
     """Where a path names several texts, all have to be allowed, and one is enough to object to."""
     fitting = [fnmatchcase(text, pattern) for text in texts]
     return bool(texts) and (all(fitting) if verdict == "allow" else any(fitting))
+
+
+def _found(arguments: dict[str, Any], path: str) -> list[str]:
+    return [*_texts(arguments, path.split("."))] if path else [whole(arguments)]
+
+
+def whole(arguments: dict[str, Any]) -> str:
+    """All arguments of a call as one text, the same in whatever order a model writes them."""
+    return json.dumps(arguments, ensure_ascii=False, sort_keys=True)
 
 
 def _texts(value: object, path: list[str]) -> Iterator[str]:
