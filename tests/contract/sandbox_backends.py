@@ -19,12 +19,13 @@ from _pytest.mark.structures import ParameterSet
 from domain.sandbox import SandboxLimits
 from domain.secrets import SecretValue
 from services.sandbox.bubblewrap.backend import BubblewrapBackend
-from services.sandbox.docker.backend import DockerBackend
+from services.sandbox.docker.backend import APART_LACKS, DockerBackend
 from services.sandbox.docker.settings import DockerSettings
 from services.sandbox.landlock.backend import LACKS, LandlockBackend
 from services.sandbox.landlock.rules import ABI_NEEDED, abi
-from services.sandbox.port import Backend, Command, Outcome, Owner, SandboxSpec
+from services.sandbox.port import Backend, Command, Outcome, Owner, Sandbox, SandboxSpec
 from services.sandbox.workspace import Workspace
+from tests.support import gvisor
 from tests.support.docker_engine import engine_of_session
 from tests.support.docker_engine import missing as docker_missing
 
@@ -43,9 +44,16 @@ class BackendUnderTest:
 
     name: str
     open: Open
-    missing: str | None = None  # why it cannot run here
+    look: Callable[[], str | None] = lambda: None  # why it cannot run here; asked when it is to
     user: int | None = None  # whose its workspaces are, where we may say so
     lacks: frozenset[str] = frozenset()  # checks of its report that it cannot pass
+
+    apart: bool = False  # whether its processes are none of this machine's kernel
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot run here."""
+        return self.look()
 
 
 @asynccontextmanager
@@ -89,6 +97,18 @@ async def docker_unprivileged(_state: Path) -> AsyncGenerator[Backend]:
 
 
 @asynccontextmanager
+async def docker_runsc(_state: Path) -> AsyncGenerator[Backend]:
+    """With gVisor: commands have a kernel of their own."""
+    engine = await asyncio.to_thread(gvisor.engine_of_session)
+    settings = DockerSettings(image=engine.image, host=engine.host, runtime=gvisor.RUNTIME)
+    backend = DockerBackend(settings)
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+@asynccontextmanager
 async def landlock(_state: Path) -> AsyncGenerator[Backend]:
     backend = LandlockBackend()
     try:
@@ -104,12 +124,15 @@ def landlock_missing() -> str | None:
 BACKENDS = [
     BackendUnderTest("bubblewrap", bubblewrap, user=23456 if os.geteuid() == 0 else None),
     BackendUnderTest("bubblewrap-unprivileged", bubblewrap_unprivileged),
-    BackendUnderTest("docker", docker, missing=docker_missing()),
-    BackendUnderTest("docker-unprivileged", docker_unprivileged, missing=docker_missing()),
+    BackendUnderTest("docker", docker, look=docker_missing),
+    BackendUnderTest("docker-unprivileged", docker_unprivileged, look=docker_missing),
+    BackendUnderTest(
+        "docker-runsc", docker_runsc, look=gvisor.missing, lacks=APART_LACKS, apart=True
+    ),
     BackendUnderTest(
         "landlock",
         landlock,
-        missing=landlock_missing(),
+        look=landlock_missing,
         user=23457 if os.geteuid() == 0 else None,
         lacks=LACKS,
     ),
@@ -175,6 +198,13 @@ def processes_with(word: str) -> list[str]:
     return [pid for pid in found if pid != str(os.getpid())]
 
 
+async def seen_inside(sandbox: Sandbox, word: str) -> list[str]:
+    """The same where the kernel of this machine knows nothing of them: asked inside."""
+    pattern = f"{word[:-1]}[{word[-1]}]"  # which whoever looks does not match
+    look = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -e \"$PATTERN\""
+    return out(await sandbox.exec(shell(look, PATTERN=pattern))).splitlines()
+
+
 def tried(*, often: Callable[[BackendUnderTest], bool]) -> list[ParameterSet]:
     """The backends as parameters of a fixture; those that are not tried often are `thorough`."""
     return [
@@ -183,5 +213,5 @@ def tried(*, often: Callable[[BackendUnderTest], bool]) -> list[ParameterSet]:
     ]
 
 
-ATTACKED = tried(often=lambda one: not one.name.endswith("-unprivileged"))
-UNDER_CONTRACT = tried(often=lambda one: one.name != "docker-unprivileged")
+ATTACKED = tried(often=lambda one: not one.name.endswith(("-unprivileged", "-runsc")))
+UNDER_CONTRACT = tried(often=lambda one: one.name not in {"docker-unprivileged", "docker-runsc"})

@@ -51,28 +51,31 @@ def missing() -> str | None:
 
 
 @functools.cache
-def engine_of_session() -> Running:
-    """The shared engine until this process ends: for suites that open backends one by one."""
+def engine_of_session(kind: str = "engine", config: str = "") -> Running:
+    """The shared engine until this process ends: for suites that open backends one by one.
+
+    There is one for each kind; `config` is the text of its `daemon.json`.
+    """
     held = ExitStack()
     atexit.register(held.close)
-    return held.enter_context(shared_engine())
+    return held.enter_context(shared_engine(kind, config))
 
 
 @contextmanager
-def shared_engine() -> Generator[Running]:
+def shared_engine(kind: str = "engine", config: str = "") -> Generator[Running]:
     """An engine with an image, as long as somebody uses it."""
-    if HOST_SETTING in os.environ:
+    if HOST_SETTING in os.environ and not config:
         yield Running(os.environ[HOST_SETTING], os.environ[IMAGE_SETTING])
         return
-    base = Path(tempfile.gettempdir(), f"peritus-test-engine-{os.geteuid()}")
+    base = Path(tempfile.gettempdir(), f"peritus-test-{kind}-{os.geteuid()}")
     folder, using = base.with_suffix(".d"), base.with_suffix(".users")
     with using.open("a") as users:
-        while not _joined(base, users.fileno()):
+        while not _joined(base, users.fileno(), config):
             time.sleep(0.1)  # it is being stopped
         yield Running(_host(folder), IMAGE)
 
 
-def _joined(base: Path, users: int) -> bool:
+def _joined(base: Path, users: int, config: str) -> bool:
     """Hold the engine that runs, or one that we start; False while one is being stopped."""
     folder, using = base.with_suffix(".d"), base.with_suffix(".users")
     with base.with_suffix(".lock").open("a") as alone:
@@ -80,6 +83,9 @@ def _joined(base: Path, users: int) -> bool:
         if not _locked(users, fcntl.LOCK_EX):
             return _locked(users, fcntl.LOCK_SH)
         _script("stop", folder)  # of a stopper that was killed
+        if config:
+            folder.mkdir(parents=True)
+            (folder / "daemon.json").write_text(config)
         _script("start", folder)
         import_image(_host(folder), IMAGE)
         token = secrets.token_hex(8)

@@ -17,6 +17,9 @@ from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.port import CapabilityReport, SandboxSpec
 from services.sandbox.self_test import self_test
 
+APART_LACKS = frozenset({"foreign_calls_denied", "namespaces_denied", "system_calls_filtered"})
+"""What a runtime with a kernel of its own need not pass: those calls never reach this machine's."""
+
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -52,13 +55,17 @@ class DockerBackend:
         Raises:
             SandboxUnavailable: an attack got through, or no sandbox can be made.
         """
-        version = await self._engine.call(_version)
-        return await self_test(
+        version, kernel = await self._engine.call(_version_and_kernel)
+        plain = self._settings.runtime in opening.RUNC
+        report = await self_test(
             self,
             version=version,
-            promises={"cpu_limit": True, "own_network": True},
+            promises={"cpu_limit": plain, "own_network": True},
             notes=self._notes(),
+            lacks_apart=frozenset() if plain else APART_LACKS,
+            kernel=kernel,
         )
+        return report if plain else _of_runtime(report, str(self._settings.runtime))
 
     def _notes(self) -> tuple[str, ...]:
         notes: list[str] = []
@@ -68,7 +75,11 @@ class DockerBackend:
                 "with the command, and there is no egress: run as root beside the engine"
             )
         if self._settings.runtime not in opening.RUNC:
-            notes.append(f"no egress, and commands end more slowly, with {self._settings.runtime}")
+            notes.append(
+                f"no egress, and commands end more slowly, with {self._settings.runtime}; commands "
+                "speak to a kernel of their own, which is not filtered and lets them make "
+                "namespaces in it"
+            )
         if BY_DIGEST.search(self._settings.image) is None:
             notes.append(
                 "the image is named by a tag, which may come to mean another one: name it by "
@@ -125,8 +136,22 @@ class DockerBackend:
         await self._engine.close()
 
 
-def _version(api: Api) -> str:
-    return str(api.version()["Version"])
+def _version_and_kernel(api: Api) -> tuple[str, str]:
+    return str(api.version()["Version"]), str(api.info()["KernelVersion"])
+
+
+def _of_runtime(report: CapabilityReport, runtime: str) -> CapabilityReport:
+    """What another runtime promises: one that does not limit memory does not limit the rest."""
+    limits = report.promises.get("memory_limit", False)
+    notes = report.notes
+    if not limits:
+        notes = (
+            *notes,
+            f"memory, processors and processes are not limited together with {runtime}: let it use "
+            "control groups (no --ignore-cgroups)",
+        )
+    promises = {**report.promises, "cpu_limit": limits}
+    return report.model_copy(update={"promises": promises, "notes": notes})
 
 
 def _reap(api: Api, place: str, alive: Callable[[str], bool]) -> list[str]:

@@ -1,6 +1,7 @@
 """Making one container, in a thread: image, walls, files, listener. Not what runs in it later."""
 
 import os
+import secrets
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -110,7 +111,7 @@ def _open(order: Order, api: Api) -> Opened:
         if settings.runtime in RUNC:
             pid = int(api.inspect_container(order.name)["State"]["Pid"])
             opened.host = look(str(made["Id"]), pid, privileged=order.privileged)
-        _furnish(order.engine, api, spec, opened)
+        _furnish(order, api, opened)
     except BaseException:
         opened.let_go()
         raise
@@ -130,14 +131,16 @@ def _attach(engine: Engine, api: Api, name: str) -> socket.socket:
     return connection
 
 
-def _furnish(engine: Engine, api: Api, spec: SandboxSpec, opened: Opened) -> None:
+def _furnish(order: Order, api: Api, opened: Opened) -> None:
     """Files, secrets and the listener; and proof that the workspace is the one that was meant."""
+    engine, spec, plain = order.engine, order.spec, order.settings.runtime in RUNC
     line = script.writing(FILES_FOLDER, spec.files, FILE_MODE)
-    if opened.host is None:
+    if opened.host is None and plain:
         inode = os.fstat(spec.workspace.fileno()).st_ino
         line += b'[ "$(ls -di %s)" = "%d %s" ]' % (MOUNT.encode(), inode, MOUNT.encode())
     else:
-        _check_workspace(opened.host, spec)
+        if opened.host is not None:
+            _check_workspace(opened.host, spec)
         line += b":"
     opened.keeper.sendall(line + b"\n")
     try:
@@ -150,8 +153,10 @@ def _furnish(engine: Engine, api: Api, spec: SandboxSpec, opened: Opened) -> Non
             "workspace where we see it, and nobody may end the container meanwhile"
         )
         raise SandboxUnavailable(message)
+    if opened.host is None and not plain:
+        _look_for_token(order, api, opened)
     if spec.secret_files:
-        _write_secrets(engine, api, spec, opened)
+        _write_secrets(order, api, opened)
     if spec.egress:
         if opened.host is None or not opened.host.privileged:
             message = (
@@ -173,17 +178,34 @@ def _check_workspace(host: Host, spec: SandboxSpec) -> None:
         raise SandboxUnavailable(message)
 
 
-def _write_secrets(engine: Engine, api: Api, spec: SandboxSpec, opened: Opened) -> None:
+def _look_for_token(order: Order, api: Api, opened: Opened) -> None:
+    """A kernel of its own numbers files as it likes: there, a file is looked for that we make."""
+    folder, token = order.spec.workspace.fileno(), f".peritus-{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    os.close(os.open(token, flags, 0o600, dir_fd=folder))
+    try:
+        seen = _obeys(order, api, opened, b"[ -e %s ] && " % script.quoted(f"{MOUNT}/{token}"))
+    finally:
+        os.unlink(token, dir_fd=folder)
+    if not seen:
+        message = "the engine mounted another folder than the workspace: it must see it where we do"
+        raise SandboxUnavailable(message)
+
+
+def _write_secrets(order: Order, api: Api, opened: Opened) -> None:
     """By a shell of the commands' user, through its standard input: in no argument, on no disk."""
-    files = {name: value.reveal().encode() for name, value in spec.secret_files.items()}
-    shell = prepare(engine, api, opened.host, opened.name, opened.user)
-    with shell.connection:
-        line = script.writing(SECRETS_FOLDER, files, SECRET_MODE) + b"echo ok\n"
-        shell.connection.sendall(line)
-        try:
-            said = first_line(shell.connection)
-        except EngineError:
-            said = b""
-    if said != b"ok":
+    files = {name: value.reveal().encode() for name, value in order.spec.secret_files.items()}
+    if not _obeys(order, api, opened, script.writing(SECRETS_FOLDER, files, SECRET_MODE)):
         message = "the secret files cannot be written in the container"
         raise SandboxUnavailable(message)
+
+
+def _obeys(order: Order, api: Api, opened: Opened, words: bytes) -> bool:
+    """Whether a shell of the commands' user gets to the end of some words."""
+    shell = prepare(order.engine, api, opened.host, opened.name, opened.user)
+    with shell.connection:
+        shell.connection.sendall(words + b"echo ok\n")
+        try:
+            return first_line(shell.connection) == b"ok"
+        except EngineError:
+            return False

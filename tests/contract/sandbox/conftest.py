@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,7 +10,15 @@ import pytest
 
 from services.sandbox.port import Backend, CapabilityReport, Sandbox
 from services.sandbox.workspace import Workspace
-from tests.contract.sandbox_backends import UNDER_CONTRACT, BackendUnderTest, spec
+from tests.contract.sandbox_backends import (
+    UNDER_CONTRACT,
+    BackendUnderTest,
+    processes_with,
+    seen_inside,
+    spec,
+)
+
+Seen = Callable[[str], Awaitable[list[str]]]
 
 
 @pytest.fixture(scope="module", params=UNDER_CONTRACT)
@@ -68,6 +76,18 @@ def workspace(workspaces: Callable[[], Workspace]) -> Workspace:
 def folder(workspace: Workspace) -> Path:
     """The workspace from outside."""
     return Path(f"/proc/self/fd/{workspace.fileno()}").readlink()
+
+
+@pytest.fixture
+def seen(under_test: BackendUnderTest, sandbox: Sandbox) -> Seen:
+    """Looks for the processes of the sandbox whose command line holds a word."""
+
+    async def look(word: str) -> list[str]:
+        if under_test.apart:
+            return await seen_inside(sandbox, word)
+        return processes_with(word)
+
+    return look
 
 
 @pytest.fixture

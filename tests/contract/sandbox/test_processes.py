@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import resource
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -11,6 +11,8 @@ from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.port import WINDOW_BYTES, Backend, Chunk, Command, Process, Sandbox
 from services.sandbox.workspace import Workspace
 from tests.contract.sandbox_backends import BOUND_S, marker, processes_with, python, shell, spec
+
+Seen = Callable[[str], Awaitable[list[str]]]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
@@ -156,18 +158,18 @@ async def test_stopping_asks_first(sandbox: Sandbox) -> None:
     assert await process.stop() == 3
 
 
-async def test_stopping_ends_all_it_started_however_stubborn(sandbox: Sandbox) -> None:
+async def test_stopping_ends_all_it_started_however_stubborn(sandbox: Sandbox, seen: Seen) -> None:
     """C10, C11."""
     word = marker()
     script = f"trap '' TERM; (setsid sh -c 'trap \"\" TERM; : {word}; sleep 1000' &); echo up; "
     process = await sandbox.start(shell(f"{script} while :; do sleep 1; done # {word}"))
     assert await line_of(aiter(process.output())) == b"up\n"
-    assert processes_with(word) != []
+    assert await seen(word) != []
     assert await process.stop(grace_s=0.1) == 137
-    assert processes_with(word) == []
+    assert await seen(word) == []
 
 
-async def test_its_death_is_seen_and_nothing_of_it_stays(sandbox: Sandbox) -> None:
+async def test_its_death_is_seen_and_nothing_of_it_stays(sandbox: Sandbox, seen: Seen) -> None:
     word = marker()
     process = await sandbox.start(
         shell(f"(setsid sh -c ': {word}; sleep 1000' >/dev/null 2>&1 &); read go; kill -9 $$")
@@ -175,7 +177,7 @@ async def test_its_death_is_seen_and_nothing_of_it_stays(sandbox: Sandbox) -> No
     await process.write(b"\n")
     async with asyncio.timeout(BOUND_S):
         assert await process.wait() == 137
-    assert processes_with(word) == []
+    assert await seen(word) == []
     assert await all_of(process) == {"stdout": b"", "stderr": b""}
 
 
