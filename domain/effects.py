@@ -124,13 +124,18 @@ def _call_effects(state: RunState) -> list[Effect]:
 
 def started_children(state: RunState) -> tuple[Call, ...]:
     """The open delegations that may be at work: the first `fan_out_max`; the others wait."""
-    carved = [call for call in state.open_calls if call.delegation is not None]
-    return tuple(carved[: state.limits.fan_out_max])
+    carved = [
+        (call.delegation.number, call) for call in state.open_calls if call.delegation is not None
+    ]
+    carved.sort(key=lambda one: one[0])  # not in call order: one that is at work stays at work
+    return tuple(call for _, call in carved[: state.limits.fan_out_max])
 
 
 def _start(state: RunState, call: Call, child: RunRef) -> StartRun:
     arguments = parse_arguments(call.arguments) or {}
-    entry = state.tool(call.tool)
+    entry = state.tool(call.tool)  # None: it was taken from the team since
+    schema = entry.input_schema if entry else None
+    task = delegate_task(arguments, schema) or delegate_task(arguments, {})
     standing = None
     if state.standing:
         standing = Standing(
@@ -140,7 +145,7 @@ def _start(state: RunState, call: Call, child: RunRef) -> StartRun:
         id=child.run,
         expert=call.delegation.expert if call.delegation else "",
         definition=state.definition,
-        parts=(TextPart(text=delegate_task(arguments, entry.input_schema if entry else None)),),
+        parts=(TextPart(text=task),),
         limits=call.delegation.limits if call.delegation else None,
         parent=Parent(run=state.ref.run, call=call.id),
         depth=state.depth + 1,

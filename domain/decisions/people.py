@@ -3,18 +3,18 @@
 Not who may decide: that is for whoever lets people in.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from domain import commands as c
 from domain import events as e
-from domain.content import BlobRef
+from domain.content import BlobRef, Text
 from domain.decisions.advance import advance, go_on
 from domain.draft import Draft
 from domain.errors import Rejected
 from domain.folds.calls import COUNTED
 from domain.folds.people import answer_timer
 from domain.ids import child_run_id, derive_id
-from domain.loop_tools import parse_arguments
+from domain.loop_tools import delegate_task, parse_arguments
 from domain.policy import Asked, Judgement, judge
 from domain.record import digest_of
 from domain.schemas import schema_problem
@@ -71,11 +71,16 @@ def arguments_digest(call: Call) -> str:
 
 
 def carve_delegations(draft: Draft, calls: list[Call]) -> None:
-    """Split what is left over some children and the run itself (rule 8)."""
+    """Split what is left over all children that may come of this step and the run itself (rule 8).
+
+    One that waits for a person keeps its share until that is decided: the last to be allowed gets
+    as much as the first.
+    """
     if not calls:
         return
     state = draft.state
-    shares = len(calls) + 1
+    coming = [c for c in state.open_calls if c.lane is Lane.DELEGATE and c.delegation is None]
+    shares = len(coming) + 1
     limits = state.limits.model_copy(
         update={
             "steps_max": state.steps_left // shares,
@@ -150,6 +155,11 @@ def _approve(draft: Draft, command: c.DecideApproval, approval: Approval) -> Non
 
 def _let_go(draft: Draft, name: str) -> None:
     call = draft.state.calls[name]
+    if call.lane is Lane.DELEGATE and draft.state.tool(call.tool) is None:
+        text = f"{call.tool} is no delegate of yours any more."
+        _refuse(draft, call, "unknown_tool", text)
+        advance(draft)
+        return
     begin(draft, call)
     if call.lane is Lane.DELEGATE:
         carve_delegations(draft, [call])
@@ -158,14 +168,12 @@ def _let_go(draft: Draft, name: str) -> None:
 def _edit(draft: Draft, command: c.DecideApproval, call: Call) -> None:
     """A new digest, visible in the history, and told to the model with the next request."""
     state, text = draft.state, command.arguments
-    arguments = None if text is None else parse_arguments(text)
-    if text is None or (arguments is None and not isinstance(text, BlobRef)):
-        raise Rejected("bad_arguments", "the arguments must be a JSON object")
-    entry = state.tool(call.tool)
-    if entry is not None and entry.input_schema is not None:
-        problem = schema_problem(entry.input_schema, arguments)
-        if problem is not None:
-            raise Rejected("bad_arguments", f"the arguments do not fit {call.tool}: {problem}")
+    if text is None:
+        return
+    arguments = parse_arguments(text)
+    problem = _edit_problem(state, call, text, arguments)
+    if problem is not None:
+        raise Rejected("bad_arguments", problem)
     asked = Asked(state.expert, call.skill, call.tool, arguments)
     found = judge(state.layers, (*state.rules, *state.rules_above), asked)
     if found.verdict == "deny":
@@ -185,6 +193,25 @@ def _edit(draft: Draft, command: c.DecideApproval, call: Call) -> None:
     )
     said = f"A person changed the arguments of your call of {call.tool} before it ran: {shown}"
     draft.note("edited", call.id, said)
+
+
+def _edit_problem(
+    state: RunState, call: Call, text: Text, arguments: dict[str, Any] | None
+) -> str | None:
+    """Why a call cannot run with a person's arguments: what a model's own would be refused for."""
+    if isinstance(text, BlobRef):
+        executed = call.lane in (Lane.SANDBOX, Lane.TOOL)
+        return None if executed else "the arguments are over 32 KiB: write the text to a file"
+    if arguments is None:
+        return "the arguments must be a JSON object"
+    entry = state.tool(call.tool)
+    schema = None if entry is None else entry.input_schema
+    if schema is not None:
+        problem = schema_problem(schema, arguments)
+        return problem and f"the arguments do not fit {call.tool}: {problem}"
+    if call.lane is Lane.DELEGATE and not delegate_task(arguments, None):
+        return "a delegate needs its task: a text in the parameter query"
+    return None
 
 
 def _deny(draft: Draft, command: c.DecideApproval, approval: Approval) -> None:
@@ -245,25 +272,34 @@ def change_policy(draft: Draft, command: c.ChangePolicy) -> None:
 
 
 def adopt_standing(draft: Draft, standing: c.Standing | None) -> None:
-    """Hear what the parent says of rules and pauses, if it is news."""
+    """Hear what the parent says of rules and pauses, if it is news.
+
+    A pause of the parent pauses, and its end resumes. Without news of that, a person's own word
+    about this run stands.
+    """
     state = draft.state
     if standing is None or standing.number <= state.standing_above:
         return
     if state.at_rest or state.cancelling:
         return
-    draft.emit(e.StandingAdopted(number=standing.number))
+    draft.emit(e.StandingAdopted(number=standing.number, paused=standing.paused))
     name = derive_id("standing", state.ref.run, str(standing.number))
-    if standing.rules != state.rules_above:
+    if standing.paused and not state.paused_above and not state.paused:
+        draft.emit(e.RunPaused(command=name))
+    elif state.paused_above and not standing.paused and state.paused:
+        resume(draft, name, e.NOBODY)
+    if standing.rules != state.rules_above and not draft.state.at_rest:
         draft.emit(e.PolicyChanged(command=name, rules=state.rules, inherited=standing.rules))
         reconsider(draft, e.NOBODY)
-    if standing.paused and not state.paused:
-        draft.emit(e.RunPaused(command=name))
-    elif state.paused and not standing.paused:
-        draft.emit(e.RunResumed(command=name))
-        for call in draft.state.open_calls:
-            if call.holder is None:
-                draft.claim(call)
-        go_on(draft)
+
+
+def resume(draft: Draft, command: str, by: e.Principal) -> None:
+    """What was kept back goes out, and the run asks for what it was about to ask for."""
+    draft.emit(e.RunResumed(command=command, by=by))
+    for call in draft.state.open_calls:
+        if call.holder is None:
+            draft.claim(call)
+    go_on(draft)
 
 
 def reconsider(draft: Draft, by: e.Principal) -> None:
