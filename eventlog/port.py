@@ -272,21 +272,26 @@ class Leases(Protocol):
 
 
 class Noted(NamedTuple):
-    """What is noted of one scope, and the sequence of that note."""
+    """What is noted of one scope. Revisions grow, as one client sees them; 0 is none."""
 
     scope: Scope
-    seq: int
+    revision: int
     data: bytes
+
+
+LIFE = 1 << 48
+"""Revisions of one connection are below the next multiple of this: a server that begins again also
+counts again, so what was read before must never be taken for what is there now."""
 
 
 class Limits(Protocol):
     """LIMITS: what workers share of the limits of providers. In memory: may be lost as a whole."""
 
-    async def note(self, scope: Scope, data: bytes, *, expected_seq: int) -> int:
-        """Note something instead of the note at `expected_seq` (0: none yet); its sequence.
+    async def note(self, scope: Scope, data: bytes, *, expected: int) -> int:
+        """Note something instead of the note of the expected revision; its own revision.
 
         Raises:
-            Conflict: the last note is another one.
+            Conflict: the last note is another one, or that was read before a reconnect.
             Unavailable: it may be noted, or be noted yet.
         """
         ...

@@ -6,7 +6,7 @@ once, so what may have been missed is told, and read.
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from nats.aio.msg import Msg
@@ -26,7 +26,7 @@ from eventlog.jetstream.log import EXPECTED
 from eventlog.jetstream.reader import Reader
 from eventlog.jetstream.streams import Streams
 from eventlog.jetstream.subjects import scope_of
-from eventlog.port import Noted
+from eventlog.port import LIFE, Noted
 
 KIND = "LIMITS"
 
@@ -39,17 +39,28 @@ class JetStreamLimits:
         self._names = streams.names
         self._reader = reader
         self._stream = streams.names.stream(KIND)
+        self._life = 0
+        streams.link.on_down.append(self._begin_again)
+        streams.link.on_up.append(self._begin_again)
 
-    async def note(self, scope: Scope, data: bytes, *, expected_seq: int) -> int:
-        """Note something instead of the note at `expected_seq`; its sequence.
+    def _begin_again(self) -> None:
+        """Whatever we are connected to next may count from 1 again."""
+        self._life += LIFE
+
+    async def note(self, scope: Scope, data: bytes, *, expected: int) -> int:
+        """Note something instead of the note of the expected revision; its own revision.
 
         Raises:
-            Conflict: the last note is another one.
+            Conflict: the last note is another one, or that was read before a reconnect.
             Unavailable: it may be noted, or be noted yet.
         """
-        headers = {EXPECTED: str(expected_seq)}
+        life = self._life
+        if 0 < expected < life:
+            msg = f"revision {expected} was read before a reconnect"
+            raise Conflict(msg)
+        headers = {EXPECTED: str(expected % LIFE)}
         try:
-            return await self._streams.store(KIND, self._names.limit(scope), data, headers)
+            return life + await self._streams.store(KIND, self._names.limit(scope), data, headers)
         except Refused as refused:
             if refused.code not in WRONG_LAST_SEQUENCE:
                 raise
@@ -74,7 +85,7 @@ class JetStreamLimits:
             return await self._read(found)
         pattern, seq = self._names.any("limit"), 0
         while noted := await self._leader({"next_by_subj": pattern, "seq": seq + 1}):
-            found[noted.scope], seq = noted, noted.seq
+            found[noted.scope], seq = noted, noted.revision % LIFE
         return found
 
     @asynccontextmanager
@@ -84,7 +95,7 @@ class JetStreamLimits:
         Raises:
             Unavailable: there is no connection.
         """
-        news = _News()
+        news = _News(self._noted)
         link = self._streams.link
         subject = self._names.any("livelimit")
         link.on_up.append(news.doubt)
@@ -101,6 +112,7 @@ class JetStreamLimits:
     async def _read(self, found: dict[Scope, Noted]) -> dict[Scope, Noted]:
         """All of them in one answer: with one replica, who answers is the leader."""
         pattern, seq, more = self._names.any("limit"), 0, True
+        life = self._life
         while more:
             try:
                 messages, more = await self._reader.messages(self._stream, pattern, after_seq=seq)
@@ -108,11 +120,12 @@ class JetStreamLimits:
                 await self._streams.ensure(KIND)
                 return {}
             for message in messages:
-                noted = _noted(message)
-                found[noted.scope], seq = noted, noted.seq
+                noted = _noted(message, life)
+                found[noted.scope], seq = noted, noted.revision - life
         return found
 
     async def _leader(self, asked: Json) -> Noted | None:
+        life = self._life
         try:
             answer = await call(self._streams.link, f"STREAM.MSG.GET.{self._stream}", asked)
         except Refused as refused:
@@ -123,20 +136,24 @@ class JetStreamLimits:
             return None
         message: Json = answer["message"]
         data = base64.b64decode(message.get("data", ""))
-        return Noted(scope_of(message["subject"]), int(message["seq"]), data)
+        return Noted(scope_of(message["subject"]), life + int(message["seq"]), data)
+
+    def _noted(self, msg: Msg) -> Noted:
+        return _noted(msg, self._life)
 
 
 class _News:
     """What a watcher has not taken yet: the newest of each scope, and whether some was missed."""
 
-    def __init__(self) -> None:
+    def __init__(self, noted: Callable[[Msg], Noted]) -> None:
+        self._noted = noted
         self._notes: dict[Scope, Noted] = {}
         self._doubt = True
         self._wake = asyncio.Event()
 
     def hear(self, msg: Msg) -> None:
         """A note was stored."""
-        noted = _noted(msg)
+        noted = self._noted(msg)
         self._notes[noted.scope] = noted
         self._wake.set()
 
@@ -159,7 +176,8 @@ class _News:
             await self._wake.wait()
 
 
-def _noted(msg: Msg) -> Noted:
+def _noted(msg: Msg, life: int) -> Noted:
     """The note in an answer of a direct get or in a republished message."""
     headers = msg.headers or {}
-    return Noted(scope_of(headers["Nats-Subject"]), int(headers["Nats-Sequence"]), msg.data)
+    revision = life + int(headers["Nats-Sequence"])
+    return Noted(scope_of(headers["Nats-Subject"]), revision, msg.data)

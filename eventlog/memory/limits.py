@@ -1,6 +1,6 @@
 """LIMITS in memory: the newest note of each scope, and who watches. Gone with a server restart."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 
@@ -10,7 +10,7 @@ from eventlog.memory.client import Client
 from eventlog.memory.faults import FaultPoint, Kind
 from eventlog.memory.inbox import Inbox
 from eventlog.memory.log import check_size
-from eventlog.port import Noted
+from eventlog.port import LIFE, Noted
 
 
 class LimitStore:
@@ -22,33 +22,38 @@ class LimitStore:
         self._serial = count(1)
 
     def note(self, scope: Scope, data: bytes, expected_seq: int) -> int:
-        """Note it if the last note is the expected one.
+        """Note it if the last note is the expected one; its sequence.
 
         Raises:
             Conflict: it is not.
         """
         last = self.notes.get(scope)
-        last_seq = last.seq if last else 0
+        last_seq = last.revision if last else 0
         if last_seq != expected_seq:
             msg = f"wrong last sequence: {last_seq}"
             raise Conflict(msg)
         noted = self.notes[scope] = Noted(scope, next(self._serial), data)
         for watcher in self.watchers:
             watcher.hear(noted)
-        return noted.seq
+        return noted.revision
+
+    def lose(self) -> None:
+        """All is gone."""
+        self.notes.clear()
 
     def restart(self) -> None:
-        """It was in memory: all is gone."""
-        self.notes.clear()
+        """It was in memory: all is gone, and it counts from 1 again."""
+        self.lose()
         self._serial = count(1)
 
 
 class Watcher:
     """One subscription of one client: what is lost on the way to it, it never hears of."""
 
-    def __init__(self, client: Client, store: LimitStore) -> None:
+    def __init__(self, client: Client, store: LimitStore, seen: Callable[[Noted], Noted]) -> None:
         self._client = client
         self._store = store
+        self._seen = seen
         self._inbox: Inbox[Noted | None] = Inbox(client)
 
     def attach(self) -> None:
@@ -64,7 +69,7 @@ class Watcher:
 
     def hear(self, noted: Noted) -> None:
         """Something was noted."""
-        self._inbox.put(noted)
+        self._inbox.put(self._seen(noted))
 
     def __aiter__(self) -> AsyncIterator[Noted | None]:
         return self
@@ -84,22 +89,35 @@ class Watcher:
 
 
 class MemoryLimits:
-    """`Limits` for one client."""
+    """`Limits` for one client. Itself an attachment: what was read before a reconnect is old."""
 
     def __init__(self, client: Client, store: LimitStore) -> None:
         self._client = client
         self._store = store
+        self._life = 0
+        client.register(self)
 
-    async def note(self, scope: Scope, data: bytes, *, expected_seq: int) -> int:
-        """Note something instead of the note at `expected_seq`; its sequence.
+    def attach(self) -> None:
+        """The server is there."""
+
+    def detach(self) -> None:
+        """It may count from 1 again when it is back."""
+        self._life += LIFE
+
+    async def note(self, scope: Scope, data: bytes, *, expected: int) -> int:
+        """Note something instead of the note of the expected revision; its own revision.
 
         Raises:
-            Conflict: the last note is another one.
+            Conflict: the last note is another one, or that was read before a reconnect.
             Unavailable: it may be noted, or be noted yet.
         """
         check_size(data)
-        return await self._client.call(
-            FaultPoint.LIMIT_NOTE, lambda _: self._store.note(scope, data, expected_seq)
+        life = self._life
+        if 0 < expected < life:
+            msg = f"revision {expected} was read before a reconnect"
+            raise Conflict(msg)
+        return life + await self._client.call(
+            FaultPoint.LIMIT_NOTE, lambda _: self._store.note(scope, data, expected % LIFE)
         )
 
     async def last(self, scope: Scope) -> Noted | None:
@@ -108,9 +126,7 @@ class MemoryLimits:
         Raises:
             Unavailable: the store is away.
         """
-        return await self._client.call(
-            FaultPoint.LIMIT_READ, lambda _: self._store.notes.get(scope)
-        )
+        return (await self.all()).get(scope)
 
     async def all(self) -> dict[Scope, Noted]:
         """What is noted of every scope.
@@ -118,15 +134,22 @@ class MemoryLimits:
         Raises:
             Unavailable: the store is away.
         """
-        return await self._client.call(FaultPoint.LIMIT_READ, lambda _: dict(self._store.notes))
+        life = self._life
+        notes = await self._client.call(
+            FaultPoint.LIMIT_READ, lambda _: [*self._store.notes.values()]
+        )
+        return {noted.scope: noted._replace(revision=life + noted.revision) for noted in notes}
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Noted | None]]:
         """The newest note of each scope that changes; None: some may be missed."""
         return self._watch()
 
+    def _seen(self, noted: Noted) -> Noted:
+        return noted._replace(revision=self._life + noted.revision)
+
     @asynccontextmanager
     async def _watch(self) -> AsyncGenerator[AsyncIterator[Noted | None]]:
-        watcher = Watcher(self._client, self._store)
+        watcher = Watcher(self._client, self._store, self._seen)
         key = self._client.register(watcher)
         try:
             yield watcher

@@ -117,3 +117,7 @@ class MemoryServer:
         """WORK vanishes while everything else goes on."""
         for queue in self.work.values():
             queue.clear()
+
+    def lose_limits(self) -> None:
+        """LIMITS vanishes while everything else goes on."""
+        self.limits.lose()

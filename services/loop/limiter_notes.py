@@ -53,7 +53,7 @@ class Entry:
     names: tuple[str, str] = ("", "")  # provider and model, for people
     quota: Quota = NO_QUOTA
     stored: Rate = field(default_factory=Rate)
-    seq: int = 0
+    revision: int = 0
     steps: list[Step] = field(default_factory=list[Step])  # taken here, and not stored yet
     mine: int = 0  # calls in flight here
     doubtful: bool = False  # what is stored may be something else
@@ -69,9 +69,9 @@ class Entry:
             rate = step(rate)
         return rate
 
-    def take(self, stored: Rate, seq: int) -> None:
+    def take(self, stored: Rate, revision: int) -> None:
         """This is what is stored."""
-        self.stored, self.seq, self.doubtful = stored, seq, False
+        self.stored, self.revision, self.doubtful = stored, revision, False
         self.tell()
 
     def tell(self) -> None:
@@ -175,7 +175,7 @@ class Notes:
     async def _stored(self, entry: Entry, made: Rate) -> bool:
         """Whether it is stored; False: somebody else was first."""
         try:
-            seq = await self.limits.note(entry.scope, canonical(made), expected_seq=entry.seq)
+            revision = await self.limits.note(entry.scope, canonical(made), expected=entry.revision)
         except Conflict:
             entry.doubtful = True
             return False
@@ -183,8 +183,8 @@ class Notes:
             entry.doubtful = True
             self._wake.set()
             raise
-        if seq > entry.seq:
-            entry.take(made, seq)
+        if revision > entry.revision:
+            entry.take(made, revision)
             entry.touched = next(self._ticks)
         return True
 
@@ -198,20 +198,22 @@ class Notes:
 
     def _learn(self, entry: Entry, noted: Noted | None) -> None:
         """This is stored. If it is less than was, the server has lost that: it is told again."""
-        stored, seq = (_read(noted.data), noted.seq) if noted else (Rate(), 0)
-        if seq < entry.seq or stored.held_until_ms < entry.stored.held_until_ms:
+        stored, revision = (_read(noted.data), noted.revision) if noted else (Rate(), 0)
+        before = entry.stored
+        anew = before.born_ms not in (0, stored.born_ms)
+        if anew or stored.held_until_ms < before.held_until_ms:
             known, now_ms = entry.rate, self.now_ms()
             entry.steps.clear()
             if worth_keeping(known, entry.quota, now_ms):
                 logger.warning("limits of %s were lost and are told again", "/".join(entry.names))
                 entry.steps.append(partial(recalled, known=known, now_ms=now_ms))
-        entry.take(stored, seq)
+        entry.take(stored, revision)
         entry.touched = next(self._ticks)
         self._tell_if_untold(entry)
 
     def _hear(self, noted: Noted) -> None:
         entry = self.entry(noted.scope)
-        if noted.seq > entry.seq:
+        if noted.revision > entry.revision:
             self._learn(entry, noted)
 
     def _is_fresh(self) -> bool:

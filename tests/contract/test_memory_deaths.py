@@ -88,7 +88,7 @@ async def use_everything(ports: Backbone) -> None:
     last = await ports.limits.last(SCOPE)
     async with ports.limits.watch() as notes:
         assert await anext(notes) is None
-        await ports.limits.note(SCOPE, b"n", expected_seq=last.seq if last else 0)
+        await ports.limits.note(SCOPE, b"n", expected=last.revision if last else 0)
         await anext(notes)
     await ports.live.publish(ALPHA, b"l")
     async with ports.requests.serve(answer):

@@ -342,11 +342,11 @@ def test_a_note_can_be_stored_unheard_or_refused_as_a_conflict_or_lost_on_its_wa
         async with deaf.limits.watch() as heard:
             assert await anext(heard) is None
             with pytest.raises(Unavailable):
-                await ports.limits.note(SCOPE, b"1", expected_seq=0)
+                await ports.limits.note(SCOPE, b"1", expected=0)
             assert server.limits.notes[SCOPE].data == b"1"
             with pytest.raises(Conflict, match=r"^wrong last sequence$"):
-                await ports.limits.note(SCOPE, b"2", expected_seq=1)
-            await ports.limits.note(SCOPE, b"2", expected_seq=1)
+                await ports.limits.note(SCOPE, b"2", expected=1)
+            await ports.limits.note(SCOPE, b"2", expected=1)
             noted = await anext(heard)
             assert noted is not None
             assert noted.data == b"2"

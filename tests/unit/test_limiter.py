@@ -586,7 +586,7 @@ def test_a_note_that_nobody_can_read_limits_nobody_and_is_written_over() -> None
             await world.turned_away(limiter, 100)
             await asyncio.sleep(1)
             (scope,) = world.server.limits.notes
-            world.server.limits.note(scope, b"[]", world.server.limits.notes[scope].seq)
+            world.server.limits.note(scope, b"[]", world.server.limits.notes[scope].revision)
             await asyncio.sleep(1)
             await world.turned_away(limiter, 30_000)
             await asyncio.sleep(0.1)
