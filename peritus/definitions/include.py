@@ -9,6 +9,7 @@ from peritus.definitions.lines import Loc, line_of
 from peritus.definitions.problems import DefinitionError
 from peritus.definitions.report import Place, Report, did_you_mean, place
 from peritus.definitions.schema import FileTable
+from peritus.definitions.shipped import shipped_file
 from peritus.definitions.sources import Source, read_source, shown_path
 
 DEPTH_MAX = 8
@@ -32,13 +33,20 @@ class Whole:
     files: list[Path] = field(default_factory=list[Path])
 
 
-def read_whole(report: Report, first: Source, folders: Sequence[Path] = ()) -> Whole:
+def read_whole(
+    report: Report, first: Source, folders: Sequence[Path] = (), wanted: str | None = None
+) -> Whole:
     """The first file and what it includes, from its folder and below, or from `folders`.
 
-    Where each part was written is noted in the report, and so is what is wrong with an include.
+    Where each part was written is noted in the report, and so is what is wrong with an include. An
+    expert that is `wanted`, that none of them defines and that is shipped, is added with its team.
     """
     reader = _Reader(report, first, tuple(folder.resolve() for folder in folders))
     reader.add(first, Place(first.shown, 0), ())
+    shipped = None if wanted is None else shipped_file(wanted)
+    defined: object = reader.whole.content.get("experts")
+    if shipped is not None and not (isinstance(defined, dict) and wanted in defined):
+        reader.add(read_source(shipped), Place(first.shown, 0), (first.path,))
     return reader.whole
 
 

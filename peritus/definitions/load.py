@@ -17,7 +17,8 @@ from peritus.definitions.problems import Problem
 from peritus.definitions.profiles import Profiles, read_profiles
 from peritus.definitions.report import Report
 from peritus.definitions.schema import FileTable
-from peritus.definitions.sources import read_source
+from peritus.definitions.shipped import shipped_file
+from peritus.definitions.sources import Source, empty_source, read_source
 from peritus.definitions.topology import tell_cycles
 from peritus.definitions.variables import read_variables
 
@@ -61,7 +62,7 @@ class _Asked:
     variables_open: bool
 
 
-def load_definition(
+def load_definition(  # noqa: PLR0913 - one parameter an option
     path: Path,
     *,
     provider: str | None = None,
@@ -71,6 +72,7 @@ def load_definition(
     variables: Mapping[str, str] | None = None,
     variables_open: bool = False,
     operator: Operator | None = None,
+    wanted: str | None = None,
     **limits: Unpack[LimitOverrides],
 ) -> LoadedDefinition:
     """Read and resolve a definition file; what a caller gives goes above the file.
@@ -78,6 +80,8 @@ def load_definition(
     The same files and arguments give the same digest wherever they are read, except for scripts of
     the provider `scripted`: their paths become absolute. With `lenient`, unknown keys are notices;
     with `variables_open`, so are required variables without a value, which stay in the texts.
+
+    `wanted` is the expert that is to run: it may be one that is shipped, even without any file.
 
     Raises:
         DefinitionError: a file cannot be read or is wrong; every violation has its line.
@@ -93,11 +97,18 @@ def load_definition(
         environment=by.environment,
         variables_open=variables_open,
     )
-    first = read_source(path)
+    first = _first(path, wanted)
     report = Report(first.shown, lenient=lenient)
-    whole = read_whole(report, first, by.include_folders)
+    whole = read_whole(report, first, by.include_folders, wanted)
     definition, env = _resolve(report, whole, first.path.parent, asked)
-    return LoadedDefinition(definition, report.notes, env, tuple(whole.files))
+    files = tuple(file for file in whole.files if file.is_file())
+    return LoadedDefinition(definition, report.notes, env, files)
+
+
+def _first(path: Path, wanted: str | None) -> Source:
+    """The first file; an empty one where none is there and none is needed."""
+    needless = wanted is not None and shipped_file(wanted) is not None
+    return empty_source(path) if needless and not path.exists() else read_source(path)
 
 
 def read_env_paths(path: Path) -> tuple[Path, ...]:

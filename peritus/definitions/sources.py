@@ -43,6 +43,11 @@ def read_source(path: Path) -> Source:
     return Source(path.resolve(), shown, content, lines, len(data))
 
 
+def empty_source(path: Path) -> Source:
+    """What a file would be that is not there: its place, and nothing in it."""
+    return Source(path.resolve(), shown_path(path), {}, {}, 0)
+
+
 def shown_path(path: Path) -> str:
     """The path as messages name it: short where the reader stands, whole elsewhere."""
     try:
