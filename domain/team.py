@@ -171,7 +171,7 @@ def _skill(asked: AddSkill) -> Skill:
         "description": asked.description or "",
         "rule": asked.rule or "",
     }
-    chosen = {"pick": tuple(asked.pick or ()), "omit": tuple(asked.omit or ())}
+    chosen: dict[str, Any] = {"pick": tuple(asked.pick or ()), "omit": tuple(asked.omit or ())}
     match asked.type:
         case "interactiveSkill":
             return InteractiveSkill(**shared, tools=_questions(asked.tools))
