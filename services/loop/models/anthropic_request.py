@@ -163,12 +163,16 @@ def can_think(messages: "Iterable[MessageParam]", choice: ModelChoice) -> bool:
     """
     if adaptive(choice.model):
         return True
-    turn: list[MessageParam] = []
+    turn: list[MessageParam] = []  # the replies since a person spoke last
+    answering = False  # the API joins messages of people that follow each other
     for message in messages:
         blocks = cast("list[ContentBlockParam]", message["content"])
         if message["role"] == "assistant":
             turn.append(message)
-        elif not any(block["type"] == "tool_result" for block in blocks):
+            answering = False
+            continue
+        answering = answering or any(block["type"] == "tool_result" for block in blocks)
+        if not answering:
             turn = []
     if not turn:
         return True
