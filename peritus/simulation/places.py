@@ -27,6 +27,7 @@ class Place:
 
     name: str
     journals: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    fences: dict[tuple[str, str], bytes] = field(default_factory=dict[tuple[str, str], bytes])
     files: dict[str, set[str]] = field(default_factory=dict[str, set[str]])  # keys by job
 
 
@@ -85,6 +86,26 @@ class SimJournals:
         """The journal of an epoch."""
         await asyncio.sleep(0)
         return self._place.journals.get(epoch)
+
+    async def fence(self, ref: RunRef, data: bytes) -> None:
+        """Add to the fence of a run's job.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self._passage.alive()
+        if self._dice.random() < REFUSED:
+            raise OSError(28, "simulated: no space left")
+        job = (ref.tenant, ref.job)
+        self._place.fences[job] = self._place.fences.get(job, b"") + data
+        await asyncio.sleep(self._dice.choice((0.0, 0.001)))
+        self._passage.alive()
+
+    async def fences(self, ref: RunRef) -> bytes:
+        """The fence of a run's job."""
+        await asyncio.sleep(0)
+        self._passage.alive()
+        return self._place.fences.get((ref.tenant, ref.job), b"")
 
 
 @dataclass(frozen=True, slots=True)

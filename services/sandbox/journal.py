@@ -9,6 +9,13 @@ One file for each life of a worker, in JSON lines, outside workspaces and snapsh
 
 Absence of a call from the file of an epoch proves that this epoch did not begin it. A line that was
 cut off by a crash was never durable, so nothing that depends on it has happened.
+
+A life that was taken for gone may only have been stopped, and go on. So there is a fence for each
+job of the place, which only grows: who takes the job over writes the number of its placement there
+before it reads any journal, and who begins a call reads it after its line is in the journal. Of two
+lives at least one sees the other: the call does not start, or it counts as begun.
+
+    {"run": the one that decides who holds the job, "number": N, "epoch": E}
 """
 
 import asyncio
@@ -31,8 +38,12 @@ ENTRIES_MAX = 200_000
 """How many calls a worker remembers by name. The oldest that are over are forgotten first."""
 
 
+class Fenced(Exception):
+    """Another life of this place holds the job by now: the call must not start here."""
+
+
 class JournalStore(Protocol):
-    """Where journals lie: append-only, by epoch."""
+    """Where journals and fences lie, for all processes of a place: append-only."""
 
     async def append(self, epoch: str, data: bytes) -> None:
         """Add to the journal of an epoch; durable when it returns.
@@ -47,6 +58,22 @@ class JournalStore(Protocol):
 
         Raises:
             OSError: there is one, and it cannot be read.
+        """
+        ...
+
+    async def fence(self, ref: RunRef, data: bytes) -> None:
+        """Add to the fence of a run's job; every process that reads it later sees that.
+
+        Raises:
+            OSError: it may not be there.
+        """
+        ...
+
+    async def fences(self, ref: RunRef) -> bytes:
+        """The fence of a run's job: what `fence` has added so far.
+
+        Raises:
+            OSError: it cannot be read.
         """
         ...
 
@@ -65,6 +92,14 @@ class Entry(NamedTuple):
     result: RecordToolResult | None
 
 
+class _Read(NamedTuple):
+    """What was read of an earlier life: after how many fences, how much; size -1: nothing there."""
+
+    fences: int
+    size: int
+    entries: dict[Name, Entry] | None
+
+
 class Journal:
     """The journal of this life, and what earlier lives at this place left."""
 
@@ -72,7 +107,8 @@ class Journal:
         self._store = store
         self._epoch = epoch
         self._entries: OrderedDict[Name, Entry] = OrderedDict()
-        self._earlier: dict[str, dict[Name, Entry] | None] = {}
+        self._earlier: dict[str, _Read] = {}
+        self._fences = 0
         header = {"format": FORMAT, "place": place, "epoch": epoch}
         self._pending: list[bytes] = [orjson.dumps(header) + b"\n"]
         self._asked = 1
@@ -89,7 +125,7 @@ class Journal:
         """
         async with self._opening:
             if self._began_before is None:
-                self._began_before = await self._load(self._epoch)
+                self._began_before = (await self._load(self._epoch)).size >= 0
         await self._write(())
 
     def lives(self, earlier: tuple[str, ...]) -> tuple[str, ...]:
@@ -104,29 +140,71 @@ class Journal:
         """What this life knows of a call; None: it has not begun it."""
         return self._entries.get(name)
 
-    async def earlier(self, epoch: str) -> dict[Name, Entry] | None:
-        """What an earlier life at this place did; None when its journal is not here, or broken."""
-        if epoch not in self._earlier:
-            await self._load(epoch)
-        return self._earlier[epoch]
+    async def take(self, ref: RunRef, number: int) -> None:
+        """Hold a job from here on, by the word of the run that decides: lower numbers are out.
 
-    async def _load(self, epoch: str) -> bool:
-        """Read a journal; whether there is one."""
+        Raises:
+            Unavailable: the disk does not take it; nothing of the job may start here.
+        """
+        if number <= 1:
+            return  # nobody held it before
+        line = {"run": ref.run, "number": number, "epoch": self._epoch}
+        try:
+            if _height(await self._store.fences(ref), ref) < number:
+                await self._store.fence(ref, b"\n" + orjson.dumps(line) + b"\n")
+                self._fences += 1
+        except OSError as error:
+            message = f"the fence of job {ref.job} cannot be written: {error}"
+            raise Unavailable(message) from error
+
+    async def fenced(self, ref: RunRef, number: int) -> bool:
+        """Whether another life took a run's job over since it was placed with a number.
+
+        Raises:
+            Unavailable: the disk does not tell.
+        """
+        try:
+            return _height(await self._store.fences(ref), ref) > number
+        except OSError as error:
+            message = f"the fence of job {ref.job} cannot be read: {error}"
+            raise Unavailable(message) from error
+
+    async def earlier(self, epoch: str) -> dict[Name, Entry] | None:
+        """What an earlier life at this place did; None when its journal is not here, or broken.
+
+        It is read anew after each fence: that life may have gone on until then.
+        """
+        known = self._earlier.get(epoch)
+        if known is None or (known.fences != self._fences and epoch != self._epoch):
+            known = await self._load(epoch)
+        return known.entries
+
+    async def _load(self, epoch: str) -> "_Read":
+        """Read a journal; one of the same length is the same."""
+        fences, before = self._fences, self._earlier.get(epoch)
         try:
             data = await self._store.read(epoch)
         except OSError:
             logger.exception("the journal of %s cannot be read; what it claims is unknown", epoch)
             data = b""
-        self._earlier[epoch] = None if data is None else _read(data, epoch)
-        return data is not None
+        size = -1 if data is None else len(data)
+        if before is not None and before.size == size:
+            found = before._replace(fences=fences)
+        else:
+            found = _Read(fences, size, None if data is None else _read(data, epoch))
+        self._earlier[epoch] = found
+        return found
 
-    async def begin(self, name: Name, attempt: int) -> None:
-        """Claim a call; nothing of it may start before this returns.
+    async def begin(self, name: Name, attempt: int, number: int) -> None:
+        """Claim a call of a job that was placed here; nothing of it may start before this returns.
 
         Raises:
             Unavailable: the disk does not take it; the call must not start.
+            Fenced: another life holds the job; the call must not start.
         """
         await self._write(({"begin": [*name.ref, name.call], "attempt": attempt},))
+        if await self.fenced(name.ref, number):
+            raise Fenced
         self._entries[name] = Entry(over=False, result=None)
 
     async def end(self, name: Name, result: RecordToolResult) -> None:
@@ -168,6 +246,21 @@ class Journal:
                 message = f"the journal cannot be written: {error}"
                 raise Unavailable(message) from error
             self._written += len(batch)
+
+
+def _height(data: bytes, ref: RunRef) -> int:
+    """The highest number in a fence that counts for a run: its job's root run's, or its own."""
+    numbers = [0]
+    for line in data.split(b"\n")[:-1]:
+        if not line:  # each begins anew, whatever a power cut left of the one before
+            continue
+        try:
+            said = orjson.loads(line)
+            if said["run"] in {ref.job, ref.run}:
+                numbers.append(int(said["number"]))
+        except (ValueError, KeyError, TypeError):
+            logger.warning("a line of the fence of job %s cannot be read", ref.job)
+    return max(numbers)
 
 
 def _read(data: bytes, epoch: str) -> dict[Name, Entry] | None:

@@ -3,7 +3,9 @@
 Not the workspaces: whoever takes a snapshot has those.
 """
 
+import asyncio
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 
 from domain.commands import RecordSnapshot, RecordToolResult
@@ -32,6 +34,9 @@ class JobKeeper:
         self._journal = journal
         self._reporter = reporter
         self._take = take
+        self._turns: weakref.WeakValueDictionary[RunRef, asyncio.Lock] = (
+            weakref.WeakValueDictionary()
+        )
 
     async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:
         """Whether a call is to be run here and now.
@@ -77,11 +82,21 @@ class JobKeeper:
         if not isinstance(held, Held):
             return held
         taken = await self._take(ref, work)
-        if taken is not None:
-            command = RecordSnapshot(taken=taken)
-            root = root_of(ref)
-            shared = ref != root and not self._placements.apart(ref)
-            if shared and self._placements.held(root) is not None:
-                await self._reporter.snapshot(root, command)
-            await self._reporter.snapshot(ref, command)
+        return None if taken is None else await self._record(ref, held, RecordSnapshot(taken=taken))
+
+    async def _record(self, ref: RunRef, held: Held, command: RecordSnapshot) -> Later | None:
+        """Have a snapshot recorded in each run that is to know of it.
+
+        Those of a job one after the other, as they were stored: the last is the newest of the root.
+        Not one that was taken before another worker took the job over: it may be of files that are
+        no more, and newer ones may be recorded already.
+        """
+        root = root_of(ref)
+        shared = ref != root and not self._placements.apart(ref)
+        told = (root, ref) if shared and self._placements.held(root) is not None else (ref,)
+        async with self._turns.setdefault(root, asyncio.Lock()):
+            for one in told:
+                if not await self._placements.still_holds(ref, held):
+                    return self._placements.lose(ref)
+                await self._reporter.snapshot(one, command)
         return None

@@ -20,7 +20,7 @@ from domain.ids import RunRef
 from domain.record import canonical
 from domain.tools import Safety
 from domain.work import CallToolWork
-from services.sandbox.journal import Journal, Name
+from services.sandbox.journal import Fenced, Journal, Name
 from services.worker.keeper import Admission, Begin, Elsewhere, Known, Later
 
 HELD_MAX = 20_000
@@ -138,6 +138,8 @@ class Placements:
             return Later("nobody could say who holds the workspace")
         if placed.epoch != here.epoch:
             return Elsewhere(placed.epoch)
+        if number is None:  # this run decides, and not another before it
+            await self._journal.take(ref, placed.number)
         held = self._held[ref] = Held(placed.number, placed.restored, placed.moved, placed.earlier)
         self._held.move_to_end(ref)
         while len(self._held) > HELD_MAX:
@@ -175,8 +177,25 @@ class Placements:
             refused = await self._refused(ref, work)
             if refused is not None:
                 return refused
-        await self._journal.begin(name, work.attempt)
+        try:
+            await self._journal.begin(name, work.attempt, held.number)
+        except Fenced:
+            return self.lose(ref)
         return Begin()
+
+    async def still_holds(self, ref: RunRef, held: Held) -> bool:
+        """Whether no other life of this place has taken a run's job over meanwhile.
+
+        Raises:
+            Unavailable: nobody can say.
+        """
+        return not await self._journal.fenced(ref, held.number)
+
+    def lose(self, ref: RunRef) -> Later:
+        """Another life of this place took the job over while this one was stopped: ask again."""
+        for one in (ref, root_of(ref)):
+            self._held.pop(one, None)
+        return Later("another worker of this place has taken the job over")
 
     async def _refused(self, ref: RunRef, work: CallToolWork) -> Known | Later | None:
         """Why a call must not be run now: this copy of it may be older than its outcome."""

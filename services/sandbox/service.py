@@ -18,9 +18,10 @@ from domain.ids import RunRef
 from domain.record import canonical
 from domain.redaction import Redactor
 from domain.work import CallToolWork, SnapshotWork
-from eventlog.port import Backbone
+from eventlog.port import Backbone, Blobs
 from services.sandbox import lives
 from services.sandbox.box import Means, Reveal
+from services.sandbox.due import Due
 from services.sandbox.egress.broker import Broker
 from services.sandbox.egress.policy import EgressSettings
 from services.sandbox.endings import is_over
@@ -72,6 +73,7 @@ class SandboxParts:
     """Who lives, given the epochs with a lease; None: not all have been heard of yet."""
     now_s: Callable[[], float]
     idle_s: float
+    store: Callable[[Path, Blobs], SnapshotStore] = SnapshotStore
 
 
 class SandboxService:
@@ -91,7 +93,8 @@ class SandboxService:
         self._broker: Broker | None = None
         self._definitions: dict[tuple[str, str], Definition] = {}
         processes = Processes(tasks)
-        self._store = store = SnapshotStore(parts.state / "snapshots", parts.backbone.blobs)
+        self._store = store = parts.store(parts.state / "snapshots", parts.backbone.blobs)
+        self.due = Due(lambda ref: self._kind(ref) == "isolated")
         self._merging = Merging(
             parts.state / "isolated", parts.workspaces, lambda: parts.operator.limits
         )
@@ -111,7 +114,7 @@ class SandboxService:
             residents=residents,
             life=Life(parts.place, parts.epoch, parts.idle_s),
         )
-        self._snapshotting = Snapshotting(self._rooms, store, self._look, processes.busy)
+        self._snapshotting = Snapshotting(self._rooms, store, self._look, processes.busy, self.due)
         seats = Seats()
         results = Results(parts.backbone.log, parts.backbone.blobs)
         self.toolbox = KeptToolBox(
@@ -120,13 +123,14 @@ class SandboxService:
             seats,
             merging=self._merging,
             denials=Denials(parts.backbone.live, parts.redactor),
+            due=self.due,
         )
 
     def keeper(self, reporter: Reporter) -> Keeper:
         """Keeps jobs for this process, and answers for them by that reporter."""
         self._placements = Placements(self._here, reporter, self._journal, self._kind)
         inner = JobKeeper(self._placements, self._journal, reporter, self._snapshotting.take)
-        return _Knowing(inner, reporter, self._parts.epoch, self._know, self.report)
+        return _Knowing(inner, reporter, self._parts.epoch, self._know, self.report, due=self.due)
 
     async def report(self) -> CapabilityReport:
         """What the backend is worth: attacked at its first use.
@@ -261,12 +265,15 @@ class _Knowing:
         epoch: str,
         know: Callable[[Whose], Awaitable[None]],
         report: Callable[[], Awaitable[CapabilityReport]],
+        *,
+        due: Due,
     ) -> None:
         self._inner = inner
         self._reporter = reporter
         self._epoch = epoch
         self._know = know
         self._report = report
+        self._due = due
 
     async def admit(self, ref: RunRef, work: CallToolWork) -> Admission:
         try:
@@ -300,13 +307,14 @@ class _Knowing:
         await self._inner.recorded(ref, call)
 
     async def snapshot(self, ref: RunRef, work: SnapshotWork) -> Elsewhere | Later | None:
-        try:
-            await self._report()
-        except SandboxUnavailable as error:
-            logger.warning("no snapshot of run %s: %s", ref.run, error)
-            return None
-        await self._know(Whose(ref, work.expert, work.definition, work.parent))
-        return await self._inner.snapshot(ref, work)
+        with self._due.begun(ref, work.version):
+            try:
+                await self._report()
+            except SandboxUnavailable as error:
+                logger.warning("no snapshot of run %s: %s", ref.run, error)
+                return None
+            await self._know(Whose(ref, work.expert, work.definition, work.parent))
+            return await self._inner.snapshot(ref, work)
 
 
 @asynccontextmanager

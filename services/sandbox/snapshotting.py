@@ -8,6 +8,7 @@ from domain.content import BlobRef
 from domain.events import SnapshotTaken
 from domain.ids import RunRef
 from domain.work import SnapshotWork
+from services.sandbox.due import Due
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.room import Room
 from services.sandbox.rooms import Rooms, Suite, Whose
@@ -33,13 +34,19 @@ class Snapshotting:
     """Snapshots of the rooms of this worker."""
 
     def __init__(
-        self, rooms: Rooms, store: SnapshotStore, look: HowToLook, busy: Callable[[Room], bool]
+        self,
+        rooms: Rooms,
+        store: SnapshotStore,
+        look: HowToLook,
+        busy: Callable[[Room], bool],
+        due: Due,
     ) -> None:
         """`look` says what is left out; `busy`, whether something runs on in a room."""
         self._rooms = rooms
         self._store = store
         self._look = look
         self._busy = busy
+        self._due = due
 
     async def take(self, ref: RunRef, work: SnapshotWork) -> SnapshotTaken:
         """Store the files of a run's workspace as of a checkpoint.
@@ -62,6 +69,7 @@ class Snapshotting:
                 captured, exact = await self._capture(ref, work, suite)
             except OSError as error:
                 captured, exact = Problem("no_room", str(error)), False
+            self._due.captured(ref, work.version)
             if isinstance(captured, Problem):
                 logger.warning("no snapshot of run %s: %s", ref.run, captured.message)
                 return _taken(ref, work, None, problem=captured.message)

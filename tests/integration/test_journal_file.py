@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from domain.ids import RunRef
 from services.sandbox.journal_file import JOURNAL_AGE_S, JournalFiles
 
 pytestmark = pytest.mark.anyio
+
+JOB = RunRef("acme", "job", "job")
 
 
 @pytest.fixture(name="files")
@@ -94,19 +97,45 @@ async def test_a_link_is_not_followed(files: JournalFiles, tmp_path: Path) -> No
     assert victim.read_bytes() == b"mine"
 
 
-async def test_old_journals_are_removed_but_never_the_one_that_is_written(
+async def test_old_journals_are_removed_but_never_one_that_may_still_be_written(
     files: JournalFiles, tmp_path: Path
 ) -> None:
-    for epoch in ("old", "new", "own"):
-        await (files if epoch == "own" else JournalFiles(tmp_path / "journals")).append(
-            epoch, b"x\n"
-        )
-    written = (tmp_path / "journals" / "old.jsonl").stat().st_mtime
+    """The process of an epoch holds its journal, however long it has said nothing."""
+    folder = tmp_path / "journals"
+    idle = JournalFiles(folder)
+    for epoch in ("old", "new", "own", "idle"):
+        writer = {"own": files, "idle": idle}.get(epoch) or JournalFiles(folder)
+        await writer.append(epoch, b"x\n")
+        if epoch in {"old", "new"}:
+            writer.close()
+    await files.fence(JOB, b"x\n")
+    fence = folder / "fences" / "acme" / "job.jsonl"
+    written = (folder / "old.jsonl").stat().st_mtime
     long_ago = written - JOURNAL_AGE_S - 5
-    for epoch in ("old", "own"):
-        os.utime(tmp_path / "journals" / f"{epoch}.jsonl", (long_ago, long_ago))
+    for path in (*(folder / f"{epoch}.jsonl" for epoch in ("old", "own", "idle")), fence):
+        os.utime(path, (long_ago, long_ago))
+
     assert files.tidy(written) == ["old"]
-    assert sorted(path.name for path in (tmp_path / "journals").iterdir()) == [
+    assert sorted(path.name for path in folder.glob("*.jsonl")) == [
+        "idle.jsonl",
         "new.jsonl",
         "own.jsonl",
     ]
+    assert fence.exists(), "it may keep the idle one out"
+    idle.close()
+    assert files.tidy(written) == ["idle"]
+    assert not fence.exists()
+
+
+async def test_fence_of_a_job_is_seen_by_every_process_of_the_place(
+    files: JournalFiles, tmp_path: Path
+) -> None:
+    other = JournalFiles(tmp_path / "journals")
+    assert await other.fences(JOB) == b""
+    await files.fence(JOB, b"one\n")
+    await files.fence(JOB._replace(run="delegate"), b"two\n")
+    assert await other.fences(JOB) == b"one\ntwo\n"
+    assert await other.fences(JOB._replace(job="job2")) == b""
+    (tmp_path / "journals" / "fences" / "acme" / "job3.jsonl").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match=r"symbolic|Too many"):
+        await files.fence(JOB._replace(job="job3"), b"one\n")

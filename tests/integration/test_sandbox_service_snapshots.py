@@ -1,12 +1,16 @@
 """Snapshots as the service takes them: when, of what moment, and what a run records of them."""
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
+from domain.errors import Unavailable
 from domain.events import SnapshotTaken, StepEnded, ToolCallEnded
 from domain.ids import RunRef
 from domain.sandbox import SandboxLimits, SandboxSettings
+from eventlog.port import Blobs
 from services.sandbox.policy import OperatorPolicy
 from services.sandbox.snapshots.store import SnapshotStore
 from services.sandbox.workspace import Workspace
@@ -22,6 +26,7 @@ from tests.support.service import (
     plays,
     said,
     sh,
+    until,
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -142,11 +147,65 @@ async def test_the_next_tool_that_writes_waits_for_the_snapshot_but_the_model_do
     first, second, *_ = await taken(yard)
     assert [(one.step, one.exact) for one in (first, second)] == [(1, True), (2, True)]
     kinds = await yard.types()
-    asked = [number for number, one in enumerate(kinds) if one == "generation.requested.v1"]
+    asked = [number for number, one in enumerate(kinds) if one == "generation.requested.v2"]
     assert asked[1] < kinds.index("snapshot.taken.v1"), "the model waited for the snapshot"
     then = (await restored(yard, place, first)).folder
     contents = {path.read_text() for path in then.iterdir() if path.is_file()}
     assert contents == {"1\n"}, "a command wrote while the files of the step before were read"
+
+
+class Held(SnapshotStore):
+    """Takes as long to prepare a capture as a test wants; `broken` makes the first one fail."""
+
+    def __init__(self, folder: Path, blobs: Blobs, *, broken: bool = False) -> None:
+        super().__init__(folder, blobs)
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self._broken = broken
+
+    async def prepare(self, tenant: str, room: str) -> None:
+        """Read what is known of a room, once the test lets it."""
+        self.asked.set()
+        await self.go.wait()
+        if self._broken:
+            self._broken = False
+            message = "the disk is away"
+            raise Unavailable(message)
+        await super().prepare(tenant, room)
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["stored", "put_off"])
+async def test_the_next_tool_that_writes_waits_from_the_moment_its_snapshot_is_begun(
+    place: Place,
+    broken: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Long before the snapshot asks at the gate; and not longer than it is on its way."""
+    stores: list[Held] = []
+
+    def store(folder: Path, blobs: Blobs) -> Held:
+        stores.append(Held(folder, blobs, broken=broken))
+        return stores[-1]
+
+    write = asks(("writeTextFile", '{"path": "f", "text": "2\\n"}'))
+    yard = Yard(crew(), plays(boss=[sh("echo 1 > f"), write, "done"]), store=store)
+    async with yard.sandboxed("e1", place) as lane:
+        await yard.begin()
+        file, due = place.workspace() / "f", (await lane.service()).due
+
+        async def decided() -> bool:
+            return bool(due.waiting) or (file.exists() and file.read_text() == "2\n")
+
+        await until("the second tool to wait, or to write", decided)
+        assert file.read_text() == "1\n", "it wrote before the files of the first step were read"
+        assert stores[0].asked.is_set()
+        stores[0].go.set()
+        await yard.rested()
+    stored = [(one.step, one.exact) for one in await taken(yard)]
+    assert ((1, True) in stored) is not broken, "what was put off was overtaken"
+    assert stored[-1][0] >= 2
+    assert stored[-1][1]
+    assert [one.outcome for one in await yard.outcomes()] == ["succeeded", "succeeded"]
+    assert due.waiting == 0
 
 
 async def test_a_workspace_over_its_limits_is_not_stored_and_the_run_says_why(

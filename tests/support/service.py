@@ -26,6 +26,7 @@ from domain.sandbox import SandboxSettings
 from domain.secrets import SecretRef, SecretValue
 from domain.state import RunState
 from domain.tools import Lane
+from eventlog.port import Blobs
 from peritus.project import Workspaces
 from peritus.sandbox import SandboxLane
 from peritus.worker import WorkerParts, run_worker
@@ -38,6 +39,7 @@ from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.policy import OperatorPolicy
 from services.sandbox.port import Backend, CapabilityReport, Sandbox, SandboxSpec
 from services.sandbox.service import SandboxParts
+from services.sandbox.snapshots.store import SnapshotStore
 from services.secrets.redactions import Redactions
 from tests.support.cluster import Cluster, Generate, asks
 
@@ -162,6 +164,7 @@ class Yard(Cluster):
     idle_s: float = 60.0
     later_ms: int = 0  # how far the clock was put forward
     redactions: Redactions = field(default_factory=Redactions)
+    store: Callable[[Path, Blobs], SnapshotStore] = SnapshotStore
     backends: list[Counted] = field(default_factory=list[Counted])
 
     def now_ms(self) -> int:
@@ -240,6 +243,7 @@ class Yard(Cluster):
             ),
             now_s=lambda: self.now_ms() / 1000,
             idle_s=self.idle_s,
+            store=self.store,
         )
 
     async def begin(self, ref: RunRef = JOB) -> None:

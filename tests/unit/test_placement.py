@@ -1,9 +1,11 @@
 """Who runs a base-tool call, by the real desk over memory and real journals (rule 6, C16)."""
 
+import asyncio
+
 import pytest
 
-from domain.commands import AbandonHolder, PlaceSandbox, RecordToolResult
-from domain.content import AssistantPart
+from domain.commands import AbandonHolder, PlaceSandbox, RecordSnapshot, RecordToolResult
+from domain.content import AssistantPart, BlobRef
 from domain.decisions.sandbox import PLACE_RETURN_MS
 from domain.errors import Rejected
 from domain.events import SandboxPlaced, SnapshotTaken
@@ -33,12 +35,25 @@ class Disk:
     def __init__(self, name: str = "p1") -> None:
         self.name = name
         self.files: dict[str, bytes] = {}
+        self.fenced: dict[str, bytes] = {}
+        self.reached = asyncio.Event()
+        self.stopped = ""  # the epoch whose process is stopped at its next line
+        self.goes_on = asyncio.Event()
 
     async def append(self, epoch: str, data: bytes) -> None:
+        if epoch == self.stopped:
+            self.reached.set()
+            await self.goes_on.wait()
         self.files[epoch] = self.files.get(epoch, b"") + data
 
     async def read(self, epoch: str) -> bytes | None:
         return self.files.get(epoch)
+
+    async def fence(self, ref: RunRef, data: bytes) -> None:
+        self.fenced[ref.job] = self.fenced.get(ref.job, b"") + data
+
+    async def fences(self, ref: RunRef) -> bytes:
+        return self.fenced.get(ref.job, b"")
 
 
 class Worker:
@@ -52,10 +67,20 @@ class Worker:
         async def here() -> Here:
             return Here(disk.name, epoch, "bubblewrap", "{}", snapshots=True)
 
+        self.storing = asyncio.Event()
+        self.stored = asyncio.Event()
+        self.stored.set()
+
         async def take(ref: RunRef, work: SnapshotWork) -> SnapshotTaken | None:
-            return SnapshotTaken(run=ref.run, step=work.step, version=work.version, manifest=None)
+            self.storing.set()
+            await self.stored.wait()
+            manifest = BlobRef(digest=f"files-of-{epoch}", size=1)
+            return SnapshotTaken(
+                run=ref.run, step=work.step, version=work.version, manifest=manifest
+            )
 
         self.here = here
+        self.take = take
         self.placements = Placements(here, reporter, self.journal, lambda _: "own")
         self.keeper = JobKeeper(self.placements, self.journal, reporter, take)
 
@@ -309,3 +334,90 @@ async def test_backend_and_report_of_the_worker_are_in_the_log() -> None:
     lines = b"".join(desk.lines(JOB))
     assert SandboxPlaced.model_fields["type"].default.encode() in lines
     assert b'"backend":"bubblewrap"' in lines
+
+
+async def test_worker_that_is_stopped_while_another_takes_over_begins_nothing_when_it_goes_on() -> (
+    None
+):
+    """Both live, at one place: the call runs once, at the one that holds the job."""
+    desk, disk = office(), Disk()
+    first, second = await asks_for(desk, EXEC, EXEC)
+    stopped, after = Worker(desk, disk, "e1"), Worker(desk, disk, "e2")
+    assert await stopped.keeper.admit(JOB, first) == Begin()
+    disk.stopped = "e1"
+    async with asyncio.TaskGroup() as tasks:
+        sent_to_it = second.model_copy(update={"number": 1})
+        late = tasks.create_task(stopped.keeper.admit(JOB, sent_to_it))
+        await disk.reached.wait()
+        await lose(desk, "e1")
+        assert await after.keeper.admit(JOB, second) == Begin()
+        disk.goes_on.set()
+    assert isinstance(late.result(), Later)
+    assert await stopped.keeper.admit(JOB, sent_to_it) == Elsewhere("e2"), "it asks again"
+
+
+async def test_worker_that_is_placed_again_after_another_begins_again() -> None:
+    desk, disk = office(), Disk()
+    first, second, third = await asks_for(desk, EXEC, EXEC, EXEC)
+    stopped, after = Worker(desk, disk, "e1"), Worker(desk, disk, "e2")
+    await stopped.keeper.admit(JOB, first)
+    await lose(desk, "e1")
+    assert await after.keeper.admit(JOB, second) == Begin()
+    await lose(desk, "e2")
+    assert await stopped.keeper.admit(JOB, third) == Begin()
+    sandbox = (await desk.state(JOB)).sandbox
+    assert sandbox is not None
+    assert (sandbox.epoch, sandbox.number) == ("e1", 3)
+
+
+async def test_snapshot_that_was_stored_while_another_took_the_job_over_is_not_recorded() -> None:
+    """It is older than what the other one stores, of whichever run of the job."""
+    desk, disk = office(), Disk()
+    (work,) = await asks_for(desk, WRITE)
+    stopped, after = Worker(desk, disk, "e1"), Worker(desk, disk, "e2")
+    await stopped.keeper.admit(JOB, work)
+    state = await desk.tell(JOB, stopped.done(work.call))
+    due = state.snapshot_due
+    assert due is not None
+    asked = SnapshotWork(step=due.step, version=due.version, number=1)
+    stopped.stored.clear()
+    async with asyncio.TaskGroup() as tasks:
+        late = tasks.create_task(stopped.keeper.snapshot(JOB, asked))
+        await stopped.storing.wait()
+        await lose(desk, "e1")
+        assert isinstance(await after.placements.hold(JOB), Held)
+        stopped.stored.set()
+    assert isinstance(late.result(), Later)
+    assert (await desk.state(JOB)).snapshot is None
+    assert await stopped.keeper.snapshot(JOB, asked) == Elsewhere("e2")
+    assert await after.keeper.snapshot(JOB, asked) is None
+    newest = (await desk.state(JOB)).snapshot
+    assert newest is not None
+    assert newest.manifest == BlobRef(digest="files-of-e2", size=1)
+
+
+async def test_snapshots_of_a_job_are_recorded_in_the_order_in_which_they_were_stored() -> None:
+    """The record of the first one takes long: the second must not get in before it."""
+    told: list[tuple[str, int]] = []
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(LocalReporter):
+        async def snapshot(self, ref: RunRef, command: RecordSnapshot) -> None:
+            if command.taken.version == 1:
+                reached.set()
+                await go.wait()
+            told.append((ref.run, command.taken.version))
+
+    desk = office()
+    (work,) = await asks_for(desk, EXEC)
+    worker = Worker(desk, Disk(), "e1")
+    await worker.keeper.admit(JOB, work)
+    keeper = JobKeeper(worker.placements, worker.journal, Slow(desk.desk), worker.take)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(keeper.snapshot(JOB, SnapshotWork(step=1, version=1, number=1)))
+        await reached.wait()
+        tasks.create_task(keeper.snapshot(JOB, SnapshotWork(step=1, version=2, number=1)))
+        for _ in range(20):  # as long as it would take to get in
+            await asyncio.sleep(0)
+        go.set()
+    assert told == [(JOB.run, 1), (JOB.run, 2)]

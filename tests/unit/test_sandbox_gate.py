@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from domain.ids import RunRef
+from services.sandbox.due import Due
 from services.sandbox.room import Gate
 from services.sandbox.seen import Seen, Stamp
 
@@ -89,3 +91,57 @@ def test_own_changes_and_those_of_nobody_known_are_no_conflict() -> None:
     seen.change("a", "f", OLD)
     assert seen.conflict("a", "f", OLD) is None
     assert seen.conflict("b", "f", NEW) is None  # a command changed it since: nobody to name
+
+
+JOB = RunRef("acme", "job", "job")
+CHILD = JOB._replace(run="child")
+APART = JOB._replace(run="apart")
+
+
+@pytest.mark.parametrize(
+    ("owed", "writer", "waits"),
+    [
+        (JOB, JOB, True),
+        (JOB, CHILD, True),
+        (CHILD, JOB, True),
+        (JOB, APART, False),
+        (APART, JOB, False),
+        (APART, APART, True),
+        (JOB._replace(job="other"), JOB, False),
+        (JOB._replace(tenant="other"), JOB, False),
+    ],
+)
+async def test_who_writes_waits_for_snapshots_of_its_own_workspace_only(
+    owed: RunRef,
+    writer: RunRef,
+    waits: bool,  # noqa: FBT001 - a column
+) -> None:
+    due, wrote = Due(lambda ref: ref == APART), asyncio.Event()
+
+    async def write() -> None:
+        await due.over(writer)
+        wrote.set()
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        with due.begun(owed, 1):
+            tasks.create_task(write())
+            await until(lambda: wrote.is_set() or due.waiting > 0)
+            assert due.waiting == waits
+            due.captured(owed, 1)
+            await wrote.wait()
+
+
+async def test_nobody_waits_for_a_snapshot_that_failed_or_that_was_begun_later() -> None:
+    due, late = Due(lambda _: False), asyncio.Event()
+    with pytest.raises(OSError, match="away"), due.begun(JOB, 1):
+        raise OSError(5, "away")
+    await due.over(JOB)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        with due.begun(JOB, 2):
+            waiting = tasks.create_task(due.over(JOB))
+            await until(lambda: due.waiting == 1)
+            with due.begun(CHILD, 1):
+                due.captured(JOB, 2)
+                await waiting
+                late.set()
+    assert late.is_set()
