@@ -18,7 +18,7 @@ from domain.ids import RunRef
 from domain.limits import ModelChoice, Usage
 from domain.state import RunState, Status
 from domain.tools import Lane, LocalTool, Safety, ToolSpec
-from peritus.definitions import load_definition
+from peritus.definitions import load_definition, read_env_paths
 from peritus.door import Door
 from peritus.feed import Heard
 from peritus.jobs import (
@@ -36,7 +36,7 @@ from peritus.jobs import (
 from peritus.keys import project_keys
 from peritus.lane import sandbox_lane
 from peritus.lookup import Runs, views_path
-from peritus.project import Project, find_project, need_config, workspaces_of
+from peritus.project import Project, find_project, need_config, operator_of, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models, worker_parts, working
 from peritus.settings import Settings, load_settings
 from services.loop.models.port import Model
@@ -172,7 +172,7 @@ class Peritus:
         chosen = settings or load_settings()
         project = find_project(path, chosen)
         config = project.config
-        paths = load_definition(config, lenient=True).env_paths if config else ()
+        paths = read_env_paths(config) if config else ()
         keys = project_keys(chosen, project, paths)
         door = Door()
         async with open_backbone(chosen, project.state) as link, open_models(keys) as registry:
@@ -201,25 +201,31 @@ class Peritus:
         definition: Definition | None = None,
         provider: str | None = None,
         model: str | None = None,
+        variables: Mapping[str, str] | None = None,
         workspace: Path | None = None,
         job: str | None = None,
     ) -> Handle:
         """Start an expert; by default of the project's definition file, in the project's workspace.
 
-        `provider` and `model` go above the file, as the flags of `peritus run` do; the name of one
-        of the program's own models has every expert answered by that.
+        `provider`, `model` and `variables` go above the file, as the flags of `peritus run` do; the
+        name of one of the program's own models has every expert answered by that.
 
         Raises:
             Rejected: the definition is wrong, has no such expert, or the job exists.
             Unavailable: not now.
         """
         if definition is None:
-            path = need_config(self._project)
-            if model in self._models:
-                own = ModelChoice(provider=SCRIPTED, model=model)
-                definition = _answered_by(load_definition(path).definition, own)
-            else:
-                definition = load_definition(path, provider=provider, model=model).definition
+            own = model if model in self._models else None
+            definition = load_definition(
+                need_config(self._project, expert),
+                wanted=expert,
+                provider=None if own else provider,
+                model=None if own else model,
+                variables=variables,
+                operator=operator_of(self._settings),
+            ).definition
+            if own is not None:
+                definition = _answered_by(definition, ModelChoice(provider=SCRIPTED, model=own))
         ref = new_root(self._settings.tenant, job)
         folder = workspace or self._project.workspace
         workspaces_of(self._project, self._settings).assign(ref, folder)
@@ -242,7 +248,7 @@ class Peritus:
 
 def _answered_by(definition: Definition, choice: ModelChoice) -> Definition:
     experts = {
-        key: expert.model_copy(update={"model": choice})
+        key: expert.model_copy(update={"model": choice, "fallbacks": ()})
         for key, expert in definition.experts.items()
     }
     return definition.model_copy(update={"experts": experts})

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from domain.errors import PeritusError, Rejected, Unavailable
 from peritus.definitions import LoadedDefinition, load_definition
 from peritus.keys import env_files, project_keys
-from peritus.project import Project
+from peritus.project import Project, operator_of
 from peritus.runtime import Link, open_backbone
 from peritus.settings import Settings
 from services.loop.models.registry import PROVIDERS
@@ -34,7 +34,7 @@ class Finding:
 
 async def examine(settings: Settings, project: Project, *, with_server: bool) -> list[Finding]:
     """Check everything, in the order a first run needs it; a server has to have a place to be."""
-    loaded = _loaded(project)
+    loaded = _loaded(project, settings)
     found = [_definition(project, loaded), *_keys(loaded, settings, project)]
     if with_server:
         found.append(_state(project, settings))
@@ -43,11 +43,12 @@ async def examine(settings: Settings, project: Project, *, with_server: bool) ->
     return found
 
 
-def _loaded(project: Project) -> LoadedDefinition | Rejected | None:
+def _loaded(project: Project, settings: Settings) -> LoadedDefinition | Rejected | None:
     if project.config is None:
         return None
     try:
-        return load_definition(project.config)
+        by = operator_of(settings)
+        return load_definition(project.config, variables_open=True, operator=by)
     except Rejected as error:
         return error
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import TypedDict, Unpack
 
 from commands.client import CommandClient
 from commands.desk import Desk
@@ -72,7 +73,17 @@ async def start(
     await send(ref, StartRun(id=new_id(), expert=expert, definition=digest, parts=parts))
 
 
-async def say(send: Send, ref: RunRef, query: str, steps_max: int | None = None) -> None:
+class Raised(TypedDict, total=False):
+    """Limits that a run which goes on may be given anew; None: as it has them."""
+
+    steps_max: int | None
+    tokens_max: int | None
+    money_max: int | None  # micro-USD
+    tool_calls_max: int | None
+    wall_ms_max: int | None
+
+
+async def say(send: Send, ref: RunRef, query: str, **raised: Unpack[Raised]) -> None:
     """Say something to a root run; at rest, it goes on.
 
     Raises:
@@ -80,7 +91,7 @@ async def say(send: Send, ref: RunRef, query: str, steps_max: int | None = None)
         Unavailable: not now.
     """
     parts = (TextPart(text=query),) if query else ()
-    await send(ref, ContinueRun(id=new_id(), parts=parts, steps_max=steps_max))
+    await send(ref, ContinueRun(id=new_id(), parts=parts, **raised))
 
 
 async def cancel(send: Send, ref: RunRef, reason: str) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from domain.definition import BaseSkill, Definition, McpStdioSkill
 from domain.errors import Rejected
 from domain.secrets import Audit, SecretRef
-from peritus.definitions import load_definition
+from peritus.definitions import read_env_paths
 from peritus.definitions.load import ENV_PATHS
 from peritus.logs import REDACTIONS
 from peritus.project import Project
@@ -79,7 +79,7 @@ def env_files(project: Project, say: Callable[[str], None] = lambda _: None) -> 
     """The `.env` files that the definition names; the usual ones when it cannot be read."""
     if project.config is not None:
         try:
-            return load_definition(project.config, lenient=True).env_paths
+            return read_env_paths(project.config)
         except Rejected as error:
             say(f"the definition cannot be read, so only .env is looked at for keys: {error}")
     return tuple(project.folder / name for name in ENV_PATHS)

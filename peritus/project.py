@@ -9,7 +9,8 @@ from typing import Literal
 
 from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef
-from peritus.definitions import FILE_NAME, find_config
+from peritus.definitions import FILE_NAME, Operator, find_config
+from peritus.definitions.shipped import shipped_file
 from peritus.settings import Settings
 from services.sandbox.bubblewrap.users import user_for
 
@@ -43,13 +44,23 @@ def find_project(start: Path, settings: Settings, config: Path | None = None) ->
     return Project(folder, state, found)
 
 
-def need_config(project: Project) -> Path:
-    """The definition file of a project.
+def need_config(project: Project, expert: str | None = None) -> Path:
+    """The definition file of a project; where it would be, if none is needed for that expert.
 
     Raises:
         Rejected: there is none.
     """
-    return find_config(project.folder) if project.config is None else project.config
+    if project.config is not None:
+        return project.config
+    if expert is not None and shipped_file(expert) is not None:
+        return project.folder / FILE_NAME
+    return find_config(project.folder)
+
+
+def operator_of(settings: Settings) -> Operator:
+    """What the operator of this process says about every definition it reads."""
+    folders = tuple(Path(folder) for folder in settings.include_dirs)
+    return Operator(settings.prices_file, folders, dict(os.environ))
 
 
 def _nearest(start: Path) -> Path | None:

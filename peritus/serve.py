@@ -16,7 +16,7 @@ from peritus.keys import Keys
 from peritus.lane import sandbox_lane
 from peritus.logs import REDACTIONS
 from peritus.lookup import views_path
-from peritus.project import Project, need_config
+from peritus.project import Project, need_config, operator_of
 from peritus.runtime import (
     Link,
     open_backbone,
@@ -138,4 +138,5 @@ class Serving:
     def _definition(self, *, provider: str | None, model: str | None) -> Definition:
         """The definition as the file says it now: an edit counts for the next run."""
         path: Path = need_config(self.project)
-        return load_definition(path, provider=provider, model=model).definition
+        by = operator_of(self.settings)
+        return load_definition(path, provider=provider, model=model, operator=by).definition

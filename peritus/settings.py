@@ -176,6 +176,12 @@ class Settings(BaseSettings):
     secrets_keyring: bool = False
     """Whether secrets are looked for in the desktop's keyring too."""
 
+    prices_file: Path | None = None
+    """TOML file of `[prices."provider/model"]` tables that go above what definitions say."""
+
+    include_dirs: Words = ()
+    """Folders from which definitions may include files beside their own, with commas."""
+
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """How long work in flight may take to end when a process is asked to stop, in seconds."""
 

@@ -53,6 +53,7 @@ USAGE_CODES = frozenset(
         "bad_secret",
         "bad_secret_file",
         "bad_setting",
+        "bad_variable",
         "bad_workspace",
         "cannot_listen",
         "exists",
@@ -71,6 +72,8 @@ USAGE_CODES = frozenset(
         "unknown_expert",
         "unknown_provider",
         "unknown_service",
+        "unknown_template",
+        "unknown_variable",
         "workspace_taken",
     }
 )

@@ -20,6 +20,9 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Mapping[str, Entry] = {
+    "init": Entry("init", "Write an example to start from, which runs without a key."),
+    "validate": Entry("validate", "Check a definition: all that is wrong, with its lines."),
+    "experts": Entry("experts", "Show which expert may call which, with models and skills."),
     "run": Entry("run", "Run an expert, or go on with its newest run, and show it live."),
     "runs": Entry("runs", "List runs, newest first."),
     "show": Entry("show", "Show a run: where it is, what it used, what it answered."),

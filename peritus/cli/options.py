@@ -23,6 +23,19 @@ Json = Annotated[
     ),
 ]
 
+Variables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--var",
+        help="Value of a variable of the definition; may be given more than once.",
+        metavar="NAME=VALUE",
+    ),
+]
+
+Lenient = Annotated[
+    bool, typer.Option("--lenient", help="Unknown keys in the definition are notices.")
+]
+
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="The id of a run, or the beginning of only one.")
 ]

@@ -11,18 +11,25 @@ from domain.definition import Definition
 from domain.errors import Rejected
 from domain.ids import RunRef
 from domain.state import RunState
-from peritus.cli import options
+from peritus.cli import limits, options
 from peritus.cli.attend import Attendance
 from peritus.cli.ending import finish
 from peritus.cli.exits import Exit, epilog
 from peritus.cli.loop import Out, log_to_stderr, notice, run_async
 from peritus.cli.screens import screen_for
 from peritus.cli.serving import at_work, leave, tell_others
-from peritus.definitions import load_definition, parse_reasoning
+from peritus.definitions import (
+    LimitOverrides,
+    load_definition,
+    parse_duration,
+    parse_reasoning,
+    parse_usd,
+    parse_variables,
+)
 from peritus.jobs import Send, at_desk, load_state, new_root, say, start
 from peritus.keys import Keys, project_keys
 from peritus.lookup import Runs, views_path
-from peritus.project import Project, find_project, need_config, workspaces_of
+from peritus.project import Project, find_project, need_config, operator_of, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models
 from peritus.settings import Settings, load_settings
 
@@ -39,7 +46,7 @@ class Asked:
     job: str | None
     workspace: Path | None
     copy: bool
-    steps_max: int | None
+    limits: LimitOverrides
     as_json: bool
 
 
@@ -55,15 +62,15 @@ def command(  # noqa: PLR0913 - one parameter an option
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model, above the definition.")] = None,
     provider: Annotated[str | None, typer.Option(help="The provider, above the file.")] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(help="Steps the run may take.", min=1, metavar="N")
-    ] = None,
-    max_retries: Annotated[
-        int | None, typer.Option(help="Retries of a failed generation.", min=0, metavar="N")
-    ] = None,
-    timeout: Annotated[
-        int | None, typer.Option(help="Limit of one generation.", min=1, metavar="MS")
-    ] = None,
+    max_steps: limits.Steps = None,
+    max_tokens: limits.Tokens = None,
+    budget: limits.Budget = None,
+    max_tool_calls: limits.ToolCalls = None,
+    wall_time: limits.WallTime = None,
+    max_depth: limits.Depth = None,
+    max_fan_out: limits.FanOut = None,
+    max_retries: limits.Retries = None,
+    timeout: limits.Timeout = None,
     reasoning_budget: Annotated[
         str | None,
         typer.Option(help="none, minimal, low, medium, high or a number of tokens."),
@@ -75,14 +82,13 @@ def command(  # noqa: PLR0913 - one parameter an option
     copy: Annotated[
         bool, typer.Option("--copy", help="Work in a copy of that folder: it stays as it is.")
     ] = False,
+    variables: options.Variables = None,
     config: options.Config = None,
     env_path: Annotated[
         list[Path] | None,
         typer.Option(help="File with keys; may be given more than once.", metavar="FILE"),
     ] = None,
-    lenient: Annotated[
-        bool, typer.Option("--lenient", help="Unknown keys in the definition are notices.")
-    ] = False,
+    lenient: options.Lenient = False,
     as_json: options.Json = None,
 ) -> None:
     """Run an expert, or go on with its newest run, and show it live.
@@ -93,21 +99,33 @@ def command(  # noqa: PLR0913 - one parameter an option
     settings = load_settings()
     log_to_stderr(settings.log_level)
     project = find_project(Path.cwd(), settings, config)
+    given = LimitOverrides(
+        steps_max=max_steps,
+        tokens_max=max_tokens,
+        money_max=parse_usd(budget),
+        tool_calls_max=max_tool_calls,
+        wall_ms_max=parse_duration(wall_time),
+        depth_max=max_depth,
+        fan_out_max=max_fan_out,
+        generation_attempts_max=None if max_retries is None else max_retries + 1,
+        generation_timeout_ms=timeout,
+    )
     loaded = load_definition(
-        need_config(project),
+        need_config(project, expert),
+        wanted=expert,
         provider=provider,
         model=model,
         reasoning=None if reasoning_budget is None else parse_reasoning(reasoning_budget),
         lenient=lenient,
-        steps_max=max_steps,
-        generation_attempts_max=None if max_retries is None else max_retries + 1,
-        generation_timeout_ms=timeout,
+        variables=parse_variables(variables),
+        operator=operator_of(settings),
+        **given,
     )
     loaded.definition.expert(expert)
     for text in loaded.notices:
         notice(text)
     asked = Asked(
-        expert, _query(query), go_on, job, workspace, copy, max_steps, options.wants_json(as_json)
+        expert, _query(query), go_on, job, workspace, copy, given, options.wants_json(as_json)
     )
     keys = project_keys(settings, project, tuple(env_path) if env_path else loaded.env_paths)
     raise typer.Exit(run_async(_run(settings, project, loaded.definition, keys, asked)))
@@ -183,7 +201,7 @@ async def _begin(
         state, attendance.after_seq = await load_state(link.backbone.log, ref)
         attendance.after_version = state.version
         await attendance.recall()
-        await say(send, ref, asked.query, asked.steps_max)
+        await say(send, ref, asked.query, **limits.raised_of(asked.limits))
     else:
         blobs = link.backbone.blobs
         await start(send, blobs, ref, definition, expert=asked.expert, query=asked.query)

@@ -18,7 +18,7 @@ from peritus.cli.loop import Out, notice, run_async
 from peritus.definitions import load_definition
 from peritus.keys import Need, env_files, needs_of, open_secrets, project_keys
 from peritus.logs import REDACTIONS, log_to_stderr
-from peritus.project import Project, find_project, need_config
+from peritus.project import Project, find_project, need_config, operator_of
 from peritus.settings import Settings, load_settings
 from services.secrets.desktop import Keyring
 from services.secrets.port import SecretProvider
@@ -119,7 +119,12 @@ def check(
 ) -> None:
     """Check the secrets that a definition needs: where each is found, and what is wrong with it."""
     place = _here(file)
-    definition = load_definition(need_config(place.project), lenient=True).definition
+    definition = load_definition(
+        need_config(place.project),
+        lenient=True,
+        variables_open=True,
+        operator=operator_of(place.settings),
+    ).definition
     secrets = _secrets(place, keyring=keyring)
     found = [_checked(secrets, need) for need in needs_of(definition)]
     if not found:

@@ -19,9 +19,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def problems(project: Path, files: dict[str, str], **asked: bool) -> list[str]:
+def problems(project: Path, files: dict[str, str]) -> list[str]:
     with pytest.raises(DefinitionError) as caught:
-        load_definition(write(project, files), **asked)
+        load_definition(write(project, files))
     return caught.value.message.splitlines()
 
 
