@@ -119,6 +119,8 @@ class Delegation:
     child: str
     expert: str
     limits: Limits
+    number: int = 0
+    """In which order the delegations of a step were made: one that a person allowed comes later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,7 @@ class RunState:
     rules_above: tuple[PolicyRule, ...] = ()  # that they gave the runs above it
     standing: int = 0  # how often it had something new to say to its children
     standing_above: int = 0  # the newest it heard from its parent
+    paused_above: bool = False  # whether the parent was paused then
     approvals: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
     budgets_asked: int = 0  # how often a person was asked for more than a soft limit
     lifted: frozenset[LimitName] = frozenset()  # soft limits that a person has lifted

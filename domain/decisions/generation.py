@@ -17,9 +17,9 @@ UNKNOWN_TOOL = ToolEntry(name="", skill="", lane=Lane.LOOP, safety=Safety.READ_O
 
 
 def claim_generation(draft: Draft, command: c.ClaimGeneration) -> None:
-    """Give an attempt that nobody holds to whoever asks first."""
+    """Give an attempt that nobody holds to whoever asks first; none begins while paused."""
     generation = _current(draft, command.step, command.attempt)
-    if generation is not None and generation.holder is None:
+    if generation is not None and generation.holder is None and not draft.state.paused:
         draft.emit(
             e.GenerationClaimed(step=command.step, attempt=command.attempt, holder=command.holder)
         )

@@ -4,8 +4,8 @@ from domain import commands as c
 from domain import events as e
 from domain.content import AssistantMessage, ContentPart, FilePart
 from domain.conversation import pending_message
-from domain.decisions.advance import advance, go_on, settle_cancel
-from domain.decisions.people import adopt_standing, expire, withdraw
+from domain.decisions.advance import advance, settle_cancel
+from domain.decisions.people import adopt_standing, expire, resume, withdraw
 from domain.draft import Draft
 from domain.effects import started_children
 from domain.errors import Rejected
@@ -171,11 +171,7 @@ def resume_run(draft: Draft, command: c.ResumeRun) -> None:
     state = draft.state
     if command.id in state.commands_seen or not state.paused:
         return
-    draft.emit(e.RunResumed(command=command.id, by=command.by))
-    for call in draft.state.open_calls:
-        if call.holder is None:
-            draft.claim(call)
-    go_on(draft)
+    resume(draft, command.id, command.by)
 
 
 def _must_be_at_work(state: RunState) -> None:

@@ -101,16 +101,7 @@ def close_team_call(draft: Draft, command: c.CloseTeamCall) -> None:
                 names=command.names,
                 definition=command.definition,
             ),
-            e.ContextPinned(
-                renderer=context.renderer,
-                context=context.digest,
-                context_bytes=context.size,
-                model=context.model,
-                tools=context.tools,
-                cause="team",
-                fallbacks=context.fallbacks,
-                output_schema=context.output_schema,
-            ),
+            _of_new_team(state, context),
         )
     draft.emit(
         e.ToolCallEnded(
@@ -121,6 +112,24 @@ def close_team_call(draft: Draft, command: c.CloseTeamCall) -> None:
         )
     )
     advance(draft)
+
+
+def _of_new_team(state: RunState, context: c.PinnedContext) -> e.ContextPinned:
+    """What the run asks with from here on: the model it is at stays, if an earlier one gave up."""
+    first = e.PinnedModel(context=context.digest, context_bytes=context.size, model=context.model)
+    chain = (first, *context.fallbacks)
+    left = 1 + len(state.fallbacks)
+    now, *rest = chain[-left:]
+    return e.ContextPinned(
+        renderer=context.renderer,
+        context=now.context,
+        context_bytes=now.context_bytes,
+        model=now.model,
+        tools=context.tools,
+        cause="team",
+        fallbacks=tuple(rest),
+        output_schema=context.output_schema,
+    )
 
 
 def _may_report(state: RunState, call: Call, holder: str) -> bool:

@@ -33,6 +33,7 @@ class StandingAdopted(Record):
 
     type: Literal["standing.adopted.v1"] = "standing.adopted.v1"
     number: int
+    paused: bool = False  # whether the parent was
 
 
 class ApprovalRequested(Record):

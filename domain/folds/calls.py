@@ -23,13 +23,7 @@ ToolCalling = (
     | e.ToolResultLate
 )
 
-Changing = (
-    e.DelegationRequested
-    | e.ToolCallClaimed
-    | e.ToolCallRetried
-    | e.ToolCallForwarded
-    | e.ToolCallEnded
-)
+Executing = e.ToolCallClaimed | e.ToolCallRetried | e.ToolCallForwarded | e.ToolCallEnded
 
 
 def evolve_call(state: RunState, event: ToolCalling) -> RunState:
@@ -67,13 +61,16 @@ def _requested(state: RunState, event: e.ToolCallRequested) -> RunState:
     )
 
 
-def _of_call(state: RunState, event: Changing) -> RunState:
+def _of_call(state: RunState, event: e.DelegationRequested | Executing) -> RunState:
     found = state.calls.get(event.call)
     if found is None:
         return state
-    calls = {**state.calls, found.id: _changed(found, event, state.at_ms)}
     if isinstance(event, e.DelegationRequested):
+        delegated = sum(call.delegation is not None for call in state.calls.values())
+        delegation = Delegation(event.child, event.expert, event.limits, delegated + 1)
+        calls = {**state.calls, found.id: replace(found, delegation=delegation)}
         return changed(_carved(state, event.limits), calls=calls)
+    calls = {**state.calls, found.id: _changed(found, event, state.at_ms)}
     if not isinstance(event, e.ToolCallEnded):
         return changed(state, calls=calls)
     never_ran = event.outcome == "refused" and found.lane in COUNTED
@@ -94,11 +91,8 @@ def _may_have_written(call: Call, event: e.ToolCallEnded) -> bool:
     )
 
 
-def _changed(call: Call, event: Changing, at_ms: int) -> Call:
+def _changed(call: Call, event: Executing, at_ms: int) -> Call:
     match event:
-        case e.DelegationRequested():
-            delegation = Delegation(event.child, event.expert, event.limits)
-            return replace(call, delegation=delegation)
         case e.ToolCallClaimed():
             return replace(call, holder=event.holder, attempt=event.attempt, since_ms=at_ms)
         case e.ToolCallRetried():

@@ -38,7 +38,7 @@ def evolve_people(state: RunState, event: Deciding) -> RunState:
                 commands_seen=state.commands_seen | {event.command},
             )
         case e.StandingAdopted():
-            return changed(state, standing_above=event.number)
+            return changed(state, standing_above=event.number, paused_above=event.paused)
         case e.ApprovalRequested():
             return _asked(state, event)
         case e.ApprovalDecided():

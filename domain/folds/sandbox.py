@@ -62,4 +62,6 @@ def _still_due(state: RunState, taken: e.SnapshotTaken) -> Checkpoint | None:
 
 
 def _waits_for_sandbox(state: RunState, call: Call) -> bool:
-    return call.lane is Lane.SANDBOX and call.ended is None and call.id not in state.approvals
+    """Whether the worker that holds the workspace may begin a call: not one that is kept back."""
+    kept = state.paused or call.id in state.approvals
+    return call.lane is Lane.SANDBOX and call.ended is None and not kept

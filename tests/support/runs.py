@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from domain import commands as c
-from domain.content import AssistantPart, CallPart, ContentPart, TextPart, text_of
+from domain.content import AssistantPart, CallPart, ContentPart, Text, TextPart, text_of
 from domain.decide import decide
-from domain.effects import Effect, effects
+from domain.effects import CallTool, Effect, StartChild, effects
+from domain.envelope import Cause, Envelope, decode, encode
+from domain.errors import Rejected
 from domain.events import Event, Failure, Parent, PinnedModel, StopReason, ToolCallEnded
-from domain.evolve import evolve_all
+from domain.evolve import evolve_all, fold_all
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
 from domain.policy import PolicyLayer, PolicyRule, Verdict
@@ -320,6 +322,60 @@ def denies(name: str, command: str = "n1", **more: Any) -> c.DecideApproval:
 
 def answers(name: str, text: str = "blue", command: str = "w1") -> c.AnswerQuestion:
     return c.AnswerQuestion(id=command, call=name, parts=says(text))
+
+
+def pauses(command: str = "h1") -> c.PauseRun:
+    return c.PauseRun(id=command)
+
+
+def resumes(command: str = "r1") -> c.ResumeRun:
+    return c.ResumeRun(id=command)
+
+
+def adds(*new: PolicyRule, command: str = "p1", replace: bool = False) -> c.ChangePolicy:
+    return c.ChangePolicy(id=command, rules=new, replace=replace)
+
+
+def rejected(state: RunState, asked: Asked) -> str:
+    """The code with which a command is refused for good."""
+    try:
+        found = decide(state, asked(state) if callable(asked) else asked, HERE)
+    except Rejected as error:
+        return error.code
+    message = f"it was not refused: {found!r}"
+    raise AssertionError(message)
+
+
+def handed_out(found: tuple[Effect, ...]) -> dict[str, Text]:
+    """The calls that go to executors, and the arguments they get."""
+    return {one.call.id: one.call.arguments for one in found if isinstance(one, CallTool)}
+
+
+def children(found: tuple[Effect, ...]) -> dict[str, c.StartRun]:
+    """The starts of delegates, by call."""
+    starts = [one.command for one in found if isinstance(one, StartChild)]
+    return {one.parent.call: one for one in starts if one.parent}
+
+
+def restarted(*asked: Asked, where: c.Situation | None = None) -> RunState:
+    """The state after some commands, from the bytes of the log alone: as a new worker has it."""
+    known = RunState(ref=REF)
+    stored: list[bytes] = []
+    for one in asked:
+        then = when(known, one, where)
+        known = then.after
+        envelope = Envelope(
+            id="e",
+            ref=REF,
+            version=then.before.version + 1,
+            at_ms=known.at_ms,
+            cause=Cause(type="test", id=""),
+            by="e1",
+            prev="0" * 64,
+            events=then.events,
+        )
+        stored.append(encode(envelope))
+    return fold_all(REF, (decode(data) for data in stored))
 
 
 def steers(text: str = "turn left", command: str = "s1", *, now: bool = False) -> c.SteerRun:
