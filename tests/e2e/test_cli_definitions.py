@@ -93,7 +93,7 @@ def test_run_pins_the_values_of_its_variables_and_does_not_start_without_one(
     assert "variable 'name' has no value: give it with --var name=VALUE" in missing.said
     assert not (empty.folder / ".peritus").exists()
 
-    pinned = []
+    pinned: list[str] = []
     for name in ("Ada", "Ada", "{{name}}"):
         outcome = empty.peritus(*words, "--var", f"name={name}")
         assert outcome.code == 0, outcome.said
