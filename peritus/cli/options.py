@@ -23,6 +23,20 @@ Json = Annotated[
     ),
 ]
 
+EnvPath = Annotated[
+    list[Path] | None,
+    typer.Option(help="File with keys; may be given more than once.", metavar="FILE"),
+]
+
+Reasoning = Annotated[
+    str | None, typer.Option(help="none, minimal, low, medium, high or a number of tokens.")
+]
+
+Workspace = Annotated[
+    Path | None,
+    typer.Option(help="Folder the expert works in; by default `workspace` in the project."),
+]
+
 Variables = Annotated[
     list[str] | None,
     typer.Option(

@@ -71,23 +71,14 @@ def command(  # noqa: PLR0913 - one parameter an option
     max_fan_out: limits.FanOut = None,
     max_retries: limits.Retries = None,
     timeout: limits.Timeout = None,
-    reasoning_budget: Annotated[
-        str | None,
-        typer.Option(help="none, minimal, low, medium, high or a number of tokens."),
-    ] = None,
-    workspace: Annotated[
-        Path | None,
-        typer.Option(help="Folder the expert works in; by default `workspace` in the project."),
-    ] = None,
+    reasoning_budget: options.Reasoning = None,
+    workspace: options.Workspace = None,
     copy: Annotated[
         bool, typer.Option("--copy", help="Work in a copy of that folder: it stays as it is.")
     ] = False,
     variables: options.Variables = None,
     config: options.Config = None,
-    env_path: Annotated[
-        list[Path] | None,
-        typer.Option(help="File with keys; may be given more than once.", metavar="FILE"),
-    ] = None,
+    env_path: options.EnvPath = None,
     lenient: options.Lenient = False,
     as_json: options.Json = None,
 ) -> None:
