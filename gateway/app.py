@@ -12,6 +12,7 @@ from starlette.routing import Route
 from gateway.auth import Gate
 from gateway.deps import GatewayDeps
 from gateway.events import Events
+from gateway.people import People
 from gateway.problems import EXPECTED, Boundary, answer
 from gateway.reads import Reads
 from gateway.shapes import json_answer
@@ -28,6 +29,7 @@ def create_app(deps: GatewayDeps) -> Starlette:
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)
     closing = asyncio.Event()
     writes, reads, events = Writes(deps), Reads(deps), Events(deps, closing)
+    people = People(deps)
 
     async def healthz(_: Request) -> Response:
         position = await asyncio.to_thread(deps.reader.position)
@@ -50,6 +52,14 @@ def create_app(deps: GatewayDeps) -> Starlette:
             Route("/v1/runs/{run}/checkpoints", reads.checkpoints),
             Route("/v1/runs/{run}/continue", writes.go_on, methods=["POST"]),
             Route("/v1/runs/{run}/cancel", writes.cancel, methods=["POST"]),
+            Route("/v1/runs/{run}/answer", people.answer, methods=["POST"]),
+            Route("/v1/runs/{run}/approve", people.decide, methods=["POST"]),
+            Route("/v1/runs/{run}/steer", people.steer, methods=["POST"]),
+            Route("/v1/runs/{run}/pause", people.pause, methods=["POST"]),
+            Route("/v1/runs/{run}/resume", people.resume, methods=["POST"]),
+            Route("/v1/runs/{run}/policy", people.policy, methods=["POST"]),
+            Route("/v1/runs/{run}/waiting", people.waiting, methods=["GET"]),
+            Route("/v1/jobs/{job}/tree", people.tree, methods=["GET"]),
             Route("/v1/runs/{run}/events", events.stream, name="events"),
         ],
         middleware=[

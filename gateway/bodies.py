@@ -1,7 +1,7 @@
 """What clients may send, field by field. Not what becomes of it: `writes` does that."""
 
 import difflib
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +12,10 @@ from gateway.problems import Problem
 NAME_CHARS_MAX = 200
 SHOWN_CHARS_MAX = 64
 COUNT_MAX = 1_000_000_000
+MONEY_MAX = 1_000_000_000_000_000
+REASON_CHARS_MAX = 2_000
+RULES_MAX = 255
+PATTERNS_MAX = 32
 
 
 class Body(BaseModel):
@@ -20,29 +24,90 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class StartBody(Body):
+class LimitsBody(Body):
+    """What a run may use; money in micro-USD."""
+
+    steps_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxSteps")
+    tokens_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxTokens")
+    money_max: int | None = Field(default=None, ge=0, le=MONEY_MAX, alias="maxMicroUsd")
+    tool_calls_max: int | None = Field(default=None, ge=0, le=COUNT_MAX, alias="maxToolCalls")
+    wall_ms_max: int | None = Field(default=None, ge=1, le=MONEY_MAX, alias="maxWallMs")
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Those that are given."""
+        given = {name: getattr(self, name) for name in LimitsBody.model_fields}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class StartBody(LimitsBody):
     """Start a run of an expert."""
 
     expert: str = Field(min_length=1, max_length=NAME_CHARS_MAX)
-    query: str = Field(min_length=1)
+    query: str = ""
+    data: dict[str, Any] | None = Field(default=None, alias="input")
     job: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     provider: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
     model: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
-    steps_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxSteps")
 
 
-class ContinueBody(Body):
+class ContinueBody(LimitsBody):
     """Say something to a run."""
 
     query: str = ""
-    steps_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxSteps")
-    tokens_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxTokens")
 
 
 class CancelBody(Body):
     """Stop a run."""
 
     reason: str = Field(default="", max_length=NAME_CHARS_MAX)
+
+
+class AnswerBody(Body):
+    """Answer a question: a text, or any JSON, which the expert reads as its text."""
+
+    call: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
+    answer: Any
+
+
+class DecideBody(Body):
+    """Decide about what waits. `digest` is that of what the person was shown (C14)."""
+
+    approval: str = Field(min_length=1, max_length=NAME_CHARS_MAX)
+    digest: str = Field(max_length=NAME_CHARS_MAX)
+    verdict: Literal["approve", "deny"] = "approve"
+    arguments: dict[str, Any] | None = None
+    reason: str = Field(default="", max_length=REASON_CHARS_MAX)
+    remember: Literal["no", "tool", "exact"] = "no"
+
+
+class SteerBody(Body):
+    """Say something to a run at work."""
+
+    text: str = Field(min_length=1)
+    now: bool = False
+
+
+class NoBody(Body):
+    """Nothing needs to be said."""
+
+
+class RuleBody(Body):
+    """One rule about calls."""
+
+    verdict: Literal["allow", "ask", "deny"]
+    expert: str = Field(default="*", max_length=NAME_CHARS_MAX)
+    skill: str = Field(default="*", max_length=NAME_CHARS_MAX)
+    tool: str = Field(default="*", max_length=NAME_CHARS_MAX)
+    arguments: dict[str, str] = Field(default_factory=dict[str, str], max_length=PATTERNS_MAX)
+    reason: str = Field(default="", max_length=REASON_CHARS_MAX)
+
+
+class PolicyBody(Body):
+    """Rules for a run and those under it."""
+
+    rules: list[RuleBody] = Field(max_length=RULES_MAX)
+    replace: bool = False
 
 
 BodyT = TypeVar("BodyT", bound=Body)

@@ -7,6 +7,7 @@ from typing import Protocol
 from starlette.requests import HTTPConnection
 
 from domain.definition import Definition
+from domain.events import Principal
 from domain.redaction import Redactor
 from eventlog.port import Backbone
 from projections.queries import Reader
@@ -34,6 +35,12 @@ class DefinitionSource(Protocol):
         ...
 
 
+def by_credential(connection: HTTPConnection) -> Principal:
+    """Who asks, where there is one token for all: whoever has it, or whoever is on this machine."""
+    name = "token" if "authorization" in connection.headers else "loopback"
+    return Principal(name=name, via="http")
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayDeps:
     """The parts of one gateway.
@@ -47,6 +54,7 @@ class GatewayDeps:
     definitions: DefinitionSource
     new_id: Callable[[], str]
     tenant: Callable[[HTTPConnection], str]
+    principal: Callable[[HTTPConnection], Principal] = by_credential
     token: str | None = None
     hosts: frozenset[str] = LOOPBACK_HOSTS
     heartbeat_s: float = HEARTBEAT_S

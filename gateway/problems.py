@@ -28,8 +28,22 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "bad_definition": 422,
     "no_definition": 422,
     "empty_input": 422,
+    "bad_arguments": 422,
+    "bad_input": 422,
+    "bad_query": 422,
+    "nothing_to_remember": 422,
+    "too_long": 422,
 }
 """HTTP status by the code of a rejection; any other is a conflict with the state of the run."""
+
+
+DETAIL_BY_CODE: Mapping[str, str] = {
+    "bad_arguments": "The arguments are not what the tool takes.",
+    "bad_input": "The input is not what the expert asks for: see its input schema.",
+    "not_waiting": "That does not wait for a person in this run.",
+    "other_arguments": "It waits with other arguments than those of that digest.",
+}
+"""What is said instead of messages that would repeat a part of the request (C15)."""
 
 
 class Problem(Exception):
@@ -76,7 +90,8 @@ def problem_of(error: Exception) -> Problem:
         case NoSuchRun():
             return Problem.no_such_run()
         case Rejected():
-            return Problem(STATUS_BY_CODE.get(error.code, 409), error.code, error.message)
+            detail = DETAIL_BY_CODE.get(error.code, error.message)
+            return Problem(STATUS_BY_CODE.get(error.code, 409), error.code, detail)
         case TooLarge():
             return Problem(413, "too_large", "The request is too large.")
         case Unavailable():

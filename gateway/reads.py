@@ -12,7 +12,7 @@ from eventlog.port import Cursor
 from gateway.deps import GatewayDeps
 from gateway.problems import Problem
 from gateway.shapes import checkpoint_json, json_answer, run_json
-from projections.queries import LIMIT_DEFAULT, LIMIT_MAX, Filters
+from projections.queries import HELD, LIMIT_DEFAULT, LIMIT_MAX, Filters
 from projections.views import RunRow
 
 LIST_PARAMETERS = ("status", "expert", "job", "limit", "cursor", "min_position")
@@ -38,8 +38,9 @@ class Reads:
                 detail = f"There is no such parameter; there are: {', '.join(LIST_PARAMETERS)}"
                 raise Problem(422, "invalid", detail)
         status = parameters.get("status")
-        if status is not None and status not in get_args(Status):
-            detail = f"status must be one of: {', '.join(get_args(Status))}"
+        statuses = (*get_args(Status), *HELD)
+        if status is not None and status not in statuses:
+            detail = f"status must be one of: {', '.join(statuses)}"
             raise Problem(422, "invalid", detail)
         filters = Filters(status, parameters.get("expert"), parameters.get("job"))
         await self._wait(request)

@@ -6,7 +6,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from projections.family import Family
 from projections.views import CheckpointRow, RunRow
+from projections.waits import Look
 
 
 def json_answer(body: dict[str, Any], *, status: int = 200) -> Response:
@@ -40,8 +42,11 @@ def run_json(request: Request, row: RunRow) -> dict[str, Any]:
         "updated_at_ms": row.updated_at_ms,
         "ended_at_ms": row.ended_at_ms,
         "cancel_requested_at_ms": row.cancel_requested_at_ms,
+        "paused_at_ms": row.paused_at_ms,
+        "waiting": row.waiting.split(),
         "usage": row.usage.model_dump(),
         "tokens_charged": row.tokens_charged,
+        "micro_usd_charged": row.money_charged,
         "result": row.result,
         "result_digest": row.result_digest,
         "stopped_by": row.stopped_by,
@@ -61,4 +66,28 @@ def checkpoint_json(row: CheckpointRow) -> dict[str, Any]:
         "version": row.version,
         "at_ms": row.at_ms,
         "tokens": row.tokens,
+    }
+
+
+def member_json(family: Family, look: Look) -> dict[str, Any]:
+    """A run in the tree of its job."""
+    state = look.state
+    return {
+        "run": state.ref.run,
+        "parent_run": family.parent(state.ref.run),
+        "depth": state.depth,
+        "expert": family.expert(state.ref.run),
+        "status": state.status,
+        "paused": state.paused,
+        "cancelling": state.cancelling,
+        "waiting": [{"id": wait.id, "kind": wait.kind, "tool": wait.tool} for wait in look.waits],
+        "step": state.step,
+        "steps_left": state.steps_left,
+        "tokens_charged": state.tokens_charged,
+        "tokens_left": state.tokens_left,
+        "micro_usd_charged": state.money_charged,
+        "micro_usd_left": state.money_left,
+        "tool_calls": state.tool_calls,
+        "tool_calls_left": state.tool_calls_left,
+        "children": list(family.children(state.ref.run)),
     }

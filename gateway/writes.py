@@ -2,37 +2,25 @@
 
 import asyncio
 import difflib
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from commands.client import CommandClient
-from commands.offload import offload
-from domain.commands import CancelRun, Command, ContinueRun, StartRun
+from commands.task import task_of
+from domain.commands import CancelRun, ContinueRun, StartRun
 from domain.content import TextPart
 from domain.definition import Definition
 from domain.ids import RunRef, derive_id
 from domain.limits import Limits
 from domain.record import canonical, digest_of
-from eventlog.port import Cursor
-from gateway.bodies import BodyT, CancelBody, ContinueBody, StartBody, read_body
-from gateway.deps import GatewayDeps
+from gateway.asking import Asking
+from gateway.bodies import CancelBody, ContinueBody, StartBody
 from gateway.finding import find_run
 from gateway.problems import Problem
-from gateway.shapes import json_answer, links
-
-KEY_HEADER = "idempotency-key"
-KEY_CHARS_MAX = 256
 
 
-class Writes:
+class Writes(Asking):
     """The handlers; each answers when the command is decided, or stored to be."""
-
-    def __init__(self, deps: GatewayDeps) -> None:
-        self._deps = deps
-        self._log = deps.backbone.log
-        self._client = CommandClient(deps.backbone, deps.redactor)
 
     async def start(self, request: Request) -> Response:
         """`POST /v1/runs`: the same idempotency key starts one run, however often it is sent.
@@ -42,23 +30,25 @@ class Writes:
             Rejected: the definition cannot be used.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self._body(request, StartBody)
-        tenant, key = self._deps.tenant(request), self._key(request)
+        body = await self.body(request, StartBody)
+        tenant, key = self.deps.tenant(request), self.key(request)
         name = body.job or derive_id("run", tenant, key)
         ref = RunRef(tenant, name, name)  # a job has one root, which has its name
         definition = await asyncio.to_thread(
-            self._deps.definitions, provider=body.provider, model=body.model
+            self.deps.definitions, provider=body.provider, model=body.model
         )
         _check_expert(definition, body.expert)
-        digest = await self._deps.backbone.blobs.put(tenant, definition.to_bytes())
+        task = task_of(definition.expert(body.expert), body.query, body.data)
+        digest = await self.deps.backbone.blobs.put(tenant, definition.to_bytes())
         command = StartRun(
             id=derive_id("start", key, digest_of(canonical(body))),
             expert=body.expert,
             definition=digest,
-            parts=(TextPart(text=body.query),),
-            limits=_limits(definition, body.steps_max),
+            parts=(TextPart(text=task),),
+            limits=_limits(definition, body.limits),
+            by=self.by(request),
         )
-        return await self._submit(request, ref, command)
+        return await self.submit(request, ref, command)
 
     async def go_on(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/continue`: a run at rest goes on, a running one hears it.
@@ -68,15 +58,19 @@ class Writes:
             Rejected: the run cannot be continued.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self._body(request, ContinueBody)
-        ref = await find_run(self._deps, request)
+        body = await self.body(request, ContinueBody)
+        ref = await find_run(self.deps, request)
         command = ContinueRun(
-            id=derive_id("continue", *ref, self._key(request)),
+            id=derive_id("continue", *ref, self.key(request)),
             parts=(TextPart(text=body.query),) if body.query else (),
             steps_max=body.steps_max,
             tokens_max=body.tokens_max,
+            money_max=body.money_max,
+            tool_calls_max=body.tool_calls_max,
+            wall_ms_max=body.wall_ms_max,
+            by=self.by(request),
         )
-        return await self._submit(request, ref, command)
+        return await self.submit(request, ref, command)
 
     async def cancel(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/cancel`: stop a run and everything under it.
@@ -85,48 +79,18 @@ class Writes:
             Problem: there is no such run, or the body is wrong.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self._body(request, CancelBody)
-        ref = await find_run(self._deps, request)
-        command = CancelRun(id=derive_id("cancel", *ref, self._key(request)), reason=body.reason)
-        return await self._submit(request, ref, command)
-
-    async def _submit(
-        self, request: Request, ref: RunRef, command: StartRun | ContinueRun | CancelRun
-    ) -> Response:
-        slim, blobs = offload(command)
-        for data in blobs.values():
-            await self._deps.backbone.blobs.put(ref.tenant, data)
-        decided = await self._ask(ref, slim, command.id)
-        position: str | None = None
-        if decided:  # the log's end now is at or after what was appended: enough to wait for
-            position = str(Cursor(self._log.incarnation, (await self._log.bounds())[1]))
-        body: dict[str, Any] = {"run": ref.run, "job": ref.job, "position": position}
-        body |= links(request, ref.run)
-        if not decided:  # the log may not know the run yet, so the stream has to be told its job
-            body["events_url"] += f"?job={ref.job}"
-        return json_answer(body, status=202)
-
-    async def _ask(self, ref: RunRef, command: Command, message_id: str) -> bool:
-        """Whether it is decided already; else it is stored, and will be."""
-        return await self._client.submit(ref, command, message_id) is not None
-
-    async def _body(self, request: Request, kind: type[BodyT]) -> BodyT:
-        return await read_body(request, kind, bytes_max=self._deps.body_bytes_max)
-
-    def _key(self, request: Request) -> str:
-        key = request.headers.get(KEY_HEADER)
-        if key is None:
-            return self._deps.new_id()
-        if not 0 < len(key) <= KEY_CHARS_MAX:
-            detail = f"The Idempotency-Key must have 1 to {KEY_CHARS_MAX} characters."
-            raise Problem(422, "bad_key", detail)
-        return key
+        body = await self.body(request, CancelBody)
+        ref = await find_run(self.deps, request)
+        command = CancelRun(
+            id=derive_id("cancel", *ref, self.key(request)),
+            reason=body.reason,
+            by=self.by(request),
+        )
+        return await self.submit(request, ref, command)
 
 
-def _limits(definition: Definition, steps_max: int | None) -> Limits | None:
-    if steps_max is None:
-        return None
-    return definition.limits.model_copy(update={"steps_max": steps_max})
+def _limits(definition: Definition, given: dict[str, int]) -> Limits | None:
+    return definition.limits.model_copy(update=given) if given else None
 
 
 def _check_expert(definition: Definition, key: str) -> None:

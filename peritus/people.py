@@ -16,14 +16,10 @@ from domain.content import TextPart
 from domain.errors import Rejected
 from domain.events import Principal
 from domain.ids import RunRef
-from domain.loop_tools import parse_arguments
-from domain.policy import PolicyRule, literally, whole
+from domain.policy import PolicyRule
 from peritus.ids import new_id
 from peritus.jobs import Send
 from projections.waits import Wait
-
-REMEMBERED_CHARS_MAX = 4_096
-"""How long arguments may be that a rule is to remember: rules are written anew with each change."""
 
 
 def this_user(via: str) -> Principal:
@@ -120,43 +116,3 @@ async def change_policy(
         Unavailable: not now.
     """
     await send(ref, ChangePolicy(id=new_id(), rules=rules, replace=replace))
-
-
-def allowing(wait: Wait, *, arguments: str | None = None, reason: str = "") -> PolicyRule:
-    """The rule that lets the tool of a wait through for its expert; with these arguments alone.
-
-    Raises:
-        Rejected: the arguments cannot be remembered.
-    """
-    return _rule_of(wait, reason).model_copy(
-        update={"verdict": "allow", "arguments": {} if arguments is None else _exactly(arguments)}
-    )
-
-
-def denying(wait: Wait, *, reason: str = "") -> PolicyRule:
-    """The rule that keeps the tool of a wait from its expert."""
-    return _rule_of(wait, reason)
-
-
-def _rule_of(wait: Wait, reason: str) -> PolicyRule:
-    if wait.kind != "approval":
-        message = f"{wait.id!r} is about a limit; only what is decided of a call can be remembered"
-        raise Rejected("nothing_to_remember", message)
-    return PolicyRule(
-        verdict="deny",
-        expert=literally(wait.expert),
-        skill=literally(wait.skill),
-        tool=literally(wait.tool),
-        reason=reason,
-    )
-
-
-def _exactly(arguments: str) -> dict[str, str]:
-    """A pattern that only these arguments meet: not those with another one beside them."""
-    if len(arguments) > REMEMBERED_CHARS_MAX:
-        message = f"arguments of over {REMEMBERED_CHARS_MAX:,} characters cannot be remembered"
-        raise Rejected("too_large", f"{message}; approve the call without that")
-    value = parse_arguments(arguments)
-    if value is None:
-        raise Rejected("bad_arguments", "the arguments are no JSON object; they match no rule")
-    return {"": literally(whole(value))}

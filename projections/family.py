@@ -89,6 +89,20 @@ class Family:
         return True
 
 
+async def load_look(log: EventLog, ref: RunRef) -> Look:
+    """One run of a job.
+
+    Raises:
+        NoSuchRun: the log knows nothing of it.
+        Unavailable: the log is away.
+        IntegrityViolated: an envelope cannot be read.
+    """
+    family = Family()
+    if not await _add(family, log, ref):
+        raise NoSuchRun(ref.run)
+    return family.looks[ref.run]
+
+
 async def load_family(log: EventLog, ref: RunRef) -> Family:
     """The whole job of a run.
 

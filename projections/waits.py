@@ -50,11 +50,12 @@ class Wait:
 class Look:
     """One run as its events leave it, and since when and why what waits in it does."""
 
-    __slots__ = ("_asked", "state")
+    __slots__ = ("_asked", "_calls", "state")
 
     def __init__(self, ref: RunRef) -> None:
         self.state = RunState(ref=ref)
         self._asked: dict[str, tuple[e.ApprovalRequested | e.QuestionAsked, int]] = {}
+        self._calls: dict[str, e.ToolCallRequested] = {}
 
     def hear(self, event: e.Event, version: int, at_ms: int) -> None:
         """The next event of the run; one that was heard already changes nothing."""
@@ -65,6 +66,25 @@ class Look:
             self._asked[event.approval] = (event, at_ms)
         elif isinstance(event, e.QuestionAsked):
             self._asked[event.call] = (event, at_ms)
+        elif isinstance(event, e.ToolCallRequested):
+            self._calls[event.call] = event
+
+    def asked_of(self, name: str) -> Wait | None:
+        """The call that waited under that name once, as the model made it; None for any other."""
+        if name not in self._asked or name not in self._calls:
+            return None
+        (asked, since_ms), call = self._asked[name], self._calls[name]
+        return Wait(
+            ref=self.state.ref,
+            expert=self.state.expert,
+            id=name,
+            kind="approval" if isinstance(asked, e.ApprovalRequested) else "question",
+            since_ms=since_ms,
+            due_ms=asked.due_ms,
+            tool=call.tool,
+            skill=call.skill,
+            arguments=call.arguments,
+        )
 
     @property
     def waits(self) -> tuple[Wait, ...]:

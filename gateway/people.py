@@ -1,0 +1,222 @@
+"""The routes for what people do to runs: answer, decide, steer, hold, rules, and what waits.
+
+Not decisions: the run decides. What a client was shown has to be named by its digest (C14).
+"""
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from domain.commands import (
+    AnswerQuestion,
+    ChangePolicy,
+    DecideApproval,
+    PauseRun,
+    ResumeRun,
+    SteerRun,
+)
+from domain.content import TextPart
+from domain.errors import Rejected
+from domain.ids import TOKEN, RunRef, derive_id
+from domain.policy import PolicyRule
+from domain.state import RunState
+from gateway.asking import Asking
+from gateway.bodies import AnswerBody, DecideBody, NoBody, PolicyBody, SteerBody
+from gateway.finding import find_run
+from gateway.problems import Problem
+from gateway.shapes import json_answer, member_json
+from projections.family import load_family, load_look
+from projections.remembering import allowing, denying
+from projections.waits import (
+    APPROVALS,
+    QUESTIONS,
+    Look,
+    Wait,
+    WaitKind,
+    arguments_of,
+    find_wait,
+    wait_json,
+)
+
+
+class People(Asking):
+    """The handlers; each answers when the command is decided, or stored to be."""
+
+    async def answer(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/answer`: the answer becomes the result of the call, once.
+
+        Raises:
+            Problem: there is no such run, or the body is wrong.
+            Rejected: no such question is open.
+            Unavailable: the command was neither handled nor stored.
+        """
+        body = await self.body(request, AnswerBody)
+        ref = await find_run(self.deps, request)
+        name = derive_id("answer", *ref, self.key(request))
+        look = await load_look(self.deps.backbone.log, ref)
+        call = body.call or ""
+        if name not in look.state.commands_seen:
+            call = _waiting(look, body.call, QUESTIONS).id
+        text = body.answer if isinstance(body.answer, str) else orjson.dumps(body.answer).decode()
+        command = AnswerQuestion(
+            id=name, call=call, parts=(TextPart(text=text),) if text else (), by=self.by(request)
+        )
+        return await self.submit(request, ref, command)
+
+    async def decide(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/approve`: approve, approve with other arguments, or deny (C14).
+
+        Raises:
+            Problem: there is no such run, or the body is wrong.
+            Rejected: it does not wait, or it waits with other arguments.
+            Unavailable: the command was neither handled nor stored.
+        """
+        body = await self.body(request, DecideBody)
+        ref, by = await find_run(self.deps, request), self.by(request)
+        key = self.key(request)
+        name = derive_id("decide", *ref, key)
+        look = await load_look(self.deps.backbone.log, ref)
+        arguments = None if body.arguments is None else orjson.dumps(body.arguments).decode()
+        if name in look.state.commands_seen:  # what follows it may not have been sent yet
+            wait = look.asked_of(body.approval)
+        else:
+            wait = _waiting(look, body.approval, APPROVALS)
+            if body.digest != wait.digest:
+                raise Rejected("other_arguments", "")
+        rule = None if wait is None else await self._remembered(body, wait, arguments)
+        command = DecideApproval(
+            id=name,
+            approval=body.approval,
+            approve=body.verdict == "approve",
+            digest=body.digest,
+            arguments=arguments,
+            reason=body.reason,
+            by=by,
+        )
+        answer = await self.submit(request, ref, command)
+        if rule is not None:
+            root = await self._root(ref)
+            remember = ChangePolicy(id=derive_id("remember", *ref, key), rules=(rule,), by=by)
+            await self.submit(request, root, remember)
+        return answer
+
+    async def steer(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/steer`: said to a run that is at work.
+
+        Raises:
+            Problem: there is no such run, or the body is wrong.
+            Rejected: it is not at work.
+            Unavailable: the command was neither handled nor stored.
+        """
+        body = await self.body(request, SteerBody)
+        ref = await find_run(self.deps, request)
+        name = derive_id("steer", *ref, self.key(request))
+        parts, by = (TextPart(text=body.text),), self.by(request)
+        return await self.submit(request, ref, SteerRun(id=name, parts=parts, now=body.now, by=by))
+
+    async def pause(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/pause`: nothing new begins in a run and under it.
+
+        Raises:
+            Problem: there is no such run, or the body is wrong.
+            Rejected: it is not at work.
+            Unavailable: the command was neither handled nor stored.
+        """
+        await self.body(request, NoBody)
+        ref = await find_run(self.deps, request)
+        name = derive_id("pause", *ref, self.key(request))
+        return await self.submit(request, ref, PauseRun(id=name, by=self.by(request)))
+
+    async def resume(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/resume`: a paused run, and what is under it, goes on.
+
+        Raises:
+            Problem: there is no such run, or the body is wrong.
+            Unavailable: the command was neither handled nor stored.
+        """
+        await self.body(request, NoBody)
+        ref = await find_run(self.deps, request)
+        name = derive_id("resume", *ref, self.key(request))
+        return await self.submit(request, ref, ResumeRun(id=name, by=self.by(request)))
+
+    async def policy(self, request: Request) -> Response:
+        """`POST /v1/runs/{id}/policy`: rules for a run and those under it.
+
+        Raises:
+            Problem: there is no such run, or the body is wrong.
+            Rejected: it is one that is over for good.
+            Unavailable: the command was neither handled nor stored.
+        """
+        body = await self.body(request, PolicyBody)
+        ref = await find_run(self.deps, request)
+        command = ChangePolicy(
+            id=derive_id("policy", *ref, self.key(request)),
+            rules=tuple(PolicyRule(**rule.model_dump()) for rule in body.rules),
+            replace=body.replace,
+            by=self.by(request),
+        )
+        return await self.submit(request, ref, command)
+
+    async def waiting(self, request: Request) -> Response:
+        """`GET /v1/runs/{id}/waiting`: what waits for a person in a run and under it.
+
+        Raises:
+            Problem: there is no such run.
+            Unavailable: the log is away.
+        """
+        ref = await find_run(self.deps, request)
+        ports = self.deps.backbone
+        family = await load_family(ports.log, ref)
+        found = [await wait_json(ports.blobs, wait) for wait in family.waits(ref.run)]
+        paused = [look.state.ref.run for look in family.under(ref.run) if _is_paused(look.state)]
+        return json_answer({"run": ref.run, "waiting": found, "paused": paused})
+
+    async def tree(self, request: Request) -> Response:
+        """`GET /v1/jobs/{id}/tree`: the runs of a job, each before those it asked for.
+
+        Raises:
+            Problem: there is no such job.
+            Unavailable: the log is away.
+        """
+        job = request.path_params["job"]
+        if TOKEN.fullmatch(job) is None:
+            raise Problem.no_such_run()
+        ref = RunRef(self.deps.tenant(request), job, job)  # a job has one root, which has its name
+        family = await load_family(self.deps.backbone.log, ref)
+        members = [member_json(family, look) for look in family.under(ref.run)]
+        return json_answer({"job": job, "runs": members})
+
+    async def _remembered(
+        self, body: DecideBody, wait: Wait, arguments: str | None
+    ) -> PolicyRule | None:
+        if body.remember == "no":
+            return None
+        if body.verdict == "deny":
+            return denying(wait, reason=body.reason)
+        exactly: str | None = None
+        if body.remember == "exact":
+            exactly = arguments or await arguments_of(self.deps.backbone.blobs, wait)
+        return allowing(wait, arguments=exactly, reason=body.reason)
+
+    async def _root(self, ref: RunRef) -> RunRef:
+        return (await load_family(self.deps.backbone.log, ref)).root(ref.run)
+
+
+def _waiting(look: Look, name: str | None, kinds: frozenset[WaitKind]) -> Wait:
+    """What waits under that name, refused in words that repeat nothing of the request (C15)."""
+    try:
+        return find_wait(look.waits, name, kinds)
+    except Rejected as refused:
+        waiting: dict[str, Any] = {
+            "waiting": [wait.id for wait in look.waits if wait.kind in kinds]
+        }
+        detail = "Nothing of that name waits in this run." if name else "Say which of them."
+        if not waiting["waiting"]:
+            detail = "Nothing of that kind waits in this run."
+        raise Problem(409, refused.code, detail, **waiting) from None
+
+
+def _is_paused(state: RunState) -> bool:
+    return state.status == "running" and state.paused
