@@ -3,13 +3,15 @@
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from domain.content import TextPart, UserMessage
-from domain.limits import ModelChoice
+from domain.limits import ModelChoice, Sampling
 from domain.prompt import ModelContext, ModelRequest
+from services.loop import models
 from services.loop.models.port import Delta, ModelFailure, ModelReply
 from services.loop.models.registry import PROVIDERS, ModelRegistry
 from services.loop.models.scripted import FunctionModel, ScriptedModel
@@ -96,7 +98,7 @@ async def test_missing_key_names_the_variable_to_set(provider: str) -> None:
     with pytest.raises(ModelFailure) as caught:
         await generate(ModelRegistry(key_of), request_for(provider, "m"))
     assert caught.value.kind == "missing_key"
-    assert asked == [PROVIDERS[provider].key]
+    assert asked == [*PROVIDERS[provider].keys]
     assert PROVIDERS[provider].key in caught.value.message
 
 
@@ -112,12 +114,44 @@ async def test_own_server_needs_no_key(provider: str) -> None:
     await registry.aclose()
 
 
-def test_importing_the_registry_imports_no_sdk() -> None:
+SDKS = ("anthropic", "openai", "httpx2", "boto3", "botocore", "google.auth")
+
+
+def test_no_module_of_ours_imports_an_sdk() -> None:
+    folder = Path(models.__file__).parent
+    ours = [f"services.loop.models.{path.stem}" for path in folder.glob("*.py")]
     code = (
-        "import sys, services.loop.models.registry, services.loop.models.anthropic,"
-        " services.loop.models.openai_responses, services.loop.models.openai_chat;"
-        " sys.exit(any(name in sys.modules for name in ('anthropic', 'openai', 'httpx2')))"
+        f"import sys, importlib; [importlib.import_module(name) for name in {ours!r}];"
+        f" print(*[name for name in {SDKS!r} if name in sys.modules])"
     )
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=root, timeout=60)
-    assert done.returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=root, timeout=60, capture_output=True
+    )
+    assert done.stdout.split() == []
+    assert len(ours) > 20
+
+
+async def test_what_a_provider_does_not_have_is_refused_before_keys_are_looked_for() -> None:
+    def key_of(name: str) -> str | None:
+        raise AssertionError(name)
+
+    request = request_for("anthropic", "m")
+    sampling = Sampling(temperature=0)
+    choice = request.context.model.model_copy(update={"sampling": sampling})
+    context = request.context.model_copy(update={"model": choice})
+    with pytest.raises(ModelFailure) as caught:
+        await generate(ModelRegistry(key_of), replace(request, context=context))
+    assert (caught.value.kind, caught.value.retryable) == ("unsupported_parameter", False)
+    assert "temperature: anthropic" in caught.value.message
+
+
+async def test_connection_is_shared_by_requests_that_differ_in_nothing_of_it() -> None:
+    registry = ModelRegistry({"OPENAI_API_KEY": "k"}.get)
+    address = "http://127.0.0.1:1/v1"
+    for model in ("one", "other"):
+        with pytest.raises(ModelFailure):
+            async with asyncio.timeout(30):
+                await registry.generate(request_for("openai-chat", model, address), ignore)
+    assert len(registry._models) == 1
+    await registry.aclose()

@@ -36,7 +36,7 @@ from tests.wire.chat import ChatFormat
 from tests.wire.http import KEY
 from tests.wire.responses import ResponsesFormat
 
-HEADERS = {"authorization": f"Bearer {KEY}", "anthropic-version": "2023-06-01"}
+HEADERS = {"authorization": f"Bearer {KEY}", "anthropic-version": "2026-10-21"}
 SIGNED = {"type": "thinking", "thinking": "t", "signature": "s"}
 REASONED: dict[str, Any] = {
     "type": "reasoning",
@@ -45,7 +45,38 @@ REASONED: dict[str, Any] = {
     "encrypted_content": "e",
 }
 
-texts = st.text(max_size=5).map(lambda text: TextPart(text=text))
+USED: dict[str, Any] = {
+    "type": "server_tool_use",
+    "id": "srvtoolu_1",
+    "name": "web_search",
+    "input": {"query": "q"},
+}
+FOUND: dict[str, Any] = {
+    "type": "web_search_tool_result",
+    "tool_use_id": "srvtoolu_1",
+    "content": [],
+}
+CITED: dict[str, Any] = {
+    "type": "text",
+    "text": "cited",
+    "citations": [{"type": "web_search_result_location", "encrypted_index": "i"}],
+}
+SEARCHED: dict[str, Any] = {
+    "type": "web_search_call",
+    "id": "ws_1",
+    "status": "completed",
+    "action": {"type": "search", "query": "q"},
+}
+PHASED: dict[str, Any] = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "cited", "annotations": []}],
+    "phase": "commentary",
+}
+
+texts = (st.text(max_size=5) | st.just("cited")).map(lambda text: TextPart(text=text))
 files = st.sampled_from(["image/png", "application/pdf", "text/csv"]).map(
     lambda kind: FilePart(blob=BlobRef(digest="b", size=1, media_type=kind))
 )
@@ -57,6 +88,15 @@ thoughts = st.sampled_from(
         ThinkingPart(provider="openai-responses", block=json.dumps(REASONED)),
         ThinkingPart(provider="openai-responses", block='{"type":"reasoning","id":"rs_2"}'),
         ThinkingPart(provider="openai-chat", block='{"reasoning_content":"hm"}'),
+        ThinkingPart(provider="anthropic", block=json.dumps(USED)),
+        ThinkingPart(provider="anthropic", block=json.dumps(FOUND)),
+        ThinkingPart(provider="anthropic", block=json.dumps(CITED)),
+        ThinkingPart(provider="anthropic:any/another-model", block=json.dumps(USED)),
+        ThinkingPart(provider="anthropic", block='{"type":"container","id":"container_1"}'),
+        ThinkingPart(provider="openai-responses", block=json.dumps(SEARCHED)),
+        ThinkingPart(provider="openai-responses", block=json.dumps(PHASED)),
+        ThinkingPart(provider="openai-responses:any/another-model", block=json.dumps(SEARCHED)),
+        ThinkingPart(provider="openai-chat", block='{"extra_content":{"google":{}}}'),
         ThinkingPart(provider="scripted", block="not json"),
     ]
 )
@@ -141,6 +181,9 @@ def test_every_conversation_is_a_request_anthropic_accepts(
 ) -> None:
     rules = AnthropicFormat()
     rules.signed["s"] = SIGNED
+    rules.given = {"srvtoolu_1": USED, "web_search_tool_result srvtoolu_1": FOUND}
+    rules.cited["i"] = CITED
+    rules.containers.add("container_1")
     bodies = [plain(anthropic_request.render(request_of(step, model))) for step in steps(messages)]
     for body in bodies:
         rules.check(HEADERS, body)
@@ -154,6 +197,7 @@ def test_every_conversation_is_a_request_the_responses_api_accepts(
 ) -> None:
     rules = ResponsesFormat()
     rules.reasoning["rs_1"] = REASONED
+    rules.given = {"ws_1": SEARCHED, "msg_1": PHASED}
     bodies = [
         plain(openai_responses_request.render(request_of(step, "gpt-5")))
         for step in steps(messages)
@@ -164,18 +208,40 @@ def test_every_conversation_is_a_request_the_responses_api_accepts(
 
 
 @settings(max_examples=150, deadline=None)
-@given(conversations(), st.sampled_from(["ollama", "deepseek"]))
+@given(conversations(), st.sampled_from(["ollama", "deepseek", "google"]))
 def test_every_conversation_is_a_request_chat_servers_accept(
     messages: list[Message], provider: str
 ) -> None:
     dialect = openai_chat_request.dialect_of(provider, "http://localhost")
+    model = {"google": "gemini-3-flash"}.get(provider, f"{provider}-model")
     bodies = [
-        plain(openai_chat_request.render(request_of(step, f"{provider}-model"), dialect))
+        plain(openai_chat_request.render(request_of(step, model), dialect))
         for step in steps(messages)
     ]
     for body in bodies:
         ChatFormat().check(HEADERS, body)
     check_prefixes(bodies, "messages")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("gemini-2.5-pro", False),
+        ("gemini-3-flash", True),
+        ("google/gemini-3.1-pro-preview", True),
+        ("gemini-flash-latest", True),
+        ("gemma-3-27b", False),
+    ],
+)
+def test_version_in_the_name_tells_whether_calls_need_a_signature(
+    model: str,
+    expected: bool,  # noqa: FBT001
+) -> None:
+    call = AssistantMessage(parts=(CallPart(provider_id="c", tool="exec", arguments="{}"),))
+    request = request_of([UserMessage(parts=()), call], model)
+    dialect = openai_chat_request.dialect_of("google", "http://localhost")
+    body = plain(openai_chat_request.render(request, dialect))
+    assert ("extra_content" in body["messages"][-1]["tool_calls"][0]) is expected
 
 
 @pytest.mark.parametrize(

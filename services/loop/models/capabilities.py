@@ -52,7 +52,7 @@ def _settings(choice: ModelChoice, provider: Provider) -> Iterator[str]:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             yield f"{name}: {choice.provider} has no such setting; {has}"
-        elif name != "name" and SETTING_VALUE.fullmatch(value) is None:
+        elif value and name != "name" and SETTING_VALUE.fullmatch(value) is None:
             yield (
                 f"{name}: {value!r} cannot be part of an address or a header; use letters, digits, "
                 "'.', '_', ':' and '-'"

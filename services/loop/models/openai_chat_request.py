@@ -225,8 +225,8 @@ def _with_extra(
 
 def _checks_signatures(model: str) -> bool:
     """Whether a model refuses a reply whose calls have no signature: Gemini from version 3 on."""
-    version = re.search(r"gemini-(\d+)", model)
-    return version is None or int(version[1]) >= 3  # noqa: PLR2004
+    version = re.search(r"gemini-(\d+)?", model)
+    return version is not None and int(version[1] or 3) >= 3  # noqa: PLR2004
 
 
 def _told(

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from domain.content import (
@@ -75,7 +76,7 @@ class ScriptedModel:
             raise ModelFailure(kind="exhausted", message=message)
         due = replies[index]
         if isinstance(due, ModelFailure):
-            raise ModelFailure(due.kind, due.message, due.status, due.retry_after_ms, due.usage)
+            raise replace(due)
         if isinstance(due, str):
             due = ScriptReply(text=due)
         if isinstance(due, ScriptReply):
