@@ -33,7 +33,7 @@ SOPS_KEY, SOPS_KEY_FILE = "SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE"
 
 PURPOSE = "model key"
 
-MODEL_KEYS = tuple(sorted({provider.key for provider in PROVIDERS.values()}))
+MODEL_KEYS = tuple(sorted({key for provider in PROVIDERS.values() for key in provider.keys}))
 """The names of all keys of models: what must not get out even before it is first used."""
 
 NEVER = (*MODEL_KEYS, SOPS_KEY)
@@ -172,6 +172,7 @@ def _needs_of(definition: Definition, key: str) -> Iterator[Need]:
         own_server = expert.model.provider == "openai-chat" and expert.model.base_url is not None
         who = f"provider {expert.model.provider}"
         yield Need(provider.key, who, provider.key_needed and not own_server)
+        yield from (Need(name, who, needed=False) for name in provider.more_keys)
     for grant in expert.sandbox.secrets:
         yield Need(grant.name, f"expert {key}")
     for skill_name, skill in expert.skills.items():
