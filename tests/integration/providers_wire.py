@@ -45,13 +45,14 @@ class Way:
         return route.wire
 
     def choice(self, url: str, **fields: Any) -> ModelChoice:
-        return ModelChoice(
-            provider=self.provider,
-            model=self.model,
-            base_url=f"{url}{self.base}",
-            settings=self.settings,
-            **{"reasoning": "none", **fields},
-        )
+        made: dict[str, Any] = {
+            "provider": self.provider,
+            "model": self.model,
+            "base_url": f"{url}{self.base}",
+            "settings": self.settings,
+            "reasoning": "none",
+        }
+        return ModelChoice.model_validate({**made, **fields})
 
     def request(self, url: str, **fields: Any) -> ModelRequest:
         asked = request_of(told("go"), model=self.model)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,10 @@ from domain.content import TextPart, UserMessage
 from domain.limits import ModelChoice, Sampling
 from domain.prompt import ModelContext, ModelRequest
 from services.loop import models
-from services.loop.models.port import Delta, ModelFailure, ModelReply
+from services.loop.models import build
+from services.loop.models.build import model_for
+from services.loop.models.port import Delta, Model, ModelFailure, ModelReply
+from services.loop.models.providers import Route, address_of
 from services.loop.models.registry import PROVIDERS, ModelRegistry
 from services.loop.models.scripted import FunctionModel, ScriptedModel
 
@@ -146,12 +150,21 @@ async def test_what_a_provider_does_not_have_is_refused_before_keys_are_looked_f
     assert "temperature: anthropic" in caught.value.message
 
 
-async def test_connection_is_shared_by_requests_that_differ_in_nothing_of_it() -> None:
+async def test_connection_is_shared_by_requests_that_differ_in_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+
+    def counting(choice: ModelChoice, route: Route, *rest: Any) -> Model:
+        opened.append(address_of(choice, route))
+        return model_for(choice, route, *rest)
+
+    monkeypatch.setattr(build, "model_for", counting)
     registry = ModelRegistry({"OPENAI_API_KEY": "k"}.get)
     address = "http://127.0.0.1:1/v1"
     for model in ("one", "other"):
         with pytest.raises(ModelFailure):
             async with asyncio.timeout(30):
                 await registry.generate(request_for("openai-chat", model, address), ignore)
-    assert len(registry._models) == 1
+    assert opened == [address]
     await registry.aclose()

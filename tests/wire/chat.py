@@ -71,10 +71,11 @@ class ChatFormat(Plain):
     def _check_signatures(self, calls: list[Json], place: int, model: str) -> None:
         checked = re.search(r"gemini-[3-9]", model)
         for index, call in enumerate(calls):
-            extra = call.get("extra_content")
+            extra: Json | None = call.get("extra_content")
             if extra is not None and "gemini" not in model:
                 raise Rejected(f"messages[{place}].tool_calls: Extra inputs are not permitted")
-            signature = (extra or {}).get("google", {}).get("thought_signature")
+            google: Json = (extra or {}).get("google", {})
+            signature: str | None = google.get("thought_signature")
             if signature is None and index == 0 and checked:
                 raise Rejected(
                     "Function call is missing a thought_signature in functionCall parts."

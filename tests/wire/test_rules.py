@@ -8,6 +8,7 @@ from tests.wire.anthropic import AnthropicFormat
 from tests.wire.chat import ChatFormat
 from tests.wire.http import post, serving
 from tests.wire.responses import ResponsesFormat
+from tests.wire.script import Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +31,10 @@ A_TEXT: Json = {"type": "text", "text": "hi"}
 A_USE: Json = {"type": "tool_use", "id": "t1", "name": "exec", "input": {}}
 A_GIVEN: Json = {"type": "tool_result", "tool_use_id": "t1", "content": [A_TEXT]}
 A_MARKED: Json = {**A_TEXT, "cache_control": {"type": "ephemeral"}}
+A_SERVED: Json = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
+A_FOUND: Json = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
+A_SEARCH: Json = {"type": "web_search_20250305", "name": "web_search"}
+A_SKILL: Json = {"type": "anthropic", "skill_id": "pdf"}
 A_TOOL: Json = {"name": "exec", "description": "d", "input_schema": {"type": "object"}}
 
 
@@ -95,6 +100,50 @@ A_TOOL: Json = {"name": "exec", "description": "d", "input_schema": {"type": "ob
             ),
             "Invalid `signature`",
         ),
+        (anthropic_body(turn("user", A_TEXT), temperature=1.0), "temperature: Extra inputs"),
+        (anthropic_body(turn("user", A_TEXT), stop_sequences=["\n"]), "non-whitespace"),
+        (anthropic_body(turn("user", A_TEXT), turn("assistant", A_TEXT)), "prefill"),
+        (
+            anthropic_body(
+                turn("user", A_TEXT),
+                turn("assistant", A_USE),
+                turn("user", A_GIVEN),
+                thinking={"type": "enabled", "budget_tokens": 1_500},
+            ),
+            "Expected `thinking`",
+        ),
+        (
+            anthropic_body(turn("user", {**A_TEXT, "citations": [{"encrypted_index": "i"}]})),
+            "not permitted in a user message",
+        ),
+        (
+            anthropic_body(
+                turn("user", A_TEXT),
+                turn("assistant", {**A_TEXT, "citations": [{"encrypted_index": "i"}]}),
+                turn("user", A_TEXT),
+            ),
+            "Invalid `encrypted_index`",
+        ),
+        (
+            anthropic_body(turn("user", A_TEXT), turn("assistant", A_SERVED), turn("user", A_TEXT)),
+            "Invalid `encrypted_content`",
+        ),
+        (anthropic_body(turn("user", A_TEXT), tools=[{**A_SEARCH, "name": "x"}]), "web_search"),
+        (anthropic_body(turn("user", A_TEXT), tools=[{**A_SEARCH, "max_uses": 0}]), "max_uses"),
+        (
+            anthropic_body(
+                turn("user", A_TEXT),
+                tools=[{**A_SEARCH, "allowed_domains": ["a"], "blocked_domains": ["b"]}],
+            ),
+            "only one of",
+        ),
+        (anthropic_body(turn("user", A_TEXT), tools=[{**A_SEARCH, "type": "new"}]), "not one of"),
+        (anthropic_body(turn("user", A_TEXT), container={"id": "gone"}), "has expired"),
+        (anthropic_body(turn("user", A_TEXT), container={"skills": [A_SKILL]}), "code_execution"),
+        (
+            anthropic_body(turn("user", A_TEXT), container={"skills": [A_SKILL] * 9}),
+            "at most 8",
+        ),
     ],
 )
 async def test_anthropic_server_refuses_what_the_api_refuses(wrong: Json, reason: str) -> None:
@@ -105,6 +154,36 @@ async def test_anthropic_server_refuses_what_the_api_refuses(wrong: Json, reason
     assert reason in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ([A_SERVED], "without a corresponding `web_search_tool_result` block"),
+        ([A_FOUND], "must have a corresponding `server_tool_use` block before it"),
+        ([A_FOUND, A_SERVED], "must have a corresponding `server_tool_use` block before it"),
+    ],
+)
+async def test_anthropic_server_wants_calls_of_its_tools_with_their_results(
+    said: list[Json], reason: str
+) -> None:
+    rules = AnthropicFormat()
+    rules.given = {"s1": A_SERVED, "web_search_tool_result s1": A_FOUND}
+    async with serving(rules) as wire:
+        wire.will(Reply(text="ok"))
+        body = anthropic_body(turn("user", A_TEXT), turn("assistant", *said), turn("user", A_TEXT))
+        answer = await post(wire, body)
+        assert reason in answer.json()["error"]["message"]
+        body["messages"][1] = turn("assistant", A_SERVED, A_FOUND)
+        assert (await post(wire, body)).status_code == 200
+
+
+async def test_anthropic_server_takes_sampling_from_the_version_before_only() -> None:
+    async with serving(AnthropicFormat()) as wire:
+        wire.will(Reply(text="ok"))
+        body = anthropic_body(turn("user", A_TEXT), temperature=0.5)
+        older = await post(wire, body, **{"anthropic-version": "2023-06-01"})
+    assert older.status_code == 200
+
+
 def responses_body(*items: Json, **fields: Any) -> Json:
     return {"model": "gpt-5-mini", "input": list(items), "store": False, **fields}
 
@@ -112,6 +191,7 @@ def responses_body(*items: Json, **fields: Any) -> Json:
 R_SAID: Json = {"role": "user", "content": "hi"}
 R_CALL: Json = {"type": "function_call", "call_id": "c1", "name": "exec", "arguments": "{}"}
 R_OUTPUT: Json = {"type": "function_call_output", "call_id": "c1", "output": "ok"}
+R_FOUND: Json = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {}}
 R_THOUGHT: Json = {"type": "reasoning", "id": "rs_9", "summary": [], "encrypted_content": "forged"}
 
 
@@ -138,6 +218,14 @@ R_THOUGHT: Json = {"type": "reasoning", "id": "rs_9", "summary": [], "encrypted_
             400,
             "does not match",
         ),
+        (responses_body(R_SAID, temperature=0), 400, "'temperature' is not supported"),
+        (responses_body(R_SAID, include=["all"]), 400, "Invalid value: 'all'"),
+        (responses_body(R_SAID, tools=[{"type": "mystery"}]), 400, "Invalid value"),
+        (responses_body(R_SAID, tools=[{"type": "file_search"}]), 400, "vector_store_ids"),
+        (responses_body(R_SAID, tools=[{"type": "web_search", "max_uses": 1}]), 400, "max_uses"),
+        (responses_body(R_SAID, {**R_FOUND, "action": None, "x": 1}), 400, "Unknown parameter"),
+        (responses_body(R_SAID, {"type": "web_search_call", "id": "ws_1"}), 400, "Missing"),
+        (responses_body(R_SAID, R_FOUND), 404, "not found"),
     ],
 )
 async def test_responses_server_refuses_what_the_api_refuses(
@@ -149,6 +237,18 @@ async def test_responses_server_refuses_what_the_api_refuses(
     assert reason in answer.json()["error"]["message"]
 
 
+async def test_responses_server_wants_an_item_with_the_reasoning_before_it() -> None:
+    rules = ResponsesFormat()
+    rules.given["ws_1"], rules.followed["ws_1"] = R_FOUND, "rs_9"
+    rules.reasoning["rs_9"] = R_THOUGHT
+    async with serving(rules) as wire:
+        wire.will(Reply(text="ok"))
+        answer = await post(wire, responses_body(R_SAID, R_FOUND))
+        assert "without its required 'reasoning' item: 'rs_9'" in answer.json()["error"]["message"]
+        whole = await post(wire, responses_body(R_SAID, R_THOUGHT, R_FOUND))
+        assert whole.status_code == 200
+
+
 def chat_body(*messages: Json, **fields: Any) -> Json:
     return {"model": "qwen3", "messages": list(messages), **fields}
 
@@ -156,6 +256,8 @@ def chat_body(*messages: Json, **fields: Any) -> Json:
 C_SAID: Json = {"role": "user", "content": "hi"}
 C_CALL: Json = {"id": "c1", "type": "function", "function": {"name": "exec", "arguments": "{}"}}
 C_CALLS: Json = {"role": "assistant", "content": None, "tool_calls": [C_CALL]}
+C_EXTRA: Json = {"extra_content": {"google": {"thought_signature": "forged"}}}
+C_FORGED: Json = {"role": "assistant", "content": None, "tool_calls": [{**C_CALL, **C_EXTRA}]}
 C_GIVEN: Json = {"role": "tool", "tool_call_id": "c1", "content": "ok"}
 
 
@@ -173,6 +275,12 @@ C_GIVEN: Json = {"role": "tool", "tool_call_id": "c1", "content": "ok"}
         ({**chat_body(C_SAID, max_tokens=5), "model": "gpt-5"}, 400, "max_tokens"),
         ({**chat_body(C_SAID, C_CALLS, C_GIVEN), "model": "deepseek-x"}, 400, "passed back"),
         (chat_body(C_SAID, tools=[{"type": "function", "function": {"name": "a b"}}]), 400, "name"),
+        (chat_body(C_SAID, top_k=1), 400, "top_k"),
+        (chat_body(C_SAID, stop=list("abcde")), 400, "stop"),
+        ({**chat_body(C_SAID, temperature=0), "model": "gpt-5"}, 400, "temperature"),
+        ({**chat_body(C_SAID, C_CALLS, C_GIVEN), "model": "gemini-3-x"}, 400, "missing a thought"),
+        ({**chat_body(C_SAID, C_FORGED, C_GIVEN), "model": "gemini-3-x"}, 400, "Corrupted"),
+        (chat_body(C_SAID, C_FORGED, C_GIVEN), 400, "Extra inputs"),
     ],
 )
 async def test_chat_server_refuses_what_the_api_refuses(
