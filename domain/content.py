@@ -37,8 +37,10 @@ class FilePart(Record):
 class ThinkingPart(Record):
     """A provider's own block, kept byte-exact and sent back unedited or not at all (C19).
 
-    `block` is the JSON text of the block; `provider` is the wire format that made it
-    (`anthropic`, `openai-responses`, `openai-chat`): no other format ever gets to see it.
+    Thoughts, and what only the provider can read again: calls of its own tools and what they found,
+    texts with citations, signatures, the id of a container. `block` is the JSON text of the block;
+    `provider` says who made it: the wire format (`anthropic`, `openai-responses`, `openai-chat`),
+    the provider and its model. Nobody else ever gets to see it.
     """
 
     kind: Literal["thinking"] = "thinking"

@@ -99,7 +99,9 @@ class Model(Protocol):
     async def generate(
         self, request: ModelRequest, on_delta: Callable[[Delta], Awaitable[None]]
     ) -> ModelReply:
-        """Make one reply: exactly one request to the provider, no retries inside.
+        """Make one reply: one request to the provider, and no retries inside.
+
+        A provider that pauses a reply in the middle is asked on; that is still the same reply.
 
         `on_delta` gets text, thinking and argument pieces in order while they come.
 
