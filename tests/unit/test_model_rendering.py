@@ -26,7 +26,7 @@ from domain.limits import ModelChoice, Reasoning
 from domain.prompt import ModelContext, ModelRequest, SystemBlock
 from domain.tools import ToolSpec
 from services.loop.models import anthropic_request, openai_chat_request, openai_responses_request
-from services.loop.models.anthropic_request import adaptive
+from services.loop.models.anthropic_thinking import adaptive
 from services.loop.models.effort import effort_of, thinking_tokens
 from services.loop.models.failures import hide
 from services.loop.models.rates import retry_after_ms

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from domain.content import AssistantMessage, AssistantPart
 from domain.limits import Usage
 from domain.prompt import ModelRequest
+from services.loop.models.anthropic_blocks import FORMAT
 from services.loop.models.anthropic_clients import Connection
 from services.loop.models.anthropic_reply import AnthropicReply
-from services.loop.models.anthropic_request import FORMAT, render
+from services.loop.models.anthropic_request import render
 from services.loop.models.origin import origin_of
 from services.loop.models.port import Delta, ModelFailure, ModelReply
 from services.loop.models.streaming import stream_reply

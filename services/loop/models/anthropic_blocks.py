@@ -15,6 +15,9 @@ from domain.record import canonical
 if TYPE_CHECKING:
     from anthropic.types import RawContentBlockDelta, RawContentBlockStartEvent
 
+FORMAT = "anthropic"
+"""The wire format that blocks are marked with."""
+
 THINKING = frozenset({"thinking", "redacted_thinking"})
 SERVER_USE = "server_tool_use"
 RESULT_SUFFIX = "_tool_result"
