@@ -31,6 +31,7 @@ class Standing(Record):
 
     number: int
     paused: bool
+    turned: int = 0  # its number when it was paused or resumed last
     rules: tuple[PolicyRule, ...] = ()  # that people gave it, and the runs above it
 
 

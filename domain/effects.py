@@ -139,7 +139,10 @@ def _start(state: RunState, call: Call, child: RunRef) -> StartRun:
     standing = None
     if state.standing:
         standing = Standing(
-            number=state.standing, paused=state.paused, rules=(*state.rules, *state.rules_above)
+            number=state.standing,
+            paused=state.paused,
+            turned=state.turned,
+            rules=(*state.rules, *state.rules_above),
         )
     return StartRun(
         id=child.run,

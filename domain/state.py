@@ -221,7 +221,8 @@ class RunState:
     rules_above: tuple[PolicyRule, ...] = ()  # that they gave the runs above it
     standing: int = 0  # how often it had something new to say to its children
     standing_above: int = 0  # the newest it heard from its parent
-    paused_above: bool = False  # whether the parent was paused then
+    turned: int = 0  # its standing when it was paused or resumed last
+    turned_above: int = 0  # the parent's, as far as it heard
     approvals: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
     budgets_asked: int = 0  # how often a person was asked for more than a soft limit
     lifted: frozenset[LimitName] = frozenset()  # soft limits that a person has lifted

@@ -274,19 +274,20 @@ def change_policy(draft: Draft, command: c.ChangePolicy) -> None:
 def adopt_standing(draft: Draft, standing: c.Standing | None) -> None:
     """Hear what the parent says of rules and pauses, if it is news.
 
-    A pause of the parent pauses, and its end resumes. Without news of that, a person's own word
-    about this run stands.
+    A pause of the parent pauses, and its end resumes, once each. Without news of either, a person's
+    own word about this run stands.
     """
     state = draft.state
     if standing is None or standing.number <= state.standing_above:
         return
     if state.at_rest or state.cancelling:
         return
-    draft.emit(e.StandingAdopted(number=standing.number, paused=standing.paused))
+    draft.emit(e.StandingAdopted(number=standing.number, turned=standing.turned))
     name = derive_id("standing", state.ref.run, str(standing.number))
-    if standing.paused and not state.paused_above and not state.paused:
+    turned = standing.turned > state.turned_above
+    if turned and standing.paused and not state.paused:
         draft.emit(e.RunPaused(command=name))
-    elif state.paused_above and not standing.paused and state.paused:
+    elif turned and state.paused and not standing.paused:
         resume(draft, name, e.NOBODY)
     if standing.rules != state.rules_above and not draft.state.at_rest:
         draft.emit(e.PolicyChanged(command=name, rules=state.rules, inherited=standing.rules))

@@ -33,7 +33,7 @@ class StandingAdopted(Record):
 
     type: Literal["standing.adopted.v1"] = "standing.adopted.v1"
     number: int
-    paused: bool = False  # whether the parent was
+    turned: int = 0  # the parent's number when it was paused or resumed last
 
 
 class ApprovalRequested(Record):

@@ -114,6 +114,7 @@ def _held(state: RunState, command: str, *, paused: bool) -> RunState:
         paused=paused,
         calls=calls,
         standing=state.standing + 1,
+        turned=state.standing + 1,
         commands_seen=state.commands_seen | {command},
     )
 

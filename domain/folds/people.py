@@ -38,7 +38,7 @@ def evolve_people(state: RunState, event: Deciding) -> RunState:
                 commands_seen=state.commands_seen | {event.command},
             )
         case e.StandingAdopted():
-            return changed(state, standing_above=event.number, paused_above=event.paused)
+            return changed(state, standing_above=event.number, turned_above=event.turned)
         case e.ApprovalRequested():
             return _asked(state, event)
         case e.ApprovalDecided():

@@ -231,7 +231,9 @@ class World:
         if self.chance(2):
             return None
         said = tuple(self.some_rule() for _ in range(self.number(2)))
-        return c.Standing(number=self.number(6), paused=self.chance(3), rules=said)
+        return c.Standing(
+            number=self.number(6), paused=self.chance(3), turned=self.number(6), rules=said
+        )
 
     def attempt(self) -> tuple[int, int]:
         """Mostly the open attempt, sometimes an old or impossible one."""

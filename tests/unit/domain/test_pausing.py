@@ -224,9 +224,13 @@ def test_pause_is_told_to_every_child_and_so_is_its_end() -> None:
     assert heard(resumed.effects).number > heard(paused.effects).number
 
 
-def standing(number: int, *rules: PolicyRule, paused: bool = False) -> c.StartRun:
+def standing(
+    number: int, *rules: PolicyRule, paused: bool = False, turned: int | None = None
+) -> c.StartRun:
     """The parent's start again, with what it has to say by now."""
-    said = c.Standing(number=number, paused=paused, rules=rules)
+    said = c.Standing(
+        number=number, paused=paused, turned=number if turned is None else turned, rules=rules
+    )
     return start(child=True).model_copy(update={"standing": said})
 
 
@@ -263,14 +267,27 @@ def test_child_that_starts_under_a_paused_parent_asks_for_nothing_yet() -> None:
 
 def test_child_that_a_person_paused_stays_so_when_its_parent_has_new_rules() -> None:
     state = given(start(child=True), pauses())
-    then = when(state, standing(1, asks_for("ask")))
+    then = when(state, standing(1, asks_for("ask"), turned=0))
     assert then.types == ["standing.adopted.v1", "policy.changed.v1"]
     assert then.after.paused
 
 
 def test_child_that_a_person_resumed_stays_so_when_its_paused_parent_has_new_rules() -> None:
     state = given(start(child=True), standing(1, paused=True), resumes())
-    assert not when(state, standing(2, asks_for("ask"), paused=True)).after.paused
+    assert not when(state, standing(2, asks_for("ask"), paused=True, turned=1)).after.paused
+
+
+def test_child_hears_of_a_second_pause_although_the_word_between_was_lost() -> None:
+    """Commands get lost: each word says all there is to say."""
+    state = given(start(child=True), standing(1, paused=True), resumes())
+    assert when(state, standing(3, paused=True)).after.paused
+
+
+def test_word_of_a_run_says_when_it_was_paused_or_resumed_last() -> None:
+    state = given(start(), replies(delegate()), pauses(), adds(asks_for("ask")))
+    assert (heard(effects(state)).number, heard(effects(state)).turned) == (2, 1)
+    state = when(state, resumes()).after
+    assert (heard(effects(state)).number, heard(effects(state)).turned) == (3, 3)
 
 
 def test_child_that_a_person_paused_goes_on_with_the_resume_of_what_is_above_it() -> None:
