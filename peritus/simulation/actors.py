@@ -11,6 +11,7 @@ from domain.limits import Limits, ModelChoice, Usage
 from domain.prompt import ModelRequest
 from domain.sandbox import EgressRow
 from domain.tools import LocalTool, Safety, ToolSpec
+from peritus.simulation.account import Account
 from peritus.simulation.ledger import Ledger
 from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
 from services.worker.executor import failure
@@ -55,11 +56,15 @@ def definition() -> Definition:
 class SimulatedModel:
     """Replies that depend on the request alone, so that a second attempt may say the same."""
 
-    def __init__(self, seed: int, ledger: Ledger, alive: Callable[[], None]) -> None:
-        """`alive` raises when the process that asks is dead."""
+    def __init__(
+        self, seed: int, ledger: Ledger, alive: Callable[[], None], account: Account, epoch: str
+    ) -> None:
+        """`alive` raises when the process that asks is dead; `account` is the same for all."""
         self._seed = seed
         self._ledger = ledger
         self._alive = alive
+        self._account = account
+        self._epoch = epoch
         self._tries: dict[str, int] = {}
 
     async def generate(
@@ -70,11 +75,23 @@ class SimulatedModel:
         self._ledger.ask(request.digest)
         again = self._tries[request.digest] = self._tries.get(request.digest, 0) + 1
         dice = random.Random(f"{self._seed}/{request.digest}/{again}")
+        self._account.begin(self._epoch, f"{self._seed}/{request.digest}/{again}/account")
+        try:
+            return await self._reply(request, on_delta, dice)
+        finally:
+            self._account.end(self._epoch)
+
+    async def _reply(
+        self,
+        request: ModelRequest,
+        on_delta: Callable[[Delta], Awaitable[None]],
+        dice: random.Random,
+    ) -> ModelReply:
         await asyncio.sleep(dice.choice((0.0, 0.01, 0.3, 2.0, 45.0 if dice.random() < 0.1 else 0)))
         self._alive()
         await on_delta(Delta("text", 0, 0, "…"))
         if dice.random() < 0.08:
-            kinds: tuple[FailureKind, ...] = ("rate_limited", "server", "network", "rejected")
+            kinds: tuple[FailureKind, ...] = ("overloaded", "server", "network", "rejected")
             kind = dice.choices(kinds, weights=(4, 4, 4, 1))[0]
             raise ModelFailure(kind, "simulated", retry_after_ms=dice.choice((None, 500, 5_000)))
         return reply(request, random.Random(f"{self._seed}/{request.digest}"))

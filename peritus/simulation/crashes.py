@@ -2,18 +2,20 @@
 
 import asyncio
 import random
+from collections.abc import Mapping
 
 from commands.client import CommandClient
 from domain.commands import StartRun
 from domain.content import TextPart
 from domain.ids import RunRef
+from domain.rate import Quota
 from eventlog.memory import Client, CrashAt, FaultPoint, Hook, MemoryServer, NoHook
-from peritus.simulation.actors import definition
+from peritus.simulation.actors import MODEL, definition
 from peritus.simulation.loop import SimLoop, run
 from peritus.simulation.network import CALM, FaultPlan
 from peritus.simulation.world import TENANT, Node, World, watch
 
-SEED = 109
+SEED = 231
 """A world whose job delegates, calls tools of both lanes, and is short but passes each point."""
 
 REBOOT_S = 1.0
@@ -32,6 +34,9 @@ SHAPES = {
 }
 """The deployments a crash is tried in: work handed over, queued, or between two processes; and one
 where the disk of the worker is lost with it."""
+
+ONE_AT_ONCE = {MODEL.provider: Quota(concurrency=1)}
+"""With it every call of the model is noted; without, none is unless one was turned away."""
 
 JOURNAL = "journal"
 """The point of all appends to journals of sandbox workers: beside those of the ports."""
@@ -56,15 +61,20 @@ def crash(shape: str, point: str, *, after: bool, occurrence: int) -> list[str] 
     """The problems after a crash at that passage; None when the job never gets that far."""
     journal = CrashAtJournal(after=after, occurrence=occurrence) if point == JOURNAL else None
     hook = NoHook() if journal else CrashAt(FaultPoint(point), after=after, occurrence=occurrence)
-    return run(lambda loop: _crash(loop, shape, hook, journal), SEED, virtual_s_max=4_000)
+    quotas = ONE_AT_ONCE if point == FaultPoint.LIMIT_NOTE else {}
+    return run(lambda loop: _crash(loop, shape, hook, journal, quotas), SEED, virtual_s_max=4_000)
 
 
 async def _crash(
-    loop: SimLoop, shape: str, hook: Hook, journal: CrashAtJournal | None
+    loop: SimLoop,
+    shape: str,
+    hook: Hook,
+    journal: CrashAtJournal | None,
+    quotas: Mapping[str, Quota],
 ) -> list[str] | None:
     plan = FaultPlan(SEED, CALM)
     server = MemoryServer(now_ms=loop.now_ms, faults=plan)
-    world = World(SEED, loop, random.Random(SEED), plan, server)
+    world = World(SEED, loop, random.Random(SEED), plan, server, quotas=quotas)
     if journal is not None:
         world.reach = journal.reach
     auditor = watch(world)

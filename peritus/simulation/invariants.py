@@ -161,8 +161,7 @@ class RunChecker:
             case e.StepEnded() | e.SandboxPlaced() | e.SandboxLost() | e.SnapshotTaken():
                 self._sandbox(before, event, after)
             case _:
-                if before.at_rest:
-                    self._problem(f"{event.type} after its end")
+                self._only_before_the_end(before, event)
 
     def _sandbox(
         self,
@@ -199,6 +198,17 @@ class RunChecker:
             self._problem(f"{event.type} after its end")
         if before.sandbox is None or before.sandbox.epoch != event.epoch:
             self._problem(f"{event.epoch} was lost and held nothing")
+
+    def _only_before_the_end(self, before: RunState, event: e.Event) -> None:
+        """What a run at rest cannot do; and whom a provider turns away waits, not fails (C13)."""
+        if before.at_rest:
+            self._problem(f"{event.type} after its end")
+        if not isinstance(event, e.RunFailed):
+            return
+        turned_away = before.generation.limited if before.generation else 0
+        limited = event.failure.kind == "rate_limited"
+        if limited and turned_away < before.limits.rate_limited_attempts_max:
+            self._problem(f"failed after it was turned away {turned_away} times")
 
     def between(self, state: RunState) -> None:
         """What holds between two envelopes: an open run waits for something, and owes nothing."""

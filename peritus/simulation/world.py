@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -14,10 +14,18 @@ from domain.content import TextPart
 from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef
 from domain.prompt import ModelRequest
+from domain.rate import NO_QUOTA, Quota, Scope
 from domain.tools import Lane
 from eventlog.memory import Client, Crashed, Hook, MemoryServer
 from eventlog.port import Backbone, Stored
-from peritus.simulation.actors import LOCAL_TOOLS, SimulatedModel, SimulatedTools, definition
+from peritus.simulation.account import CALM_S, Account
+from peritus.simulation.actors import (
+    LOCAL_TOOLS,
+    MODEL,
+    SimulatedModel,
+    SimulatedTools,
+    definition,
+)
 from peritus.simulation.invariants import Auditor
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import SimLoop, run
@@ -34,6 +42,12 @@ QUIET_S = 900.0
 """How long the system may take to come to rest once nothing goes wrong, in virtual seconds."""
 
 TENANT = "sim"
+
+QUOTAS = (Quota(concurrency=1), Quota(concurrency=3, requests_per_min=12))
+"""What a third of the worlds is allowed, one or the other."""
+
+LATE_S = STORM_S + CALM_S + 10
+"""When half of the people of such a world come, in virtual seconds: a quota then holds exactly."""
 
 DISK_LOST = 0.25
 """How likely a worker's place dies with it."""
@@ -64,11 +78,18 @@ class World:
     plan: FaultPlan
     server: MemoryServer
     ledger: Ledger = field(default_factory=Ledger)
+    quotas: Mapping[str, Quota] = field(default_factory=dict[str, Quota])
     nodes: list[Node] = field(default_factory=list[Node])
     storm: bool = True
     reach: Callable[[Client, bool], None] = lambda _client, _after: None
     """Hears of each append to a journal, before and after it is done."""
+    account: Account = field(init=False)
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        """The account that all workers ask with."""
+        quota = self.quotas.get(MODEL.provider, NO_QUOTA)
+        self.account = Account(self.ledger.problems, quota)
 
     def new_id(self) -> str:
         """The next id of this world."""
@@ -106,15 +127,17 @@ class World:
                 except* Unavailable:
                     # A supervisor starts it again: same process, same epoch.
                     self.ledger.again.setdefault(epoch, []).append(self.loop.time())
+                    self.account.died(epoch)
                     await asyncio.sleep(0.5)
         except* Crashed:
             pass
         finally:
             client.crash()
             self.ledger.ended[epoch] = self.loop.time()
+            self.account.died(epoch)
 
     def _parts(self, node: Node, client: Client, backbone: Backbone) -> WorkerParts:
-        model = SimulatedModel(self.seed, self.ledger, client.alive)
+        model = SimulatedModel(self.seed, self.ledger, client.alive, self.account, node.epoch)
         tools = SimulatedTools(self.seed, self.ledger, client.alive)
         place = node.place or Place(node.name)
         based = SimulatedTools(self.seed, self.ledger, client.alive, place.files)
@@ -138,7 +161,7 @@ class World:
             keepers={Lane.SANDBOX: kept.keeper} if node.tools else {},
             local_tools=LOCAL_TOOLS,
             handoff=node.handoff,
-            loop_limits=LoopLimits(pass_s=1.0),
+            loop_limits=LoopLimits(pass_s=1.0, quotas=self.quotas),
             snapshot_bytes_min=2_000,  # so that short runs have some too
         )
 
@@ -157,10 +180,15 @@ class World:
                 tasks.create_task(self._part(self.dice.choice(self.nodes)))
             elif what < 0.75:
                 self.server.restart()
-            else:
+                self.account.lost()
+            elif what < 0.9:
                 self.server.lose_work()
+            else:
+                self.server.lose_limits()
+                self.account.lost()
         self.storm = False
         self.plan.heal()
+        self.account.healed()
         for node in self.nodes:
             if node.client is None or node.client.dead:
                 self.boot(node, tasks)
@@ -177,6 +205,7 @@ class World:
             return
         node.client.crash()
         self.ledger.ended[node.epoch] = self.loop.time()
+        self.account.died(node.epoch)
         if node.task is not None:
             node.task.cancel()
         if self.dice.random() < DISK_LOST:
@@ -191,7 +220,8 @@ class World:
         dice = random.Random(f"{self.seed}/person/{index}")
         # Elsewhere a root has the name of its job; an embedding program may do without.
         ref = RunRef(TENANT, f"j{index}", f"{'r' if self.seed % 5 == 4 else 'j'}{index}")
-        await asyncio.sleep(dice.uniform(0, 30))
+        late = bool(self.quotas) and index % 2 == 1
+        await asyncio.sleep(LATE_S + dice.uniform(0, 2) if late else dice.uniform(0, 30))
         start = StartRun(
             id=f"start{index}",
             expert="boss",
@@ -267,7 +297,8 @@ class Report:
 async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
     plan = FaultPlan(seed, Rates(stale=0))
     server = MemoryServer(now_ms=loop.now_ms, faults=plan)
-    world = World(seed, loop, random.Random(f"{seed}/world"), plan, server)
+    quotas = {MODEL.provider: QUOTAS[seed % 2]} if seed % 3 == 0 else {}
+    world = World(seed, loop, random.Random(f"{seed}/world"), plan, server, quotas=quotas)
     auditor = watch(world)
     world.make_nodes()
     person = server.backbone(faults=plan.client("people"))
@@ -319,6 +350,15 @@ def watch(world: World) -> Auditor:
         world.ledger.renewed.setdefault(epoch, []).append(world.loop.time())
 
     leases.renew = noted  # type: ignore[method-assign]
+    limits = world.server.limits
+    note = limits.note
+
+    def shared(scope: Scope, data: bytes, expected_seq: int) -> int:
+        seq = note(scope, data, expected_seq)
+        world.account.noted(data)
+        return seq
+
+    limits.note = shared  # type: ignore[method-assign]
     return auditor
 
 

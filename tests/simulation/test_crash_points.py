@@ -22,6 +22,7 @@ POINTS = (
     Point.COMMAND_ACK,
     Point.REQUEST,
     Point.REPLY,
+    Point.LIMIT_NOTE,
     JOURNAL,
 )
 PASSAGES_MAX = 100
