@@ -15,7 +15,7 @@ from typing import Any
 
 from domain.definition import Definition
 from domain.ids import RunRef
-from domain.limits import ModelChoice, Usage
+from domain.limits import ModelChoice, Price, Usage
 from domain.state import RunState, Status
 from domain.tools import Lane, LocalTool, Safety, ToolSpec
 from peritus.definitions import load_definition, read_env_paths
@@ -225,7 +225,9 @@ class Peritus:
                 operator=operator_of(self._settings),
             ).definition
             if own is not None:
-                definition = _answered_by(definition, ModelChoice(provider=SCRIPTED, model=own))
+                free = Price(input=0, output=0, source="a model of the program")
+                choice = ModelChoice(provider=SCRIPTED, model=own, price=free)
+                definition = _answered_by(definition, choice)
         ref = new_root(self._settings.tenant, job)
         folder = workspace or self._project.workspace
         workspaces_of(self._project, self._settings).assign(ref, folder)
