@@ -75,14 +75,21 @@ def _in_pairs(
     One of the two may be missing because it held a secret, or because the reply was cut; the API
     refuses the other then. In a reply that is not done, the result is still to come.
     """
-    asked = [block.get("id") for block in blocks if block["type"] == SERVER_USE]
-    given = [block.get("tool_use_id") for block in blocks if _is_result(block)]
-    return [
-        block
-        for block in blocks
-        if not (block["type"] == SERVER_USE and not goes_on and block.get("id") not in given)
-        and not (_is_result(block) and block.get("tool_use_id") not in asked)
-    ]
+    waiting: dict[str, int] = {}  # id of a call: its place
+    alone: set[int] = set()
+    for place, block in enumerate(blocks):
+        if block["type"] == SERVER_USE:
+            alone.add(place)
+            waiting[str(block.get("id"))] = place
+        elif _is_result(block):
+            call = waiting.pop(str(block.get("tool_use_id")), None)
+            if call is None:
+                alone.add(place)
+            else:
+                alone.remove(call)
+    if goes_on:
+        alone -= set(waiting.values())
+    return [block for place, block in enumerate(blocks) if place not in alone]
 
 
 def _is_result(block: Mapping[str, JsonValue]) -> bool:

@@ -203,7 +203,8 @@ def _said(
         return said
     said["tool_calls"] = found.calls
     if dialect.signatures:
-        if not found.extras and _checks_signatures(request.context.model.model):
+        signed = any("signature" in str(extra) for extra in found.extras.values())
+        if not signed and _checks_signatures(request.context.model.model):
             found.extras[0] = NO_SIGNATURE
         said["tool_calls"] = [
             _with_extra(call, found.extras.get(place)) for place, call in enumerate(found.calls)
