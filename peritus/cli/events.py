@@ -12,7 +12,7 @@ from peritus.cli.exits import Exit
 from peritus.cli.interrupts import stopped_by_signal
 from peritus.cli.loop import Out, run_async
 from peritus.cli.observing import Observer, Place, here, observing
-from peritus.cli.screens import Screen, screen_for
+from peritus.cli.screens import Form, Screen, screen_for
 from peritus.feed import Heard, follow_events, stored_events
 
 
@@ -37,7 +37,7 @@ def command(
 async def _events(place: Place, name: str, *, follow: bool, whole: bool, as_json: bool) -> Exit:
     async with observing(place) as observer:
         ref = await observer.runs.find(name)
-        screen = screen_for(ref, as_json=as_json)
+        screen = screen_for(ref, Form(as_json))
         if not follow:
             refs = [row.ref for row in await observer.runs.of_job(ref.job)] if whole else [ref]
             await _write(screen, await stored_events(observer.backbone.log, refs))

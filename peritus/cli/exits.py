@@ -18,6 +18,7 @@ class Exit(IntEnum):
     CANCELLED = 5
     REJECTED = 6
     UNAVAILABLE = 7
+    WAITING = 8
     DETACHED = 10
 
 
@@ -30,6 +31,7 @@ MEANINGS: Mapping[Exit, str] = {
     Exit.CANCELLED: "the run was cancelled",
     Exit.REJECTED: "the run refused what was asked",
     Exit.UNAVAILABLE: "a server or a file is not available now",
+    Exit.WAITING: "left because only a person can make the run go on, and --no-wait was given",
     Exit.DETACHED: "left before the run came to rest; it can be taken up again",
 }
 
@@ -44,9 +46,11 @@ USAGE_CODES = frozenset(
     {
         "ambiguous_run",
         "bad_definition",
+        "bad_edit",
         "bad_env_file",
         "bad_id",
         "bad_identity",
+        "bad_input",
         "bad_limit",
         "bad_query",
         "bad_reasoning",
@@ -68,7 +72,10 @@ USAGE_CODES = frozenset(
         "no_such_secret",
         "no_workspace",
         "nothing_to_continue",
+        "nothing_to_remember",
+        "several_wait",
         "too_large",
+        "too_long",
         "unknown_expert",
         "unknown_provider",
         "unknown_service",

@@ -20,19 +20,36 @@ Budget = Annotated[
     typer.Option(help="US dollars they may spend, as 2.50.", metavar="USD"),
 ]
 
+SoftBudget = Annotated[
+    str | None,
+    typer.Option(help="US dollars beyond which you are asked first.", metavar="USD"),
+]
+
 ToolCalls = Annotated[
     int | None, typer.Option(help="Tool calls they may make.", min=0, metavar="N")
 ]
 
 WallTime = Annotated[
     str | None,
-    typer.Option(help="Time until the run is stopped, as 90s or 1h30m.", metavar="TIME"),
+    typer.Option(
+        "--max-time",
+        "--wall-time",
+        help="Time until the run is stopped, as 90s or 1h30m.",
+        metavar="TIME",
+    ),
 ]
 
 Depth = Annotated[int | None, typer.Option(help="Delegations below the root.", min=0, metavar="N")]
 
 FanOut = Annotated[
-    int | None, typer.Option(help="Children of one run at work at once.", min=1, metavar="N")
+    int | None,
+    typer.Option(
+        "--fan-out",
+        "--max-fan-out",
+        help="Children of one run at work at once.",
+        min=1,
+        metavar="N",
+    ),
 ]
 
 Retries = Annotated[
@@ -42,12 +59,23 @@ Retries = Annotated[
 Timeout = Annotated[int | None, typer.Option(help="Limit of one generation.", min=1, metavar="MS")]
 
 
+FLAGS = {
+    "money_soft": "--soft-budget",
+    "depth_max": "--max-depth",
+    "fan_out_max": "--fan-out",
+    "generation_attempts_max": "--max-retries",
+    "generation_timeout_ms": "--timeout",
+}
+"""The options of limits that a run keeps for life."""
+
+
 def raised_of(given: LimitOverrides) -> Raised:
     """What of the given limits a run that goes on gets; what it keeps is told."""
     names = Raised.__annotations__
     kept = [name for name, value in given.items() if value is not None and name not in names]
     if kept:
-        notice(f"the run keeps the limits it was started with: {', '.join(sorted(kept))}")
+        flags = ", ".join(FLAGS.get(name, name) for name in kept)
+        notice(f"a run keeps what it was started with, so these change nothing: {flags}")
     return Raised(
         steps_max=given.get("steps_max"),
         tokens_max=given.get("tokens_max"),

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.text import Text as Styled
 
 from domain import events as e
-from domain.content import Text, TextPart
+from domain.content import TextPart, text_of
 from domain.ids import RunRef
 from domain.limits import Usage
 from domain.tools import Lane
+from peritus.cli.asks import pretty
+from peritus.cli.people_lines import in_line, people_line, told_line
 from peritus.cli.wording import call_line, clean, duration, outcome_line, short, usage_line
 from peritus.feed import Heard
 from services.worker.live import LiveDelta
@@ -50,8 +52,17 @@ class LiveView:
 
     live = True
 
-    def __init__(self, root: RunRef, *, width: int | None = None, colour: bool = True) -> None:
+    def __init__(
+        self,
+        root: RunRef,
+        *,
+        width: int | None = None,
+        colour: bool = True,
+        verbose: bool = False,
+    ) -> None:
+        """With `verbose`, arguments and results are shown whole."""
         self._root = root
+        self._verbose = verbose
         self._buffer = io.StringIO()
         self._console = Console(
             file=self._buffer,
@@ -93,6 +104,12 @@ class LiveView:
         if not busy and self._shown.get(place, 0) == delta.offset:
             self._stream(place, delta.text)
 
+    def note(self, text: str) -> str:
+        """Lines beside the events; without any, the line that is being written is ended."""
+        self._end_line()
+        self._put(Styled(text))
+        return self._written()
+
     def result(self, text: str) -> str:
         """The answer of the root run, unless it is what was said last."""
         if text.strip() and text != self._last_text:
@@ -109,10 +126,8 @@ class LiveView:
             case e.ContextPinned(model=model):
                 name = f"{run.expert}  {heard.ref.run}  {model.provider} {model.model}"
                 self._line(run, "●", name, "bold")
-            case e.InputReceived(speaker=speaker, parts=parts):
-                texts = (_in_line(part.text) for part in parts if isinstance(part, TextPart))
-                lead = "»" if speaker != "runtime" else "note:"
-                self._line(run, lead, short(" ".join(texts), QUERY_CHARS_MAX), "dim")
+            case e.InputReceived() as event:
+                self._line(run, *told_line(event, first=run.attempt == (0, 0)))
             case e.GenerationRequested() as event:
                 self._requested(heard.ref.run, run, event)
             case e.GenerationCompleted() as event:
@@ -135,6 +150,8 @@ class LiveView:
                 self._line(run, " ", f"next attempt in {wait}", "dim")
             case e.GenerationAbandoned(attempt=attempt, reason="holder_lost"):
                 self._line(run, "!", f"attempt {attempt} was lost with its worker", "yellow")
+            case e.GenerationAbandoned(reason="interrupted"):
+                self._line(run, "!", "the reply is given up for what was said", "yellow")
             case _:
                 self._call(run, heard.event)
 
@@ -144,6 +161,7 @@ class LiveView:
                 run.calls[call.call] = call
                 if call.lane is not Lane.LOOP:
                     self._line(run, "▸", call_line(call.tool, call.arguments), "cyan")
+                    self._whole(run, pretty(call.arguments))
             case e.ToolCallEnded() as ended:
                 self._outcome(run, ended)
             case e.TodoChanged(items=items):
@@ -152,7 +170,16 @@ class LiveView:
                 tool = run.calls[name].tool if name in run.calls else name
                 self._line(run, "!", f"{clean(tool)} is handed out again ({attempt})", "yellow")
             case _:
-                return
+                if line := people_line(event, run.calls):
+                    self._line(run, *line)
+                if isinstance(event, e.ApprovalDecided) and event.approval in run.calls:
+                    self._edited(run, event)
+
+    def _edited(self, run: Seen, event: e.ApprovalDecided) -> None:
+        """From here on the call is the one that runs."""
+        if event.arguments is not None:
+            changes = {"arguments": event.arguments}
+            run.calls[event.approval] = run.calls[event.approval].model_copy(update=changes)
 
     def _todos(self, run: Seen, items: tuple[e.TodoItem, ...]) -> None:
         done = sum(item.completed for item in items)
@@ -174,6 +201,15 @@ class LiveView:
         word = "" if ended.outcome in {"succeeded", "failed"} else f" {ended.outcome}"
         mark, style = ("✗", "red") if ended.is_error else ("✓", "green")
         self._line(run, f"{INDENT}{mark}", f"{tool}{word}{took}  {said}".rstrip(), style)
+        self._whole(run, text_of(ended.content))
+
+    def _whole(self, run: Seen, text: str) -> None:
+        """All of it, for whoever asked for that."""
+        if self._verbose and text.strip():
+            lead = f"{self._lead(run)}{INDENT}{INDENT}"
+            self._put(
+                Styled("".join(f"{lead}{line}\n" for line in clean(text).splitlines()), "dim")
+            )
 
     def _rest(
         self,
@@ -210,7 +246,7 @@ class LiveView:
             place = Place(name, event.step, event.attempt, "text", index)
             text = part.text
             if not isinstance(text, str):
-                self._line(run, "…", _in_line(text), "")
+                self._line(run, "…", in_line(text), "")
                 continue
             self._stream(place, text[self._shown.get(place, 0) :])
             if name == self._root.run:
@@ -255,7 +291,3 @@ class LiveView:
         self._buffer.seek(0)
         self._buffer.truncate()
         return text
-
-
-def _in_line(text: Text) -> str:
-    return text if isinstance(text, str) else f"{text.size:,} bytes of text"

@@ -10,7 +10,7 @@ from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, run_async
 from peritus.cli.observing import Place, here, observing
-from peritus.cli.wording import duration, short
+from peritus.cli.wording import columns, duration, short
 from peritus.ids import now_ms
 from projections.queries import LIMIT_DEFAULT, LIMIT_MAX, Filters
 from projections.views import RunRow
@@ -20,7 +20,9 @@ QUERY_CHARS = 50
 
 def command(
     *,
-    status: Annotated[str | None, typer.Option(help="Only runs of that status.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only runs of that status, or `waiting` or `paused`.")
+    ] = None,
     expert: Annotated[str | None, typer.Option(help="Only runs of that expert.")] = None,
     job: Annotated[str | None, typer.Option(help="Only runs of that job.")] = None,
     limit: Annotated[
@@ -55,7 +57,7 @@ def table(rows: tuple[RunRow, ...], at_ms: int) -> str:
     cells.extend(
         (
             row.run,
-            "damaged" if row.integrity else row.status,
+            _status(row),
             row.expert,
             str(row.step),
             f"{row.usage.tokens:,}",
@@ -64,9 +66,12 @@ def table(rows: tuple[RunRow, ...], at_ms: int) -> str:
         )
         for row in rows
     )
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        + "\n"
-        for line in cells
-    )
+    return columns(cells)
+
+
+def _status(row: RunRow) -> str:
+    if row.integrity:
+        return "damaged"
+    if row.status != "running":
+        return row.status
+    return "paused" if row.paused_at_ms is not None else "waiting" if row.waiting else "running"

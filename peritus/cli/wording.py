@@ -1,6 +1,7 @@
 """How calls, outcomes and numbers read in a line. Not how lines are laid out or coloured."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, cast
 
 from domain.content import BlobRef, Text, text_of
@@ -87,7 +88,23 @@ def duration(ms: int) -> str:
     seconds = ms / 1_000
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s"
-    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:  # noqa: PLR2004 - two days
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows under each other, each column as wide as it has to be."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        + "\n"
+        for row in rows
+    )
 
 
 def _object(text: str) -> dict[str, Any] | None:
