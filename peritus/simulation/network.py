@@ -155,6 +155,11 @@ class ClientFaults:
         """From now on nothing of this process reaches the server, and nothing comes back."""
         self._cut = True
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing of this process gets through now."""
+        return self._cut
+
     def mend(self) -> None:
         """It is connected again."""
         self._cut = False

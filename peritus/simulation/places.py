@@ -20,6 +20,9 @@ from services.worker.reporter import Reporter
 REFUSED = 0.01
 """How likely the disk does not take a line."""
 
+STOPPED = 0.02
+"""How likely the whole process is stopped right before a line, and goes on later."""
+
 
 @dataclass(slots=True)
 class Place:
@@ -37,6 +40,13 @@ class Passage:
 
     client: Client
     reach: Callable[[bool], None] = lambda _: None
+    stopped: Callable[[], bool] = lambda: False
+    stop: Callable[[], None] = lambda: None
+
+    async def goes_on(self) -> None:
+        """Wait while the process is stopped: whoever is cut off may be, and not know it later."""
+        while self.stopped():
+            await asyncio.sleep(0.5)
 
     def at(self, *, after: bool) -> None:
         """Before or after the line is on the disk.
@@ -72,6 +82,10 @@ class SimJournals:
             OSError: the disk does not take it.
         """
         self._passage.at(after=False)
+        if self._dice.random() < STOPPED:
+            self._passage.stop()
+            await asyncio.sleep(0)
+        await self._passage.goes_on()
         if self._dice.random() < REFUSED:
             raise OSError(28, "simulated: no space left")
         await asyncio.sleep(self._dice.choice((0.0, 0.001, 0.2)))

@@ -83,6 +83,7 @@ class World:
     storm: bool = True
     reach: Callable[[Client, bool], None] = lambda _client, _after: None
     """Hears of each append to a journal, before and after it is done."""
+    disk: Place | None = None  # one that all workers share, as several processes of a machine do
     account: Account = field(init=False)
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -90,6 +91,8 @@ class World:
         """The account that all workers ask with."""
         quota = self.quotas.get(MODEL.provider, NO_QUOTA)
         self.account = Account(self.ledger.problems, quota)
+        if self.seed % 4 == 1:
+            self.disk = Place("disk")
 
     def new_id(self) -> str:
         """The next id of this world."""
@@ -109,17 +112,25 @@ class World:
         node.life += 1
         node.epoch = f"{node.name}-{node.life}"
         if node.place is None:
-            node.place = Place(f"{node.name}-disk{node.life}")
+            node.place = self.disk or Place(f"{node.name}-disk{node.life}")
         client = self.server.client(faults=self._faults(node), hook=hook)
         node.client = client
-        node.task = tasks.create_task(self._live(node, client), name=node.epoch)
+
+        def stop() -> None:
+            if self.storm:
+                tasks.create_task(self._part(node))
+
+        node.task = tasks.create_task(self._live(node, client, stop), name=node.epoch)
 
     def _faults(self, node: Node) -> ClientFaults:
         return self.plan.client(node.epoch)
 
-    async def _live(self, node: Node, client: Client) -> None:
-        epoch = node.epoch
-        parts = self._parts(node, client, self.server.ports(client))
+    async def _live(self, node: Node, client: Client, stop: Callable[[], None]) -> None:
+        epoch, faults = node.epoch, self._faults(node)
+        passage = Passage(
+            client, lambda after: self.reach(client, after), lambda: faults.is_cut, stop
+        )
+        parts = self._parts(node, client, self.server.ports(client), passage)
         try:
             while not client.dead:
                 try:
@@ -136,13 +147,14 @@ class World:
             self.ledger.ended[epoch] = self.loop.time()
             self.account.died(epoch)
 
-    def _parts(self, node: Node, client: Client, backbone: Backbone) -> WorkerParts:
+    def _parts(
+        self, node: Node, client: Client, backbone: Backbone, passage: Passage
+    ) -> WorkerParts:
         model = SimulatedModel(self.seed, self.ledger, client.alive, self.account, node.epoch)
         tools = SimulatedTools(self.seed, self.ledger, client.alive)
         place = node.place or Place(node.name)
         based = SimulatedTools(self.seed, self.ledger, client.alive, place.files)
         dice = random.Random(f"{self.seed}/{node.epoch}/disk")
-        passage = Passage(client, lambda after: self.reach(client, after))
         kept = Kept(place, node.epoch, dice, passage, backbone)
 
         async def generate(
@@ -208,7 +220,7 @@ class World:
         self.account.died(node.epoch)
         if node.task is not None:
             node.task.cancel()
-        if self.dice.random() < DISK_LOST:
+        if self.dice.random() < DISK_LOST and self.disk is None:
             node.place = None
         await asyncio.sleep(self.dice.choice((0.0, 1.0, 40.0)))
         self.boot(node, tasks)

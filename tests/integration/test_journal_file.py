@@ -1,18 +1,25 @@
 """Journals on a real disk: synced in order, for the owner only, no links (C15, C16)."""
 
 import os
+import signal
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from domain.ids import RunRef
+from services.sandbox.journal import Entry, Journal
 from services.sandbox.journal_file import JOURNAL_AGE_S, JournalFiles
+from tests.integration.stopped_life import CALL, EPOCH
 
 pytestmark = pytest.mark.anyio
 
 JOB = RunRef("acme", "job", "job")
+BOUND_S = 60
 
 
 @pytest.fixture(name="files")
@@ -139,3 +146,38 @@ async def test_fence_of_a_job_is_seen_by_every_process_of_the_place(
     (tmp_path / "journals" / "fences" / "acme" / "job3.jsonl").symlink_to(tmp_path / "victim")
     with pytest.raises(OSError, match=r"symbolic|Too many"):
         await files.fence(JOB._replace(job="job3"), b"one\n")
+
+
+@contextmanager
+def stopped_at(point: str, folder: Path) -> Generator["subprocess.Popen[bytes]"]:
+    """A process that is stopped before or after its line was written; ended with the context."""
+    words = [sys.executable, "-m", "tests.integration.stopped_life", str(folder), point]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    try:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("taken_over", [True, False], ids=["taken_over", "left_alone"])
+@pytest.mark.parametrize("point", ["before", "after"])
+async def test_a_process_that_is_stopped_at_its_line_and_goes_on_starts_nothing_another_may_run(
+    files: JournalFiles,
+    tmp_path: Path,
+    point: str,
+    taken_over: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Two real processes over the same files: of the two, at most one runs the call."""
+    with stopped_at(point, tmp_path / "journals") as process:
+        journal = Journal(files, "place", "next")
+        await journal.open()
+        if taken_over:
+            await journal.take(CALL.ref, 2)
+        begun = {CALL: Entry(over=False, result=None)} if point == "after" else {}
+        assert await journal.earlier(EPOCH) == begun
+        process.send_signal(signal.SIGCONT)
+        said, _ = process.communicate(timeout=BOUND_S)
+    assert said == (b"fenced\n" if taken_over else b"started\n")
