@@ -1,35 +1,110 @@
-"""What is wrong with a value by its JSON schema (draft 2020-12). Never fetches anything."""
+"""What is wrong with a value by its JSON schema (draft 2020-12). Never fetches anything.
 
-from collections.abc import Mapping
-from typing import cast
+Patterns are matched by RE2, whose time grows with the text and nothing else: a model that names a
+slow one must not hold up a worker. What RE2 has no words for (looking ahead, back references) is
+Python's to match, and is not taken from models.
+"""
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
+from typing import Any, cast
+
+PATTERNS_KEPT = 256
 
 
 def schema_problem(schema: Mapping[str, object], value: object) -> str | None:
     """Why a value is not what the schema asks for; None when it is."""
-    validator = Draft202012Validator(dict(schema), registry=Registry())
+    import referencing.exceptions  # noqa: PLC0415 - as below
+
+    nothing_to_fetch = cast("Any", referencing).Registry()
+    validator = _validator()(dict(schema), registry=nothing_to_fetch)
     try:
-        found = best_match(validator.iter_errors(value))
-    except (Unresolvable, RecursionError) as error:
+        found = _library().exceptions.best_match(validator.iter_errors(value))
+    except (referencing.exceptions.Unresolvable, RecursionError, re.error) as error:
         return f"the schema cannot be used: {type(error).__name__}"
     if found is None:
         return None
-    where = found.json_path.removeprefix("$").removeprefix(".")
-    return f"{where}: {found.message}" if where else found.message
+    where = str(found.json_path).removeprefix("$").removeprefix(".")
+    return f"{where}: {found.message}" if where else str(found.message)
 
 
 def schema_fault(schema: object) -> str | None:
     """Why a value cannot be used as a JSON schema; None when it can."""
     if not isinstance(schema, dict):
         return "a JSON schema is an object"
+    library = _library()
     try:
-        Draft202012Validator.check_schema(cast("dict[str, object]", schema))
-    except SchemaError as error:
+        library.Draft202012Validator.check_schema(cast("dict[str, object]", schema))
+    except library.exceptions.SchemaError as error:
         return f"it is no JSON schema: {error.message}"
     except RecursionError:
         return "it is nested too deep"
     return None
+
+
+def model_schema_fault(schema: object) -> str | None:
+    """Why a schema that a model wrote cannot be used; None when it can."""
+    fault = schema_fault(schema)
+    if fault is not None:
+        return fault
+    for part in _parts(schema):
+        if "patternProperties" in part:
+            return "patternProperties is not taken here; name the properties"
+        pattern = part.get("pattern")
+        if isinstance(pattern, str) and _plain(pattern) is None:
+            return f"the pattern {pattern!r} is none that RE2 matches"
+    return None
+
+
+def _parts(value: object) -> Iterator[Mapping[str, object]]:
+    """Every object in a JSON value."""
+    if isinstance(value, dict):
+        part = cast("dict[str, object]", value)
+        yield part
+        for inner in part.values():
+            yield from _parts(inner)
+    elif isinstance(value, list):
+        for inner in cast("list[object]", value):
+            yield from _parts(inner)
+
+
+def _library() -> Any:  # noqa: ANN401 - its types say little
+    """Imported when something is typed: that takes longer than a short run."""
+    import jsonschema  # noqa: PLC0415
+
+    return cast("Any", jsonschema)
+
+
+@cache
+def _validator() -> Any:  # noqa: ANN401
+    library = _library()
+
+    def check(
+        validator: object, pattern: str, instance: object, schema: object
+    ) -> Iterator[Exception]:
+        del validator, schema
+        if isinstance(instance, str) and not _matches(pattern, instance):
+            said = f"{instance!r} does not match {pattern!r}"
+            yield library.exceptions.ValidationError(said)
+
+    return library.validators.extend(library.Draft202012Validator, {"pattern": check})
+
+
+def _matches(pattern: str, text: str) -> bool:
+    plain = _plain(pattern)
+    return (re.search(pattern, text) if plain is None else plain.search(text)) is not None
+
+
+@lru_cache(PATTERNS_KEPT)
+def _plain(pattern: str) -> Any:  # noqa: ANN401 - the library has no types
+    """The pattern as RE2 has it; None when it has no words for it."""
+    import re2  # type: ignore[import-untyped] # noqa: PLC0415
+
+    library = cast("Any", re2)
+    options = library.Options()
+    options.log_errors = False
+    try:
+        return library.compile(pattern, options)
+    except library.error:
+        return None

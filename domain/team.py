@@ -29,7 +29,7 @@ from domain.errors import Rejected
 from domain.events import TeamAction
 from domain.policy import PolicyRule
 from domain.sandbox import SandboxSettings, SecretGrant, covers
-from domain.schemas import schema_fault
+from domain.schemas import model_schema_fault
 from domain.team_tools import (
     ARGUMENTS,
     AddDelegateFromConfig,
@@ -94,7 +94,7 @@ def _create(definition: Definition, own: Expert, asked: CreateExpert) -> TeamCha
     for delegate in delegates:
         _check_edge(definition, asked.key, delegate)
     if asked.output is not None:
-        fault = schema_fault(asked.output)
+        fault = model_schema_fault(asked.output)
         if fault is not None:
             raise Rejected("invalid_arguments", f"output: {fault}")
     base = own.skills.get(BASE_SKILL)
@@ -194,7 +194,7 @@ def _questions(tools: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Inter
     found: dict[str, InteractiveTool] = {}
     for name, table in tools.items():
         schema = table.get("inputJsonSchema", {"type": "object"})
-        fault = schema_fault(schema)
+        fault = model_schema_fault(schema)
         if fault is not None:
             raise Rejected("invalid_arguments", f"tools.{name}.inputJsonSchema: {fault}")
         found[name] = InteractiveTool(
