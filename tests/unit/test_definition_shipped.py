@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.base_tools import BASE_TOOLS
 from domain.context import build_context
 from domain.definition import TopologySkill
 from peritus.definitions import DefinitionError, Operator, load_definition
@@ -99,3 +100,23 @@ def test_only_the_verifier_of_create_expert_changes_its_team(tmp_path: Path) -> 
         if any(isinstance(skill, TopologySkill) for skill in expert.skills.values())
     ]
     assert changing == ["@create-expert/verifier"]
+
+
+def test_what_the_writer_is_told_of_the_format_loads_and_names_every_tool(tmp_path: Path) -> None:
+    definition = load_definition(tmp_path / "perstack.toml", wanted=CREATE).definition
+    told = definition.expert("@create-expert/writer").instruction
+
+    assert {name for name in BASE_TOOLS if name not in told} == {"mergeWorkspace"}
+    sample = "\n".join(line[4:] for line in told.splitlines() if line.startswith("    "))
+    sample = sample.replace("@NAME/PART", "@name/part").replace("experts.NAME", "experts.name")
+    sample += '\n[experts."@name/part"]\ninstruction = "Work."\n'
+    assert load(tmp_path, sample).notices == ()
+
+
+def test_no_instruction_of_the_team_has_a_line_end_that_toml_did_not_take(tmp_path: Path) -> None:
+    definition = load_definition(tmp_path / "perstack.toml", wanted=CREATE).definition
+
+    texts = [
+        text for one in definition.experts.values() for text in (one.instruction, one.description)
+    ]
+    assert [text for text in texts if "\\" in text] == []
