@@ -53,11 +53,22 @@ def definition() -> Definition:
     )
 
 
+Replies = Callable[[ModelRequest, random.Random], ModelReply]
+"""What the models of a world say."""
+
+
 class SimulatedModel:
     """Replies that depend on the request alone, so that a second attempt may say the same."""
 
     def __init__(
-        self, seed: int, ledger: Ledger, alive: Callable[[], None], account: Account, epoch: str
+        self,
+        seed: int,
+        ledger: Ledger,
+        alive: Callable[[], None],
+        account: Account,
+        epoch: str,
+        *,
+        replies: Replies | None = None,
     ) -> None:
         """`alive` raises when the process that asks is dead; `account` is the same for all."""
         self._seed = seed
@@ -65,6 +76,7 @@ class SimulatedModel:
         self._alive = alive
         self._account = account
         self._epoch = epoch
+        self._replies = replies or reply
         self._tries: dict[str, int] = {}
 
     async def generate(
@@ -94,7 +106,7 @@ class SimulatedModel:
             kinds: tuple[FailureKind, ...] = ("overloaded", "server", "network", "rejected")
             kind = dice.choices(kinds, weights=(4, 4, 4, 1))[0]
             raise ModelFailure(kind, "simulated", retry_after_ms=dice.choice((None, 500, 5_000)))
-        return reply(request, random.Random(f"{self._seed}/{request.digest}"))
+        return self._replies(request, random.Random(f"{self._seed}/{request.digest}"))
 
 
 def reply(request: ModelRequest, dice: random.Random) -> ModelReply:
@@ -140,6 +152,7 @@ class SimulatedTools:
     async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
         """One effect, somewhere between a start and an answer that may take long."""
         self._alive()
+        self._ledger.begins(call)
         dice = random.Random(f"{self._seed}/{call.key}/{self._ledger.executions[call.key]}")
         if dice.random() < 0.03:
             msg = "simulated: the means are away"

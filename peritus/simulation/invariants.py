@@ -18,6 +18,7 @@ from domain.ids import RunRef
 from domain.state import RunState, changed
 from domain.tools import Lane, Safety
 from eventlog.port import Stored
+from peritus.simulation.books import Books
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import EPOCH_MS
 
@@ -31,6 +32,16 @@ class Auditor:
         self._runs: dict[RunRef, Loaded] = {}
         self._checkers: dict[RunRef, RunChecker] = {}
         self._placings: dict[RunRef, dict[int, e.SandboxPlaced]] = {}
+        self._books = Books(ledger)
+
+    def state(self, ref: RunRef) -> RunState:
+        """A run as the log has it, for whoever looks at it."""
+        loaded = self._runs.get(ref)
+        return loaded.state if loaded else RunState(ref=ref)
+
+    def runs(self) -> list[RunRef]:
+        """All runs the log has, in the order they came."""
+        return list(self._runs)
 
     def stored(self, item: Stored, blobs: Iterable[str]) -> None:
         """One envelope: what it names is stored already, and it may follow what is there."""
@@ -45,6 +56,7 @@ class Auditor:
         for event in events:
             before, state = state, evolve(state, event)
             checker.see(before, event, state)
+            self._books.see(ref, before, event, state)
             if isinstance(event, e.SandboxPlaced):
                 self._placed(ref, event)
             if isinstance(event, e.SnapshotTaken):
@@ -52,6 +64,7 @@ class Auditor:
             if isinstance(event, e.GenerationRequested):
                 self._ledger.attempts[event.request] += 1
         checker.between(state)
+        self._books.stored(ref, state)
         try:
             self._runs[ref] = fold_stored(loaded, item)
         except IntegrityViolated as error:
@@ -97,6 +110,7 @@ class Auditor:
             )
         for state in states.values():
             _check_tree(state, states, problems)
+        self._books.close(states)
         return list(dict.fromkeys(problems))
 
 
@@ -201,7 +215,8 @@ class RunChecker:
 
     def _only_before_the_end(self, before: RunState, event: e.Event) -> None:
         """What a run at rest cannot do; and whom a provider turns away waits, not fails (C13)."""
-        if before.at_rest:
+        ruled = isinstance(event, e.PolicyChanged) and before.parent is None
+        if before.at_rest and not ruled:
             self._problem(f"{event.type} after its end")
         if not isinstance(event, e.RunFailed):
             return
@@ -212,7 +227,7 @@ class RunChecker:
 
     def between(self, state: RunState) -> None:
         """What holds between two envelopes: an open run waits for something, and owes nothing."""
-        if not state.at_rest and state.expert and not effects(state):
+        if not state.at_rest and state.expert and not effects(state) and not state.waits:
             self._problem(f"waits for nothing at version {state.version}")
         if state.tokens_reserved < 0:
             self._problem(f"{state.tokens_reserved} tokens are reserved")
@@ -255,7 +270,7 @@ class RunChecker:
             lived = not self._may_have_lost(call.id, call.holder, after)
         else:
             lived = not self._ledger.gone(call.holder or "", _seconds(after))
-        if lived:
+        if lived and asked.key in self._ledger.begun:  # else its grant never reached the worker
             self._problem(f"call {event.call} was taken from a worker that lived")
 
     def _may_have_lost(self, call: str, holder: str | None, now: RunState) -> bool:

@@ -1,11 +1,13 @@
 """What really happened in a simulated world, outside the log: executions, model calls, lives."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from domain.ids import RunRef
 from eventlog.port import LEASE_S, RENEW_S
+from services.worker.toolbox import ToolCall
 
 
 @dataclass(slots=True)
@@ -13,6 +15,7 @@ class Ledger:
     """Facts the log is checked against; nothing of the system can read or write it."""
 
     executions: Counter[str] = field(default_factory=Counter[str])  # by idempotency key
+    begun: set[str] = field(default_factory=set[str])  # idempotency keys, whatever came of it
     results: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     asked: Counter[str] = field(default_factory=Counter[str])  # calls of the model, by request
     attempts: Counter[str] = field(default_factory=Counter[str])  # those in the log, by request
@@ -25,6 +28,18 @@ class Ledger:
     again: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     """When a worker was started again in the same process: what it was at is given up."""
     problems: list[str] = field(default_factory=list[str])
+    said: dict[str, tuple[RunRef, str]] = field(default_factory=dict[str, tuple[RunRef, str]])
+    """What people decided, by command: in which run, and about which call or limit."""
+    calm_s: float | None = None  # since when nothing goes wrong any more
+    watchers: list[Callable[[ToolCall], None]] = field(
+        default_factory=list[Callable[[ToolCall], None]]
+    )
+
+    def begins(self, call: ToolCall) -> None:
+        """A tool begins a call."""
+        self.begun.add(call.key)
+        for watch in self.watchers:
+            watch(call)
 
     def executed(self, key: str, result: str) -> None:
         """A tool took effect."""

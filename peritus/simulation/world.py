@@ -18,10 +18,12 @@ from domain.rate import NO_QUOTA, Quota, Scope
 from domain.tools import Lane
 from eventlog.memory import Client, Crashed, Hook, MemoryServer
 from eventlog.port import Backbone, Stored
+from peritus.simulation import teams
 from peritus.simulation.account import CALM_S, Account
 from peritus.simulation.actors import (
     LOCAL_TOOLS,
     MODEL,
+    Replies,
     SimulatedModel,
     SimulatedTools,
     definition,
@@ -30,6 +32,7 @@ from peritus.simulation.invariants import Auditor
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import SimLoop, run
 from peritus.simulation.network import ClientFaults, FaultPlan, Rates
+from peritus.simulation.people import People
 from peritus.simulation.places import Kept, Passage, Place
 from peritus.worker import WorkerParts, run_worker
 from services.loop.models.port import Delta, ModelReply
@@ -42,6 +45,9 @@ QUIET_S = 900.0
 """How long the system may take to come to rest once nothing goes wrong, in virtual seconds."""
 
 TENANT = "sim"
+
+TEAMS = 2
+"""Every fifth world, from this seed on, is one job with many delegates and people around it."""
 
 QUOTAS = (Quota(concurrency=1), Quota(concurrency=3, requests_per_min=12))
 """What a third of the worlds is allowed, one or the other."""
@@ -84,6 +90,7 @@ class World:
     reach: Callable[[Client, bool], None] = lambda _client, _after: None
     """Hears of each append to a journal, before and after it is done."""
     disk: Place | None = None  # one that all workers share, as several processes of a machine do
+    replies: Replies | None = None  # what models say; None: as in any job
     account: Account = field(init=False)
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -150,7 +157,9 @@ class World:
     def _parts(
         self, node: Node, client: Client, backbone: Backbone, passage: Passage
     ) -> WorkerParts:
-        model = SimulatedModel(self.seed, self.ledger, client.alive, self.account, node.epoch)
+        model = SimulatedModel(
+            self.seed, self.ledger, client.alive, self.account, node.epoch, replies=self.replies
+        )
         tools = SimulatedTools(self.seed, self.ledger, client.alive)
         place = node.place or Place(node.name)
         based = SimulatedTools(self.seed, self.ledger, client.alive, place.files)
@@ -201,6 +210,7 @@ class World:
         self.storm = False
         self.plan.heal()
         self.account.healed()
+        self.ledger.calm_s = self.loop.time()
         for node in self.nodes:
             if node.client is None or node.client.dead:
                 self.boot(node, tasks)
@@ -256,6 +266,23 @@ class World:
         if dice.random() < 0.3:
             await asyncio.sleep(dice.uniform(0, 10))
             await self._cancel(ref, backbone, index)
+
+    async def office(
+        self, team: teams.Job, backbone: Backbone, digest: str, auditor: Auditor
+    ) -> None:
+        """One job with many delegates, and people who have to do with it to its end."""
+        ref = RunRef(TENANT, "j0", "j0")
+        start = StartRun(
+            id="start", expert="boss", definition=digest, parts=(TextPart(text=team.task),)
+        )
+        self.ledger.starts[ref] = start.id
+        await self.send(ref, start, backbone, start.id)
+
+        async def send(ref: RunRef, command: Command, name: str) -> bool:
+            return await self.send(ref, command, backbone, name)
+
+        dice = random.Random(f"{self.seed}/office")
+        await People(ref, dice, self.ledger, auditor, send).attend()
 
     async def _cancel(self, ref: RunRef, backbone: Backbone, index: int) -> None:
         self.ledger.cancels.add(ref)
@@ -314,13 +341,18 @@ async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
     auditor = watch(world)
     world.make_nodes()
     person = server.backbone(faults=plan.client("people"))
-    digest = await server.backbone().blobs.put(TENANT, definition().to_bytes())
+    team = teams.job(seed) if seed % 5 == TEAMS else None
+    world.replies = teams.reply if team else None
+    made = team.definition if team else definition()
+    digest = await server.backbone().blobs.put(TENANT, made.to_bytes())
     async with asyncio.TaskGroup() as tasks:
         for node in world.nodes:
             world.boot(node, tasks)
         async with asyncio.TaskGroup() as visits:
             visits.create_task(world.trouble(tasks))
-            for index in range(people):
+            if team:
+                visits.create_task(world.office(team, person, digest, auditor))
+            for index in range(0 if team else people):
                 visits.create_task(world.person(index, person, digest))
         await world.settle()
         for node in world.nodes:
