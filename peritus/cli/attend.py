@@ -80,7 +80,7 @@ class Attendance:
             refs = [look.state.ref for look in self.family.under(self.ref.run)]
             for heard in await stored_events(log, refs):
                 if heard.cursor.seq <= self.after_seq:
-                    self.screen.heard(heard)
+                    self.screen.recall(heard)
         return state
 
     async def watch(self) -> Heard | Left:

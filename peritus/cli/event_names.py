@@ -7,11 +7,10 @@ from domain.errors import Rejected
 from domain.events import EVENT_TYPES
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "errors": ("generation.failed", "run.failed", "run.stopped"),
     "tools": ("tool_call", "tool_result", "question", "approval"),
     "delegations": ("delegation", "team"),
 }
-"""What `peritus log --errors` and its like show: names, or what they begin with."""
+"""What `peritus log --tools` and its like show: names, or what they begin with."""
 
 SEED: Mapping[str, tuple[str, ...]] = {
     "startRun": ("run.started", "run.continued"),

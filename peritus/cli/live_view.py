@@ -104,6 +104,11 @@ class LiveView:
         if not busy and self._shown.get(place, 0) == delta.offset:
             self._stream(place, delta.text)
 
+    def recall(self, heard: Heard) -> None:
+        """Know of an event that was before: its run goes on from there, and nothing is shown."""
+        self.heard(heard)
+        self._last_text = ""
+
     def note(self, text: str) -> str:
         """Lines beside the events; without any, the line that is being written is ended."""
         self._end_line()

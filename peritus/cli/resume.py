@@ -57,11 +57,11 @@ async def _resume(place: Place, keys: Keys, name: str, form: Form, *, leaves: bo
         async with at_work(settings, project, link, models, keys) as (desk, door):
             send = signed(at_desk(desk), this_user("cli"))
             attendance = attending(link, send, ref, form, leaves=leaves)
-            state, _ = await load_state(log, ref)
+            state = await attendance.recall()
             if state.at_rest:
                 await show_end(attendance, state)
                 return OF_STATUS.get(state.status, Exit.FAILED)
-            if (await attendance.recall()).paused:
+            if state.paused:
                 await resume(send, ref)
             end = await attendance.watch()
             code = await finish(attendance, end)

@@ -24,6 +24,10 @@ class Screen(Protocol):
         """Something said on LIVE."""
         ...
 
+    def recall(self, heard: Heard) -> None:
+        """Know of an event that was before, and is not shown."""
+        ...
+
     def note(self, text: str) -> str:
         """Lines beside the events."""
         ...
@@ -48,6 +52,10 @@ class JsonLines:
         """Nothing."""
         del ref, data
         return ""
+
+    def recall(self, heard: Heard) -> None:
+        """Nothing: a line needs no other."""
+        del heard
 
     def note(self, text: str) -> str:
         """Nothing: only events are lines."""

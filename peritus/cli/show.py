@@ -8,12 +8,13 @@ import typer
 from domain.content import text_of
 from domain.ids import RunRef
 from domain.state import Call, RunState
-from peritus.cli import options
+from peritus.cli import asks, options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, run_async
 from peritus.cli.observing import Observer, Place, here, observing
 from peritus.cli.wording import call_line, clean, short, usage_line
-from peritus.jobs import load_state, text_at
+from peritus.jobs import text_at
+from projections.family import load_look
 
 OUTCOME_CHARS = 100
 
@@ -31,15 +32,19 @@ def command(
 async def _show(place: Place, name: str, *, as_json: bool) -> Exit:
     async with observing(place) as observer:
         ref = await observer.runs.find(name)
-        state, _ = await load_state(observer.backbone.log, ref)
+        look = await load_look(observer.backbone.log, ref)
+        state, blobs = look.state, observer.backbone.blobs
+        waits = [await asks.shown(blobs, wait) for wait in look.waits]
         result = await text_at(observer.backbone.blobs, ref.tenant, state.result)
         children = await _children(observer, ref)
     facts = facts_of(state, result, children)
+    facts["waiting"] = [one.wait.name for one in waits]
     out = Out()
     if as_json:
         await out.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
     else:
-        await out.write(text_of_facts(facts, state))
+        lines = [f"waits    {one.wait.name}: {asks.what(one)}\n" for one in waits]
+        await out.write(text_of_facts(facts, state) + "".join(lines))
     return Exit.COMPLETED
 
 
@@ -57,10 +62,13 @@ def facts_of(state: RunState, result: str, children: list[str]) -> dict[str, Any
         "expert": state.expert,
         "status": state.status,
         "cancelling": state.cancelling,
+        "paused": state.paused,
         "version": state.version,
         "step": state.step,
         "steps_left": state.steps_left,
         "tokens_left": state.tokens_left,
+        "micro_usd_charged": state.money_charged,
+        "micro_usd_left": state.money_left,
         "model": state.model.model_dump(mode="json") if state.model else None,
         "usage": state.usage.model_dump(mode="json"),
         "parent": state.parent.model_dump(mode="json") if state.parent else None,
@@ -93,11 +101,14 @@ def text_of_facts(facts: dict[str, Any], state: RunState) -> str:
     lines = [
         f"run      {state.ref.run}",
         f"expert   {clean(state.expert)}",
-        f"status   {state.status}{', asked to stop' if state.cancelling else ''}",
+        f"status   {state.status}{_held(state)}",
         f"step     {state.step} ({state.steps_left} left)",
         f"model    {model.provider} {clean(model.model)}" if model else "model    none",
         f"usage    {usage_line(state.usage) or 'no tokens'}",
     ]
+    if state.money_charged or state.money_left is not None:
+        left = "" if state.money_left is None else f" ({asks.money(state.money_left)} left)"
+        lines.append(f"money    {asks.money(state.money_charged)}{left}")
     if state.parent:
         lines.append(f"answers  run {state.parent.run}")
     lines.extend(f"child    {child}" for child in facts["children"])
@@ -117,3 +128,8 @@ def text_of_facts(facts: dict[str, Any], state: RunState) -> str:
     if facts["result"]:
         lines.extend(["", clean(facts["result"]).strip()])
     return "\n".join(lines) + "\n"
+
+
+def _held(state: RunState) -> str:
+    paused = ", paused" if state.paused else ""
+    return f"{paused}, asked to stop" if state.cancelling else paused
