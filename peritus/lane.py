@@ -39,7 +39,7 @@ def sandbox_lane(
     state = workspaces_of(project, settings).place
     return SandboxLane(
         lambda: _parts(settings, project, backbone, config, fresh=fresh),
-        left=lambda: bool(begun(state)),
+        left=lambda: bool(settings.sandbox_warm or begun(state)),
     )
 
 
@@ -87,6 +87,7 @@ def _parts(
         alive=alive,
         now_s=lambda: now_ms() / 1000,
         idle_s=settings.sandbox_idle_s,
+        warm=settings.sandbox_warm,
     )
 
 

@@ -72,6 +72,7 @@ class Facts:
     epoch: str = ""
     epochs: frozenset[str] = frozenset()  # whose journals it may yet ask for
     saved: bool = False
+    snapshot: SnapshotTaken | None = None  # the newest one that can be brought back
 
 
 async def facts_of(log: EventLog, ref: RunRef) -> Facts:
@@ -95,6 +96,7 @@ async def facts_of(log: EventLog, ref: RunRef) -> Facts:
         epoch=held.epoch if held else "",
         epochs=frozenset((held.epoch, *held.earlier)) if held else frozenset(),
         saved=whole and bool(taken) and taken[-1].manifest is not None,
+        snapshot=state.snapshot,
     )
 
 
@@ -216,10 +218,14 @@ async def _docker(settings: Settings, place: str) -> list[Standing]:
         Standing(
             "docker",
             str(one["Labels"].get(f"{LABEL}epoch", "")),
-            f"container {one['Names'][0].lstrip('/')} of job {one['Labels'].get(f'{LABEL}job')}",
+            f"container {one['Names'][0].lstrip('/')} {_of_job(one['Labels'].get(f'{LABEL}job'))}",
         )
         for one in containers
     ]
+
+
+def _of_job(job: str | None) -> str:
+    return f"of job {job}" if job else "made ahead of any job"
 
 
 class Stored(NamedTuple):

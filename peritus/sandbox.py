@@ -25,8 +25,9 @@ class SandboxLane:
     """Makes the service when something is asked of it, and ends it with the process.
 
     Fills the port `ToolBox`; `keeper` fills `WorkerParts.keepers`, and `run` belongs beside the
-    worker: the service lives in it. `left` is whether a worker of this place that was not closed in
-    order may have left something: then the service is made at once, to end that (C10).
+    worker: the service lives in it. `left` is whether it is to be made at once: a worker of this
+    place that was not closed in order may have left something, to be ended (C10), or sandboxes are
+    to be made ahead.
     """
 
     parts: "Callable[[], SandboxParts]"
@@ -75,11 +76,11 @@ class SandboxLane:
 
 
 async def _look_after(service: "SandboxService") -> None:
-    """Have the service end what others left: it does so before its first sandbox."""
+    """Have the service begin: before its first sandbox it ends what others left."""
     try:
         await service.report()
     except Unavailable as error:
-        logger.warning("what a worker that is gone may have left is still there: %s", error)
+        logger.warning("what a worker that is gone may have left is not looked for: %s", error)
 
 
 @dataclass

@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     sandbox_idle_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     """How long a sandbox is kept warm without a call, in seconds."""
 
+    sandbox_warm: Annotated[int, Field(ge=0, le=64)] = 0
+    """Sandboxes that a worker makes ahead of need, a count."""
+
     workspace_bytes: Annotated[int, Field(ge=MIB)] = 4 * GIB
     """How large a workspace may grow, in bytes."""
 

@@ -130,6 +130,10 @@ class Group:
             for folder in self.folders
         )
 
+    def there(self) -> bool:
+        """Whether nobody has removed it."""
+        return all(folder.is_dir() for folder in self.folders)
+
     def oom_kills(self) -> int:
         """How many processes were killed because memory ran out."""
         if self.memory is None:

@@ -55,3 +55,7 @@ class ToolError(Exception):
 
 class SandboxUnavailable(Unavailable):
     """No sandbox can be had here; commands are refused rather than run without one."""
+
+
+class NotAhead(SandboxUnavailable):
+    """Nothing of a sandbox can be made here before its workspace is known, now or later."""

@@ -41,6 +41,12 @@ class Network(NamedTuple):
     user: int | None
     listener: socket.socket | None
 
+    def deaf(self) -> "Network":
+        """The same without a listener: what knocks there is refused."""
+        if self.listener is not None:
+            self.listener.close()
+        return self._replace(listener=None)
+
     def close(self) -> None:
         """Let go of it: it is gone when the last process in it is."""
         os.close(self.net)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from domain.record import Record
 from domain.sandbox import SandboxLimits
@@ -74,6 +74,13 @@ class SandboxSpec:
     image: str | None = None  # for backends that have images; None: the operator's
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])  # by plain name
     secret_files: Mapping[str, SecretValue] = field(default_factory=dict[str, SecretValue])
+
+
+class Kind(NamedTuple):
+    """What is known of a sandbox before anybody has asked for it. `owner` names no job."""
+
+    owner: Owner
+    limits: SandboxLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +224,38 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """End every sandbox that is still open."""
+        ...
+
+
+class Ahead(Protocol):
+    """Part of a sandbox that was made before it was known whose it is to be. It runs nothing."""
+
+    @property
+    def become(self) -> Callable[[SandboxSpec], Awaitable[Sandbox]]:
+        """Make it the sandbox of a spec of its kind; it is used up, whatever comes of it.
+
+        Raises SandboxUnavailable: it cannot be; nothing of it is left.
+        """
+        ...
+
+    @property
+    def close(self) -> Callable[[], Awaitable[None]]:
+        """End it, unused.
+
+        Raises SandboxUnavailable: it cannot be ended now; it is left to the reaper.
+        """
+        ...
+
+
+@runtime_checkable
+class MakesAhead(Protocol):
+    """What a backend offers besides, if it can make part of a sandbox ahead of need."""
+
+    async def make_ahead(self, kind: Kind) -> Ahead:
+        """Make such a part, labelled like all else.
+
+        Raises:
+            NotAhead: that is not possible here, now or later.
+            SandboxUnavailable: it cannot be made now; nothing of it is left.
+        """
         ...

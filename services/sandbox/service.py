@@ -33,7 +33,7 @@ from services.sandbox.live import Denials
 from services.sandbox.merging import Merging
 from services.sandbox.placement import Held, Here, Placements, WorkspaceKind
 from services.sandbox.policy import OperatorPolicy
-from services.sandbox.port import Backend, CapabilityReport
+from services.sandbox.port import Backend, CapabilityReport, Kind, MakesAhead, Owner
 from services.sandbox.residents import Residents
 from services.sandbox.results import Results
 from services.sandbox.rooms import Life, Rooms, Whose, Workspaces
@@ -43,6 +43,7 @@ from services.sandbox.snapshotting import Snapshotting
 from services.sandbox.toolbox import KeptToolBox, Seats
 from services.sandbox.tools import BaseToolBox
 from services.sandbox.tools.processes import Processes
+from services.sandbox.warm import WarmBackend
 from services.worker.keeper import Admission, Elsewhere, Keeper, Known, Later
 from services.worker.reporter import Reporter
 
@@ -73,6 +74,7 @@ class SandboxParts:
     """Who lives, given the epochs with a lease; None: not all have been heard of yet."""
     now_s: Callable[[], float]
     idle_s: float
+    warm: int = 0  # sandboxes made ahead of need
     store: Callable[[Path, Blobs], SnapshotStore] = SnapshotStore
 
 
@@ -99,7 +101,7 @@ class SandboxService:
             parts.state / "isolated", parts.workspaces, lambda: parts.operator.limits
         )
         residents = Residents(
-            parts.state,
+            Returning(parts.state, store, parts.operator.limits),
             store,
             processes,
             held=self._held,
@@ -178,11 +180,26 @@ class SandboxService:
             if self._chosen is None:
                 chosen = await self._parts.backend()
                 lives.begin(self._parts.state, self._parts.epoch)
-                self._chosen = chosen
-                await self._try_to_reap(chosen[0])
-                for name, beside in (("reaper", self.run()), ("idle rooms", self._rooms.run())):
-                    self._beside.append(self._tasks.create_task(beside, name=name))
+                backend = self._warmed(chosen[0])
+                self._chosen = (backend, chosen[1])
+                await self._try_to_reap(backend)
+                beside = [("reaper", self.run()), ("idle rooms", self._rooms.run())]
+                if isinstance(backend, WarmBackend):
+                    beside.append(("sandboxes ahead", backend.run()))
+                for name, work in beside:
+                    self._beside.append(self._tasks.create_task(work, name=name))
             return self._chosen
+
+    def _warmed(self, backend: Backend) -> Backend:
+        """The backend with sandboxes made ahead, if the operator wants that."""
+        parts = self._parts
+        if not parts.warm:
+            return backend
+        if not isinstance(backend, MakesAhead):
+            logger.warning("no sandboxes are made ahead: %s cannot do that", backend.name)
+            return backend
+        kind = Kind(Owner(parts.place, parts.epoch, "", "", ""), parts.operator.limits)
+        return WarmBackend(backend, kind, parts.warm)
 
     async def _try_to_reap(self, backend: Backend) -> None:
         try:

@@ -23,7 +23,8 @@ from services.sandbox.docker.backend import APART_LACKS, DockerBackend
 from services.sandbox.docker.settings import DockerSettings
 from services.sandbox.landlock.backend import LACKS, LandlockBackend
 from services.sandbox.landlock.rules import ABI_NEEDED, abi
-from services.sandbox.port import Backend, Command, Outcome, Owner, Sandbox, SandboxSpec
+from services.sandbox.port import Backend, Command, Kind, Outcome, Owner, Sandbox, SandboxSpec
+from services.sandbox.warm import MakingBackend, WarmBackend
 from services.sandbox.workspace import Workspace
 from tests.support import gvisor
 from tests.support.docker_engine import engine_of_session
@@ -96,6 +97,51 @@ async def docker_unprivileged(_state: Path) -> AsyncGenerator[Backend]:
         await backend.close()
 
 
+class Patient(WarmBackend):
+    """Makes every sandbox that fits out of one that was made ahead, and waits for that."""
+
+    async def open(self, spec: SandboxSpec) -> Sandbox:
+        """Make a sandbox."""
+        async with asyncio.timeout(BOUND_S):
+            await self.filled()
+        return await super().open(spec)
+
+
+@asynccontextmanager
+async def ahead(
+    inner: MakingBackend,
+    limits: SandboxLimits | None = None,
+    whose: Owner | None = None,
+    make: type[Patient] = Patient,
+) -> AsyncGenerator[Patient]:
+    """A backend whose sandboxes are made ahead, those of the suite by default."""
+    kind = Kind((whose or owner())._replace(tenant="", job="", run=""), limits or SandboxLimits())
+    backend = make(inner, kind, 2)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(backend.run())
+        try:
+            yield backend
+        finally:
+            running.cancel()
+            await backend.close()
+
+
+@asynccontextmanager
+async def docker_warm(_state: Path) -> AsyncGenerator[Backend]:
+    """With containers that get their workspace later."""
+    engine = await asyncio.to_thread(engine_of_session)
+    inner = DockerBackend(DockerSettings(image=engine.image, host=engine.host))
+    async with ahead(inner) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def bubblewrap_warm(state: Path) -> AsyncGenerator[Backend]:
+    """With networks and control groups that were made before."""
+    async with ahead(BubblewrapBackend(state)) as backend:
+        yield backend
+
+
 @asynccontextmanager
 async def docker_runsc(_state: Path) -> AsyncGenerator[Backend]:
     """With gVisor: commands have a kernel of their own."""
@@ -124,7 +170,9 @@ def landlock_missing() -> str | None:
 BACKENDS = [
     BackendUnderTest("bubblewrap", bubblewrap, user=23456 if os.geteuid() == 0 else None),
     BackendUnderTest("bubblewrap-unprivileged", bubblewrap_unprivileged),
+    BackendUnderTest("bubblewrap-warm", bubblewrap_warm, user=23456 if os.geteuid() == 0 else None),
     BackendUnderTest("docker", docker, look=docker_missing),
+    BackendUnderTest("docker-warm", docker_warm, look=docker_missing),
     BackendUnderTest("docker-unprivileged", docker_unprivileged, look=docker_missing),
     BackendUnderTest(
         "docker-runsc", docker_runsc, look=gvisor.missing, lacks=APART_LACKS, apart=True
@@ -220,6 +268,10 @@ def tried(
 # such a backend is attacked by its self-test alone, which knows the difference.
 ATTACKED = tried(
     often=lambda one: not one.name.endswith("-unprivileged"),
-    without=frozenset(one.name for one in BACKENDS if one.apart),
+    without=frozenset(one.name for one in BACKENDS if one.apart or one.name.endswith("-warm")),
 )
-UNDER_CONTRACT = tried(often=lambda one: one.name not in {"docker-unprivileged", "docker-runsc"})
+UNDER_CONTRACT = tried(
+    often=lambda one: (
+        one.name not in {"docker-unprivileged", "docker-runsc", "docker-warm", "bubblewrap-warm"}
+    )
+)

@@ -6,17 +6,20 @@ Where bubblewrap is missing or does not hold, everything is `SandboxUnavailable`
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from domain.sandbox import SandboxLimits
 from services.sandbox.bubblewrap.launch import Launcher
 from services.sandbox.bubblewrap.program import Program
 from services.sandbox.bubblewrap.remains import Remains
 from services.sandbox.bubblewrap.sandbox import BubblewrapSandbox
 from services.sandbox.bubblewrap.seccomp import compiled_filter
 from services.sandbox.cgroups import Cgroups, Group
-from services.sandbox.namespaces import make_network
-from services.sandbox.port import CapabilityReport, Sandbox, SandboxSpec
+from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.namespaces import Network, make_network
+from services.sandbox.port import CapabilityReport, Kind, Owner, Sandbox, SandboxSpec
 from services.sandbox.self_test import self_test
 from services.sandbox.workspace import Workspace
 
@@ -75,16 +78,63 @@ class BubblewrapBackend:
         Raises:
             SandboxUnavailable: it cannot be made; nothing of it is left.
         """
+        program, owner = self._planned(spec)
+        self._remains.record(spec.owner.place, spec.owner.epoch, program)
+        group, network = await self._make(spec.owner, spec.limits, listen=spec.egress)
+        return self._sandbox(program, owner, spec, group, network)
+
+    async def make_ahead(self, kind: Kind) -> "BubblewrapAhead":
+        """Make a control group and a network with a listener; see `MakesAhead`.
+
+        Raises:
+            SandboxUnavailable: they cannot be made; nothing is left.
+        """
+        self._remains.record(kind.owner.place, kind.owner.epoch, self.program())
+        group, network = await self._make(kind.owner, kind.limits, listen=True)
+
+        async def become(spec: SandboxSpec) -> Sandbox:
+            try:
+                _check(group)
+                program, owner = self._planned(spec)
+                self._remains.record(spec.owner.place, spec.owner.epoch, program)
+            except BaseException:
+                await discard()
+                raise
+            used = network if spec.egress else network.deaf()
+            return self._sandbox(program, owner, spec, group, used)
+
+        async def discard() -> None:
+            network.close()
+            if group is not None:
+                group.discard()
+
+        return BubblewrapAhead(become, discard)
+
+    def _planned(self, spec: SandboxSpec) -> tuple[Program, tuple[int, int] | None]:
+        """The program, for whom commands run as."""
         program, owner = self.program(), self._owner_to_become(spec.workspace)
         program.plan(os.geteuid() if owner is None else owner[0])
-        self._remains.record(spec.owner.place, spec.owner.epoch, program)
-        group = self._make_group(spec)
+        return program, owner
+
+    async def _make(
+        self, owner: Owner, limits: SandboxLimits, *, listen: bool
+    ) -> tuple[Group | None, Network]:
+        group = self._make_group(owner, limits)
         try:
-            network = await make_network(privileged=self.privileged, listen=spec.egress)
+            return group, await make_network(privileged=self.privileged, listen=listen)
         except BaseException:
             if group is not None:
                 group.discard()
             raise
+
+    def _sandbox(
+        self,
+        program: Program,
+        owner: tuple[int, int] | None,
+        spec: SandboxSpec,
+        group: Group | None,
+        network: Network,
+    ) -> BubblewrapSandbox:
         launcher = Launcher(program, spec, network, group, owner, self.seccomp)
         sandbox = BubblewrapSandbox(launcher, self._open.discard)
         self._open.add(sandbox)
@@ -113,11 +163,10 @@ class BubblewrapBackend:
             self._program = Program.find()
         return self._program
 
-    def _make_group(self, spec: SandboxSpec) -> Group | None:
+    def _make_group(self, owner: Owner, limits: SandboxLimits) -> Group | None:
         if self._cgroups is None:
             return None
-        owner = spec.owner
-        return self._cgroups.make(owner.place, owner.epoch, next(self._numbers), spec.limits)
+        return self._cgroups.make(owner.place, owner.epoch, next(self._numbers), limits)
 
     def _owner_to_become(self, workspace: Workspace) -> tuple[int, int] | None:
         """Root does not run commands in the workspace of somebody else: it becomes that somebody.
@@ -127,3 +176,22 @@ class BubblewrapBackend:
         """
         user, group = workspace.owner()
         return (user, group) if self.privileged and user != 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class BubblewrapAhead:
+    """What waits for a workspace; fills the port `Ahead`."""
+
+    become: Callable[[SandboxSpec], Awaitable[Sandbox]]
+    close: Callable[[], Awaitable[None]]
+
+
+def _check(group: Group | None) -> None:
+    """A group that was made ahead may have been reaped.
+
+    Raises:
+        SandboxUnavailable: it was.
+    """
+    if group is not None and not group.there():
+        message = "the control group that was made ahead is gone"
+        raise SandboxUnavailable(message)

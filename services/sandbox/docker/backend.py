@@ -4,8 +4,9 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from services.sandbox.docker import container, opening
 from services.sandbox.docker.engine import Api, Engine
@@ -14,7 +15,7 @@ from services.sandbox.docker.running import to_the_end
 from services.sandbox.docker.sandbox import DockerSandbox
 from services.sandbox.docker.settings import DockerSettings
 from services.sandbox.failures import SandboxUnavailable
-from services.sandbox.port import CapabilityReport, SandboxSpec
+from services.sandbox.port import CapabilityReport, Kind, Owner, SandboxSpec
 from services.sandbox.self_test import self_test
 
 APART_LACKS = frozenset({"foreign_calls_denied", "namespaces_denied", "system_calls_filtered"})
@@ -93,30 +94,49 @@ class DockerBackend:
         Raises:
             SandboxUnavailable: it cannot be made; nothing of it is left.
         """
-        name = f"peritus-{secrets.token_hex(8)}"
-        making = self._engine.begin(
-            lambda _: opening.open_container(
-                opening.Order(
-                    self._engine,
-                    self._settings,
-                    self._images,
-                    spec,
-                    name,
-                    self._now_ms(),
-                    self._privileged,
-                )
-            )
+        order = self._order(spec.owner, container.shape_of(spec), spec.image)
+        return self._opened(await self._done(lambda: opening.open_container(order, spec)))
+
+    async def make_ahead(self, kind: Kind) -> "DockerAhead":
+        """Make a container whose workspace is put in later; see `MakesAhead`.
+
+        Raises:
+            NotAhead: that is not possible here.
+            SandboxUnavailable: it cannot be made now; nothing of it is left.
+        """
+        order = self._order(kind.owner, container.shape_ahead(kind.limits), None)
+        opened = await self._done(lambda: opening.stand_ahead(order))
+
+        async def move_in(spec: SandboxSpec) -> DockerSandbox:
+            return self._opened(await self._done(lambda: opening.move_in(order, spec, opened)))
+
+        async def discard() -> None:
+            opened.let_go()
+            await self._engine.call(lambda api: opening.discard(api, opened.name))
+
+        return DockerAhead(move_in, discard)
+
+    def _order(self, owner: Owner, shape: container.Shape, image: str | None) -> opening.Order:
+        return opening.Order(
+            engine=self._engine,
+            settings=self._settings,
+            images=self._images,
+            owner=owner,
+            shape=shape,
+            image=image,
+            name=f"peritus-{secrets.token_hex(8)}",
+            started_ms=self._now_ms(),
+            privileged=self._privileged,
         )
+
+    async def _done(self, work: Callable[[], opening.Opened]) -> opening.Opened:
+        """Do what makes a container, in a thread; nothing of it is left when we are cancelled."""
+        making = self._engine.begin(lambda _: work())
         try:
-            opened = await asyncio.shield(making)
+            return await asyncio.shield(making)
         except asyncio.CancelledError:
             await to_the_end(lambda: self._undo(making))
             raise
-        sandbox = DockerSandbox(
-            self._engine, opened, spare=self._settings.spare, on_close=self._open.discard
-        )
-        self._open.add(sandbox)
-        return sandbox
 
     async def _undo(self, making: "asyncio.Future[opening.Opened]") -> None:
         """What a thread makes after we were cancelled."""
@@ -124,6 +144,13 @@ class DockerBackend:
             opened = await asyncio.shield(making)
             opened.let_go()
             await self._engine.call(lambda api: opening.discard(api, opened.name))
+
+    def _opened(self, opened: opening.Opened) -> DockerSandbox:
+        sandbox = DockerSandbox(
+            self._engine, opened, spare=self._settings.spare, on_close=self._open.discard
+        )
+        self._open.add(sandbox)
+        return sandbox
 
     async def reap(self, place: str, alive: Callable[[str], bool]) -> list[str]:
         """End what dead epochs of this place left behind; says what, one line each (C10)."""
@@ -134,6 +161,14 @@ class DockerBackend:
         for sandbox in list(self._open):
             await sandbox.close()
         await self._engine.close()
+
+
+@dataclass(frozen=True, slots=True)
+class DockerAhead:
+    """A container that waits for its workspace; fills the port `Ahead`."""
+
+    become: Callable[[SandboxSpec], Awaitable[DockerSandbox]]
+    close: Callable[[], Awaitable[None]]
 
 
 def _version_and_kernel(api: Api) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from domain.sandbox import MIB, SandboxLimits
 from services.sandbox.docker.script import SHELL
 from services.sandbox.docker.settings import DockerSettings
 from services.sandbox.paths import MOUNT, STATE_FOLDER
@@ -36,6 +37,10 @@ READ_ONLY = (
 """Engines differ in what they close by themselves: older ones leave some of these open."""
 
 CPU_MIN = 0.01
+PAGE = 65536  # the largest of any machine
+FILES_BYTES_AHEAD = 4 * MIB
+"""How much the files of a sandbox may be whose container is made before they are known."""
+
 TMP = "/tmp"  # noqa: S108 - inside
 HARMLESS = "nosuid,nodev"
 LABEL = "peritus."
@@ -52,14 +57,36 @@ class Place(NamedTuple):
     volumes: tuple[str, ...]  # folders the image wants to be volumes
 
 
-def user_of(spec: SandboxSpec) -> tuple[int, int]:
-    """Who commands run as: the owner of the workspace; where that is root, without capabilities."""
-    return spec.workspace.owner()
+class Shape(NamedTuple):
+    """What of a sandbox its container depends on. `workspace` None: one is put in later."""
+
+    limits: SandboxLimits
+    user: tuple[int, int]
+    keeper: int  # who keeps the container open
+    files_bytes: int
+    secrets_bytes: int
+    workspace: dict[str, Any] | None
 
 
-def keeper_of(user: int) -> int:
-    """Who keeps the container open."""
-    return KEEPERS[0] if user != KEEPERS[0] else KEEPERS[1]
+def shape_of(spec: SandboxSpec) -> Shape:
+    """The container of a sandbox; commands run as the owner of its workspace.
+
+    Where that is root, without capabilities.
+    """
+    user = spec.workspace.owner()
+    return Shape(
+        limits=spec.limits,
+        user=user,
+        keeper=KEEPERS[0] if user[0] != KEEPERS[0] else KEEPERS[1],
+        files_bytes=sum(map(len, spec.files.values())) + PAGE * (1 + len(spec.files)),
+        secrets_bytes=PAGE * (1 + len(spec.secret_files)),
+        workspace=_workspace(spec),
+    )
+
+
+def shape_ahead(limits: SandboxLimits) -> Shape:
+    """The container of a sandbox that is not known yet."""
+    return Shape(limits, (0, 0), KEEPERS[0], FILES_BYTES_AHEAD, PAGE, None)
 
 
 def labels(owner: Owner, started_ms: int) -> dict[str, str]:
@@ -83,10 +110,10 @@ def configuration(labelled: Mapping[str, str]) -> dict[str, Any]:
 
 
 def host_settings(
-    spec: SandboxSpec, settings: DockerSettings, place: Place, profile: str
+    shape: Shape, settings: DockerSettings, place: Place, profile: str
 ) -> dict[str, Any]:
     """The limits and walls of the container, for the SDK."""
-    limits = spec.limits
+    limits = shape.limits
     found: dict[str, Any] = {
         "network_mode": "none",
         "ipc_mode": "private",
@@ -103,9 +130,9 @@ def host_settings(
         "pids_limit": limits.processes + OWN_PROCESSES,
         "shm_size": limits.shared_memory_bytes,
         "oom_score_adj": 500,
-        "ulimits": _ulimits(spec),
-        "tmpfs": _in_memory(spec, place),
-        "mounts": [_workspace(spec)],
+        "ulimits": _ulimits(limits),
+        "tmpfs": _in_memory(shape, place),
+        "mounts": [] if shape.workspace is None else [shape.workspace],
         "log_config": {"Type": "none", "Config": {}},
         # Else the engine copies in what the host's resolver is.
         "dns": ["127.0.0.1"],
@@ -121,27 +148,28 @@ def with_paths(host_config: dict[str, Any]) -> dict[str, Any]:
     return {**host_config, "MaskedPaths": list(MASKED), "ReadonlyPaths": list(READ_ONLY)}
 
 
-def _ulimits(spec: SandboxSpec) -> list[dict[str, Any]]:
+def _ulimits(limits: SandboxLimits) -> list[dict[str, Any]]:
     # More than the engine has itself it cannot give; it has what we have, as a rule.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = spec.limits.open_files
+    files = limits.open_files
     files = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    values = {"nofile": files, "fsize": spec.limits.file_bytes, "core": 0}
+    values = {"nofile": files, "fsize": limits.file_bytes, "core": 0}
     return [{"Name": name, "Soft": value, "Hard": value} for name, value in values.items()]
 
 
-def _in_memory(spec: SandboxSpec, place: Place) -> dict[str, str]:
-    user, group = user_of(spec)
-    keeper = keeper_of(user)
-    files = sum(map(len, spec.files.values())) + 65536 * (1 + len(spec.files))
-    secrets = 65536 * (1 + len(spec.secret_files))
-    tmp = f"{HARMLESS},size={spec.limits.tmp_bytes}"
+def _in_memory(shape: Shape, place: Place) -> dict[str, str]:
+    user, group = shape.user
+    keeper = shape.keeper
+    tmp = f"{HARMLESS},size={shape.limits.tmp_bytes}"
+    closed = f"{HARMLESS},noexec,ro,size=4096,mode=0555"
     return {
         **dict.fromkeys(place.volumes, f"{tmp},mode=0755,uid={user},gid={group}"),
         TMP: f"{tmp},mode=1777",
-        FILES_FOLDER: f"{HARMLESS},size={files},mode=0755,uid={keeper},gid={keeper}",
-        SECRETS_FOLDER: f"{HARMLESS},noexec,size={secrets},mode=0700,uid={user},gid={group}",
-        f"{MOUNT}/{STATE_FOLDER}": f"{HARMLESS},noexec,ro,size=4096,mode=0555",
+        FILES_FOLDER: f"{HARMLESS},size={shape.files_bytes},mode=0755,uid={keeper},gid={keeper}",
+        SECRETS_FOLDER: (
+            f"{HARMLESS},noexec,size={shape.secrets_bytes},mode=0700,uid={user},gid={group}"
+        ),
+        MOUNT if shape.workspace is None else f"{MOUNT}/{STATE_FOLDER}": closed,
     }
 
 

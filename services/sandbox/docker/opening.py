@@ -3,7 +3,9 @@
 import os
 import secrets
 import socket
-from contextlib import suppress
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +15,19 @@ from services.sandbox.docker.engine import Api, Engine, EngineError, Facts
 from services.sandbox.docker.host import Host, look
 from services.sandbox.docker.images import Images
 from services.sandbox.docker.listener import listen_inside
+from services.sandbox.docker.moving import put_in
 from services.sandbox.docker.seccomp import profile
 from services.sandbox.docker.settings import DockerSettings
 from services.sandbox.docker.shell import PREPARE_S, prepare
-from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.failures import NotAhead, SandboxUnavailable
 from services.sandbox.paths import MOUNT
-from services.sandbox.port import FILES_FOLDER, PROXY_PORT, SECRETS_FOLDER, SandboxSpec
+from services.sandbox.port import FILES_FOLDER, PROXY_PORT, SECRETS_FOLDER, Owner, SandboxSpec
 
 NOT_FOUND = 404
 GONE = {NOT_FOUND, 409}
+GOING_S, LOOK_S = 5.0, 0.02
+"""How long the engine may take to remove what has ended, and how often that is looked at."""
+
 FILE_MODE, SECRET_MODE = 0o444, 0o400
 RUNC = {None, "runc"}
 
@@ -40,12 +46,17 @@ def place_for(api: Api, found: Facts) -> container.Place:
 
 
 class Order(NamedTuple):
-    """The container that is wanted. `name` is new; `privileged` says to look at it from outside."""
+    """The container that is wanted. `name` is new; `privileged` says to look at it from outside.
+
+    `image` None is the operator's.
+    """
 
     engine: Engine
     settings: DockerSettings
     images: Images
-    spec: SandboxSpec
+    owner: Owner
+    shape: container.Shape
+    image: str | None
     name: str
     started_ms: int
     privileged: bool
@@ -54,9 +65,13 @@ class Order(NamedTuple):
 class Opened:
     """A container that runs, and what holds it."""
 
-    def __init__(self, name: str, user: str, keeper: socket.socket) -> None:
+    def __init__(
+        self, name: str, image: str, shape: container.Shape, keeper: socket.socket
+    ) -> None:
         self.name = name
-        self.user = user
+        self.image = image  # its id
+        self.user = "{}:{}".format(*shape.user)  # whom commands run as
+        self.keeper_user = shape.keeper
         self.keeper = keeper
         """Our connection to it: the container ends when this is closed."""
         self.host: Host | None = None
@@ -69,52 +84,134 @@ class Opened:
             self.proxy.close()
 
 
-def open_container(order: Order) -> Opened:
+def open_container(order: Order, spec: SandboxSpec) -> Opened:
     """Make a container and everything in it. Blocks for some hundred milliseconds.
 
     Raises:
         SandboxUnavailable: it cannot be made; nothing of it is left.
     """
+
+    def work(api: Api) -> Opened:
+        opened = _stand(order, api)
+        with _held(opened):
+            _furnish(order, spec, api, opened)
+        return opened
+
+    return _whole(order.engine, order.name, work)
+
+
+def stand_ahead(order: Order) -> Opened:
+    """Make a container into which a workspace is put later. Blocks as long.
+
+    Raises:
+        SandboxUnavailable: none can be made, or nothing could be put into it; nothing is left.
+    """
+
+    def work(api: Api) -> Opened:
+        opened = _stand(order, api)
+        if opened.host is None or not opened.host.privileged:
+            opened.let_go()
+            message = (
+                f"a container of the engine at {order.engine.host} gets its workspace when it is "
+                "made: later needs an engine on this machine, in our pid namespace, with runc, and "
+                "us as root"
+            )
+            raise NotAhead(message)
+        return opened
+
+    return _whole(order.engine, order.name, work)
+
+
+def move_in(order: Order, spec: SandboxSpec, opened: Opened) -> Opened:
+    """Give a container that was made ahead its workspace and all else. Blocks for a moment.
+
+    Raises:
+        SandboxUnavailable: it cannot be had; the container is gone.
+    """
+
+    def work(api: Api) -> Opened:
+        with _held(opened):
+            user, group = spec.workspace.owner()
+            wanted = str(order.images.find(spec.image)["Id"])
+            if wanted != opened.image or user == opened.keeper_user or opened.host is None:
+                message = "the container that was made ahead is not of the kind that is wanted"
+                raise SandboxUnavailable(message)
+            put_in(opened.host, spec.workspace.fileno())
+            opened.user = f"{user}:{group}"
+            _furnish(order, spec, api, opened)
+        return opened
+
+    return _whole(order.engine, opened.name, work)
+
+
+def _whole(engine: Engine, name: str, work: Callable[[Api], Opened]) -> Opened:
+    """Do some work on a container; when that fails, nothing of the container is left."""
     try:
-        return order.engine.ask(lambda api: _open(order, api))
+        return engine.ask(work)
     except BaseException:
         with suppress(SandboxUnavailable):  # what went wrong first counts
-            order.engine.ask(lambda api: discard(api, order.name))
+            engine.ask(lambda api: discard(api, name))
+        raise
+
+
+@contextmanager
+def _held(opened: Opened) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        opened.let_go()
         raise
 
 
 def discard(api: Api, name: str) -> None:
-    """Remove a container that may not even exist."""
+    """Remove a container that may not even exist; waits where the engine is at it already."""
     try:
         api.remove_container(name, v=True, force=True)
     except Exception as error:
-        if getattr(getattr(error, "response", None), "status_code", 0) not in GONE:
+        status = _status(error)
+        if status not in GONE:
             raise
+        if status != NOT_FOUND:
+            _see_it_gone(api, name)
 
 
-def _open(order: Order, api: Api) -> Opened:
-    settings, spec = order.settings, order.spec
-    place = place_for(api, order.images.find(spec.image))
-    user, group = container.user_of(spec)
-    keeper = container.keeper_of(user)
-    walls = container.host_settings(spec, settings, place, profile(place.machine))
+def _see_it_gone(api: Api, name: str) -> None:
+    """Wait until a container that ends by itself is removed, for a bounded time."""
+    for _ in range(round(GOING_S / LOOK_S)):
+        try:
+            api.inspect_container(name)
+        except Exception as error:
+            if _status(error) == NOT_FOUND:
+                return
+            raise
+        time.sleep(LOOK_S)
+
+
+def _status(error: Exception) -> int:
+    return int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
+
+
+def _stand(order: Order, api: Api) -> Opened:
+    settings, shape = order.settings, order.shape
+    place = place_for(api, order.images.find(order.image))
+    if shape.workspace is None and place.volumes:
+        message = f"the image wants volumes ({', '.join(place.volumes)}), whose owner is not known"
+        raise NotAhead(message)
+    walls = container.host_settings(shape, settings, place, profile(place.machine))
     made = api.create_container(
         place.image,
-        **container.configuration(container.labels(spec.owner, order.started_ms)),
+        **container.configuration(container.labels(order.owner, order.started_ms)),
         name=order.name,
-        user=f"{keeper}:{keeper}",
+        user=f"{shape.keeper}:{shape.keeper}",
         host_config=container.with_paths(api.create_host_config(**walls)),
     )
-    opened = Opened(order.name, f"{user}:{group}", _attach(order.engine, api, order.name))
-    try:
+    keeper = _attach(order.engine, api, order.name)
+    opened = Opened(order.name, place.image, shape, keeper)
+    with _held(opened):
         api.start(order.name)
         if settings.runtime in RUNC:
             pid = int(api.inspect_container(order.name)["State"]["Pid"])
             opened.host = look(str(made["Id"]), pid, privileged=order.privileged)
-        _furnish(order, api, opened)
-    except BaseException:
-        opened.let_go()
-        raise
     return opened
 
 
@@ -131,9 +228,9 @@ def _attach(engine: Engine, api: Api, name: str) -> socket.socket:
     return connection
 
 
-def _furnish(order: Order, api: Api, opened: Opened) -> None:
+def _furnish(order: Order, spec: SandboxSpec, api: Api, opened: Opened) -> None:
     """Files, secrets and the listener; and proof that the workspace is the one that was meant."""
-    engine, spec, plain = order.engine, order.spec, order.settings.runtime in RUNC
+    engine, plain = order.engine, order.settings.runtime in RUNC
     line = script.writing(FILES_FOLDER, spec.files, FILE_MODE)
     if opened.host is None and plain:
         inode = os.fstat(spec.workspace.fileno()).st_ino
@@ -154,9 +251,9 @@ def _furnish(order: Order, api: Api, opened: Opened) -> None:
         )
         raise SandboxUnavailable(message)
     if opened.host is None and not plain:
-        _look_for_token(order, api, opened)
+        _look_for_token(order, spec, api, opened)
     if spec.secret_files:
-        _write_secrets(order, api, opened)
+        _write_secrets(order, spec, api, opened)
     if spec.egress:
         if opened.host is None or not opened.host.privileged:
             message = (
@@ -178,9 +275,9 @@ def _check_workspace(host: Host, spec: SandboxSpec) -> None:
         raise SandboxUnavailable(message)
 
 
-def _look_for_token(order: Order, api: Api, opened: Opened) -> None:
+def _look_for_token(order: Order, spec: SandboxSpec, api: Api, opened: Opened) -> None:
     """A kernel of its own numbers files as it likes: there, a file is looked for that we make."""
-    folder, token = order.spec.workspace.fileno(), f".peritus-{secrets.token_hex(8)}"
+    folder, token = spec.workspace.fileno(), f".peritus-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     os.close(os.open(token, flags, 0o600, dir_fd=folder))
     try:
@@ -192,9 +289,9 @@ def _look_for_token(order: Order, api: Api, opened: Opened) -> None:
         raise SandboxUnavailable(message)
 
 
-def _write_secrets(order: Order, api: Api, opened: Opened) -> None:
+def _write_secrets(order: Order, spec: SandboxSpec, api: Api, opened: Opened) -> None:
     """By a shell of the commands' user, through its standard input: in no argument, on no disk."""
-    files = {name: value.reveal().encode() for name, value in order.spec.secret_files.items()}
+    files = {name: value.reveal().encode() for name, value in spec.secret_files.items()}
     if not _obeys(order, api, opened, script.writing(SECRETS_FOLDER, files, SECRET_MODE)):
         message = "the secret files cannot be written in the container"
         raise SandboxUnavailable(message)
