@@ -1,5 +1,7 @@
 """Carry out a call that changes a run's team: read, change, store, then decide (rule 13)."""
 
+from itertools import chain
+
 from commands.desk import Desk
 from commands.pinning import pin, read_definition
 from domain.commands import CloseTeamCall, PinnedContext
@@ -9,6 +11,7 @@ from domain.errors import Rejected, Unavailable
 from domain.events import TeamAction
 from domain.ids import RunRef
 from domain.loop_tools import parse_arguments
+from domain.policy import PolicyRule
 from domain.record import canonical
 from domain.state import Call, RunState
 from domain.team import change_team as changed_team
@@ -58,7 +61,8 @@ async def _prepared(
             found = desk.parse_definition(await _text(desk, state, call.forwarded))
         arguments = parse_arguments(call.arguments) or {}
         action = ACTIONS[call.tool]
-        change = changed_team(definition, state.expert, action, arguments, found)
+        rules = _rules_beside(state)
+        change = changed_team(definition, state.expert, action, arguments, found, rules=rules)
         child = state.parent is not None
         context = await pin(desk, state.ref.tenant, change.definition, state.expert, child=child)
     except Rejected as error:
@@ -75,6 +79,12 @@ async def _prepared(
         content=canonical(change.result).decode(),
     )
     return command, context
+
+
+def _rules_beside(state: RunState) -> tuple[PolicyRule, ...]:
+    """The rules that hold for the run and are not in its definition."""
+    operator = (layer.rules for layer in state.layers if layer.name == "operator")
+    return (*chain.from_iterable(operator), *state.rules, *state.rules_above)
 
 
 async def _text(desk: Desk, state: RunState, text: Text) -> str:

@@ -5,6 +5,7 @@ maker has not: no other key, host, secret, image, limit or tool (C15, C16).
 """
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, assert_never
 
 from pydantic import ValidationError
@@ -27,7 +28,7 @@ from domain.definition import (
 )
 from domain.errors import Rejected
 from domain.events import TeamAction
-from domain.policy import PolicyRule
+from domain.policy import ANY, PolicyRule
 from domain.sandbox import SandboxSettings, SecretGrant, covers
 from domain.schemas import model_schema_fault
 from domain.team_tools import (
@@ -58,8 +59,12 @@ def change_team(
     action: TeamAction,
     arguments: Mapping[str, Any],
     found: Definition | None = None,
+    *,
+    rules: tuple[PolicyRule, ...] = (),
 ) -> TeamChange:
     """The team after a call of a topology tool; `found` is what was read from a file.
+
+    `rules` are those of the run that are not in its definition: the operator's, and people's.
 
     Raises:
         Rejected: the call is wrong; the message is for the model.
@@ -71,15 +76,16 @@ def change_team(
         where = ".".join(str(part) for part in first["loc"])
         raise Rejected("invalid_arguments", f"{where}: {first['msg']}") from None
     own = definition.expert(caller)
+    above = (*rules, *definition.policy)
     match asked:
         case CreateExpert():
-            return _create(definition, own, asked)
+            return _create(definition, own, asked, above)
         case ExpertKey() if action == "removeDelegate":
             return _remove_delegate(definition, own, asked.expert_key)
         case ExpertKey():
             return _add_delegate(definition, own, asked.expert_key)
         case AddDelegateFromConfig():
-            return _from_config(definition, own, asked, found)
+            return _from_config(definition, own, asked, found, above)
         case AddSkill():
             return _add_skill(definition, own, asked)
         case RemoveSkill():
@@ -88,7 +94,9 @@ def change_team(
             raise AssertionError
 
 
-def _create(definition: Definition, own: Expert, asked: CreateExpert) -> TeamChange:
+def _create(
+    definition: Definition, own: Expert, asked: CreateExpert, above: tuple[PolicyRule, ...]
+) -> TeamChange:
     _check_new(definition, asked.key)
     delegates = tuple(dict.fromkeys(asked.delegates or ()))
     for delegate in delegates:
@@ -113,7 +121,7 @@ def _create(definition: Definition, own: Expert, asked: CreateExpert) -> TeamCha
         fallbacks=own.fallbacks,
         sandbox=own.sandbox,
         output_schema=asked.output,
-        policy=_rules_for(own, ()),
+        policy=_rules_for(asked.key, own, above),
     )
     return TeamChange(_with(definition, made), (made.key,), {"expertKey": made.key})
 
@@ -137,13 +145,17 @@ def _remove_delegate(definition: Definition, own: Expert, key: str) -> TeamChang
 
 
 def _from_config(
-    definition: Definition, own: Expert, asked: AddDelegateFromConfig, found: Definition | None
+    definition: Definition,
+    own: Expert,
+    asked: AddDelegateFromConfig,
+    found: Definition | None,
+    above: tuple[PolicyRule, ...],
 ) -> TeamChange:
     if found is None:
         raise Rejected("no_config", "the file was not read")
     found.expert(asked.expert_key)
     taken = [key for key in found.experts if key in definition.experts]
-    hemmed = {key: _hemmed(expert, own) for key, expert in found.experts.items()}
+    hemmed = {key: _hemmed(expert, own, above) for key, expert in found.experts.items()}
     changed = [key for key in taken if definition.experts[key] != hemmed[key]]
     if any(definition.experts[key].origin != CONFIG for key in changed):
         raise Rejected(
@@ -219,7 +231,7 @@ CONFIG = "config"
 """Where an expert came from that a model wrote into a file: it may be read again and replaced."""
 
 
-def _hemmed(expert: Expert, maker: Expert) -> Expert:
+def _hemmed(expert: Expert, maker: Expert, above: tuple[PolicyRule, ...]) -> Expert:
     """An expert of a file, with nothing that its maker has not."""
     skills = {name: _skill_within(skill, maker) for name, skill in expert.skills.items()}
     return expert.model_copy(
@@ -231,7 +243,7 @@ def _hemmed(expert: Expert, maker: Expert) -> Expert:
             "provider_skills": (),
             "skills": skills,
             "sandbox": _sandbox_within(sandbox_of(expert), sandbox_of(maker)),
-            "policy": _rules_for(maker, expert.policy),
+            "policy": (*_rules_for(expert.key, maker, above), *expert.policy),
         }
     )
 
@@ -285,9 +297,28 @@ def _grants(asked: SandboxSettings, own: SandboxSettings) -> list[SecretGrant]:
     return [grant for grant in own.secrets if grant.name in names]
 
 
-def _rules_for(maker: Expert, rules: tuple[PolicyRule, ...]) -> tuple[PolicyRule, ...]:
-    """Rules about a maker hold for what it makes, too, before any of its own."""
-    return (*(rule.model_copy(update={"expert": "*"}) for rule in maker.policy), *rules)
+def _rules_for(made: str, maker: Expert, above: tuple[PolicyRule, ...]) -> tuple[PolicyRule, ...]:
+    """Rules about a maker hold for what it makes, too, before any of its own.
+
+    Of the rules `above` those come along that name the maker, as far as they keep something back.
+    Here they are in one layer with the maker's own, where the first match counts, so what denies
+    comes first: never less is held back than from the maker.
+    """
+    own = maker.policy
+    named = [
+        rule
+        for rule in above
+        if rule.verdict != "allow"
+        and fnmatchcase(maker.key, rule.expert)
+        and not fnmatchcase(made, rule.expert)
+    ]
+    if named:
+        own = (
+            *(rule for rule in (*named, *own) if rule.verdict == "deny"),
+            *(rule for rule in named if rule.verdict == "ask"),
+            *(rule for rule in own if rule.verdict != "deny"),
+        )
+    return tuple(rule.model_copy(update={"expert": ANY}) for rule in own)
 
 
 def _check_new(definition: Definition, key: str) -> None:

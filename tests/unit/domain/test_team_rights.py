@@ -13,6 +13,7 @@ from domain.definition import (
     TopologySkill,
 )
 from domain.limits import ModelChoice
+from domain.policy import Asked, PolicyLayer, PolicyRule, Verdict, judge
 from domain.team import change_team
 
 MAKER = "maker"
@@ -78,3 +79,67 @@ def test_an_expert_of_a_file_has_only_tools_of_the_program_that_its_maker_has() 
     made = from_file(maker, expert("made", shop=LocalSkill(tools=("price", "pay"))))
 
     assert made.skills["shop"] == LocalSkill(tools=("price",))
+
+
+def rule(verdict: Verdict, expert: str = "*", reason: str = "") -> PolicyRule:
+    return PolicyRule(verdict=verdict, expert=expert, tool="exec", reason=reason)
+
+
+def verdict_of(made: Expert, over: Definition, rules: tuple[PolicyRule, ...]) -> Verdict:
+    """What all layers together say of a call of exec by an expert."""
+    layers = (
+        PolicyLayer(name="operator", rules=rules),
+        PolicyLayer(name="definition", rules=over.policy),
+        PolicyLayer(name="expert", rules=made.policy),
+    )
+    return judge(layers, (), Asked(made.key, BASE_SKILL, "exec", {})).verdict
+
+
+VERDICTS: tuple[Verdict, ...] = ("allow", "ask", "deny")
+LEVELS = [None, *(rule(one, MAKER) for one in VERDICTS), *(rule(one) for one in VERDICTS)]
+
+
+@pytest.mark.parametrize("operator", LEVELS, ids=str)
+@pytest.mark.parametrize("of_file", LEVELS, ids=str)
+@pytest.mark.parametrize("own", VERDICTS)
+def test_no_rule_about_a_maker_holds_less_of_what_it_makes(
+    operator: PolicyRule | None, of_file: PolicyRule | None, own: Verdict
+) -> None:
+    maker = expert(MAKER, base=BaseSkill(), team=TopologySkill())
+    maker = maker.model_copy(update={"policy": (rule(own),)})
+    policy = () if of_file is None else (of_file,)
+    rules = () if operator is None else (operator,)
+    over = definition(maker).model_copy(update={"policy": policy})
+
+    asked = {"key": "made", "instruction": "Work."}
+    created = change_team(over, MAKER, "createExpert", asked, rules=rules).definition
+    twice = created.expert("made").model_copy(update={"skills": maker.skills})
+    again = change_team(
+        created.model_copy(update={"experts": {**created.experts, "made": twice}}),
+        "made",
+        "createExpert",
+        {"key": "grandchild", "instruction": "Work."},
+        rules=rules,
+    ).definition
+
+    wanted = verdict_of(maker, over, rules)
+    assert verdict_of(created.expert("made"), over, rules) == wanted
+    assert verdict_of(again.expert("grandchild"), over, rules) == wanted
+
+
+def test_rules_that_name_a_maker_come_before_what_a_file_allows_its_expert() -> None:
+    maker = expert(MAKER, base=BaseSkill(), team=TopologySkill())
+    over = definition(maker).model_copy(update={"policy": (rule("deny", "mak*", reason="no"),)})
+    written = expert("made", base=BaseSkill()).model_copy(update={"policy": (rule("allow"),)})
+
+    change = change_team(
+        over,
+        MAKER,
+        "addDelegateFromConfig",
+        {"path": "perstack.toml", "expertKey": "made"},
+        definition(written),
+    )
+
+    made = change.definition.expert("made")
+    assert verdict_of(made, over, ()) == "deny"
+    assert made.policy[0].reason == "no"
