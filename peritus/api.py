@@ -11,14 +11,18 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from commands.task import task_of
 from domain.definition import Definition
 from domain.ids import RunRef
 from domain.limits import ModelChoice, Price, Usage
+from domain.policy import PolicyRule
+from domain.record import canonical
 from domain.state import RunState, Status
 from domain.tools import Lane, LocalTool, Safety, ToolSpec
-from peritus.definitions import load_definition, read_env_paths
+from peritus.definitions import LimitOverrides, load_definition, read_env_paths
+from peritus.definitions.limits import check_overrides
 from peritus.door import Door
 from peritus.feed import Heard
 from peritus.jobs import (
@@ -36,9 +40,30 @@ from peritus.jobs import (
 from peritus.keys import project_keys
 from peritus.lane import sandbox_lane
 from peritus.lookup import Runs, views_path
+from peritus.people import (
+    answer,
+    change_policy,
+    decide,
+    pause,
+    resume,
+    signed,
+    steer,
+    this_user,
+)
 from peritus.project import Project, find_project, need_config, operator_of, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models, worker_parts, working
 from peritus.settings import Settings, load_settings
+from projections.family import load_family
+from projections.remembering import allowing, denying
+from projections.waits import (
+    APPROVALS,
+    QUESTIONS,
+    Wait,
+    WaitKind,
+    arguments_of,
+    find_wait,
+    parsed,
+)
 from services.loop.models.port import Model
 from services.loop.models.scripted import PROVIDER as SCRIPTED
 from services.tool.local import Function, LocalToolBox, RegisteredTool
@@ -70,11 +95,29 @@ class Result:
     text: str
     usage: Usage
     steps: int
+    data: Any = None  # the value of a typed answer
+    micro_usd: int = 0  # spent, children included
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Something a person has to decide or answer, with the exact arguments they have to be shown.
+
+    It is given back with the decision, so that this is what is decided about (C14).
+    """
+
+    wait: Wait
+    arguments: str  # JSON; empty when it is about a limit
+
+    @property
+    def kind(self) -> WaitKind:
+        """`question`, `approval` or `budget`."""
+        return self.wait.kind
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A run to be heard, spoken to and waited for."""
+    """A run to be heard, spoken to, decided about and waited for."""
 
     ref: RunRef
     _link: Link
@@ -110,7 +153,9 @@ class Handle:
         state, _ = await load_state(log, self.ref)
         blobs = self._link.backbone.blobs
         answer = await text_at(blobs, self.ref.tenant, state.result)
-        return Result(state.status, _said(state, answer), state.usage, state.step)
+        data = parsed(answer) if state.typed_result else None
+        said, money = _said(state, answer), state.money_charged
+        return Result(state.status, said, state.usage, state.step, data, money)
 
     async def say(self, text: str) -> "Handle":
         """Say something to a root run; the handle of what follows.
@@ -130,6 +175,114 @@ class Handle:
             Unavailable: not now.
         """
         await cancel(self._send, self.ref, reason)
+
+    async def waiting(self) -> tuple[Waiting, ...]:
+        """What waits for a person now, in the run and under it, oldest first.
+
+        Raises:
+            Unavailable: not now.
+        """
+        ports = self._link.backbone
+        family = await load_family(ports.log, self.ref)
+        return tuple([await self._shown(wait) for wait in family.waits(self.ref.run)])
+
+    async def _shown(self, wait: Wait) -> Waiting:
+        about_a_call = wait.kind != "budget"
+        blobs = self._link.backbone.blobs
+        return Waiting(wait, await arguments_of(blobs, wait) if about_a_call else "")
+
+    async def answer(self, text: str, to: Waiting | None = None) -> None:
+        """Answer a question; without `to`, exactly one has to be open.
+
+        Raises:
+            Rejected: it is not open any more, or there are none or several.
+            Unavailable: not now.
+        """
+        await answer(self._send, (await self._meant(to, QUESTIONS)).wait, text)
+
+    async def approve(
+        self,
+        what: Waiting | None = None,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        reason: str = "",
+        remember: Literal["no", "tool", "exact"] = "no",
+    ) -> None:
+        """Let a call run, or a soft limit be passed; without `what`, exactly one has to wait.
+
+        With `arguments` the call runs with these. What is remembered holds for the whole job: the
+        tool for this expert, or these exact arguments only.
+
+        Raises:
+            Rejected: it does not wait any more, or the arguments are wrong.
+            Unavailable: not now.
+        """
+        meant = await self._meant(what, APPROVALS)
+        given = None if arguments is None else canonical(dict(arguments)).decode()
+        await decide(self._send, meant.wait, approve=True, arguments=given, reason=reason)
+        if remember != "no":
+            exactly = (given or meant.arguments) if remember == "exact" else None
+            await self._rule(allowing(meant.wait, arguments=exactly, reason=reason))
+
+    async def deny(
+        self, what: Waiting | None = None, *, reason: str = "", remember: bool = False
+    ) -> None:
+        """Keep a call from running, and say why; of a soft limit: the run stops.
+
+        Raises:
+            Rejected: it does not wait any more.
+            Unavailable: not now.
+        """
+        meant = await self._meant(what, APPROVALS)
+        await decide(self._send, meant.wait, approve=False, reason=reason)
+        if remember:
+            await self._rule(denying(meant.wait, reason=reason))
+
+    async def steer(self, text: str, *, now: bool = False) -> None:
+        """Say something to the run while it is at work; `now` gives up the reply being made.
+
+        Raises:
+            Rejected: it is not at work.
+            Unavailable: not now.
+        """
+        await steer(self._send, self.ref, text, now=now)
+
+    async def pause(self) -> None:
+        """Let the run, and what is under it, begin nothing new.
+
+        Raises:
+            Rejected: it is not at work.
+            Unavailable: not now.
+        """
+        await pause(self._send, self.ref)
+
+    async def resume(self) -> None:
+        """Let the run go on, if it is paused.
+
+        Raises:
+            Unavailable: not now.
+        """
+        await resume(self._send, self.ref)
+
+    async def change_policy(self, rules: Iterable[PolicyRule], *, replace: bool = False) -> None:
+        """Add rules for the run and those under it, or replace those that were given.
+
+        Raises:
+            Rejected: it is over for good.
+            Unavailable: not now.
+        """
+        await change_policy(self._send, self.ref, tuple(rules), replace=replace)
+
+    async def _meant(self, given: Waiting | None, kinds: frozenset[WaitKind]) -> Waiting:
+        if given is not None:
+            return given
+        found = await self.waiting()
+        wait = find_wait([one.wait for one in found], None, kinds)
+        return next(one for one in found if one.wait == wait)
+
+    async def _rule(self, rule: PolicyRule) -> None:
+        family = await load_family(self._link.backbone.log, self.ref)
+        await change_policy(self._send, family.root(self.ref.run), (rule,))
 
 
 class Peritus:
@@ -159,10 +312,12 @@ class Peritus:
         tools: Iterable[RegisteredTool] = (),
         models: Mapping[str, Model] | None = None,
         settings: Settings | None = None,
+        user: str | None = None,
     ) -> AsyncGenerator["Peritus"]:
         """Work for the project of a folder while the context is open, as `peritus run` does.
 
-        `models` are the program's own: `start` takes their names. At the end, work that was begun
+        `models` are the program's own: `start` takes their names. What is asked of runs is recorded
+        as `user`'s, by default that of the process. At the end, work that was begun
         is finished in a bounded time; runs that are not at rest are left to whoever comes.
 
         Raises:
@@ -190,14 +345,19 @@ class Peritus:
                 local_tools=local.specs(),
             )
             async with working(parts) as desk:
-                yield cls(link, at_desk(desk), project, chosen, frozenset(models or ()))
+                by = this_user("api")
+                by = by if user is None else by.model_copy(update={"name": user})
+                send = signed(at_desk(desk), by)
+                yield cls(link, send, project, chosen, frozenset(models or ()))
                 await door.idle(chosen.drain_s)
 
-    async def start(
+    async def start(  # noqa: PLR0913 - what a start may be given
         self,
         expert: str,
-        query: str,
+        query: str = "",
         *,
+        data: dict[str, Any] | None = None,
+        limits: LimitOverrides | None = None,
         definition: Definition | None = None,
         provider: str | None = None,
         model: str | None = None,
@@ -206,6 +366,9 @@ class Peritus:
         job: str | None = None,
     ) -> Handle:
         """Start an expert; by default of the project's definition file, in the project's workspace.
+
+        It is told `query`, or `data` if its definition asks for typed input. `limits` go above
+        those of the file.
 
         `provider`, `model` and `variables` go above the file, as the flags of `peritus run` do; the
         name of one of the program's own models has every expert answered by that.
@@ -223,16 +386,21 @@ class Peritus:
                 model=None if own else model,
                 variables=variables,
                 operator=operator_of(self._settings),
+                **(limits or LimitOverrides()),
             ).definition
             if own is not None:
                 free = Price(input=0, output=0, source="a model of the program")
                 choice = ModelChoice(provider=SCRIPTED, model=own, price=free)
                 definition = _answered_by(definition, choice)
+        elif limits:
+            above = definition.limits.model_copy(update=check_overrides(limits))
+            definition = definition.model_copy(update={"limits": above})
+        task = task_of(definition.expert(expert), query, data)
         ref = new_root(self._settings.tenant, job)
         folder = workspace or self._project.workspace
         workspaces_of(self._project, self._settings).assign(ref, folder)
         await start(
-            self._send, self._link.backbone.blobs, ref, definition, expert=expert, query=query
+            self._send, self._link.backbone.blobs, ref, definition, expert=expert, query=task
         )
         return Handle(ref, self._link, self._send)
 
