@@ -161,6 +161,7 @@ def _from_config(
         raise Rejected(
             "expert_exists", f"expert {changed[0]!r} is defined already; give yours another name"
         )
+    _check_room(len(definition.experts.keys() | hemmed.keys()))
     grown = definition
     for expert in hemmed.values():
         grown = _with(grown, expert)
@@ -327,7 +328,11 @@ def _check_new(definition: Definition, key: str) -> None:
         raise Rejected("bad_key", problem)
     if key in definition.experts:
         raise Rejected("expert_exists", f"expert {key!r} is defined already")
-    if len(definition.experts) >= EXPERTS_MAX:
+    _check_room(len(definition.experts) + 1)
+
+
+def _check_room(count: int) -> None:
+    if count > EXPERTS_MAX:
         raise Rejected("too_many_experts", f"at most {EXPERTS_MAX} experts; use those there are")
 
 

@@ -12,9 +12,10 @@ from domain.definition import (
     Skill,
     TopologySkill,
 )
+from domain.errors import Rejected
 from domain.limits import ModelChoice
 from domain.policy import Asked, PolicyLayer, PolicyRule, Verdict, judge
-from domain.team import change_team
+from domain.team import EXPERTS_MAX, change_team
 
 MAKER = "maker"
 MODEL = ModelChoice(provider="scripted", model="script")
@@ -143,3 +144,24 @@ def test_rules_that_name_a_maker_come_before_what_a_file_allows_its_expert() -> 
     made = change.definition.expert("made")
     assert verdict_of(made, over, ()) == "deny"
     assert made.policy[0].reason == "no"
+
+
+def test_a_file_cannot_make_a_team_grow_beyond_its_limit() -> None:
+    maker = expert(MAKER, base=BaseSkill(), team=TopologySkill())
+    experts = [expert(f"made-{number}", base=BaseSkill()) for number in range(EXPERTS_MAX)]
+
+    arguments = {"path": "perstack.toml", "expertKey": "made-0"}
+    with pytest.raises(Rejected) as refused:
+        change_team(
+            definition(maker), MAKER, "addDelegateFromConfig", arguments, definition(*experts)
+        )
+    fits = change_team(
+        definition(maker),
+        MAKER,
+        "addDelegateFromConfig",
+        arguments,
+        definition(*experts[1:-1], experts[0]),
+    )
+
+    assert refused.value.code == "too_many_experts"
+    assert len(fits.definition.experts) == EXPERTS_MAX
