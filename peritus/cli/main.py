@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, Entry] = {
     "validate": Entry("validate", "Check a definition: all that is wrong, with its lines."),
     "experts": Entry("experts", "Show which expert may call which, with models and skills."),
     "run": Entry("run", "Run an expert, or go on with its newest run, and show it live."),
+    "start": Entry("start", "Choose an expert and say what to do, then see it run."),
     "runs": Entry("runs", "List runs, newest first."),
     "show": Entry("show", "Show a run: where it is, what it used, what it answered."),
     "events": Entry("events", "Print the events of a run."),

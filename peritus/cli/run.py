@@ -86,7 +86,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     task = Task(query, data, go_on=go_on or continue_job is not None, answers=answers)
     asked = Asked(expert, task, continue_job or job, workspace, copy, given, no_wait, form)
     wish = Wish(provider, model, reasoning_budget, variables, lenient)
-    raise typer.Exit(_begin(asked, wish, config, env_path))
+    raise typer.Exit(begin(asked, wish, config, env_path))
 
 
 class Wish(NamedTuple):
@@ -99,7 +99,8 @@ class Wish(NamedTuple):
     lenient: bool
 
 
-def _begin(asked: Asked, wish: Wish, config: Path | None, env_path: list[Path] | None) -> int:
+def begin(asked: Asked, wish: Wish, config: Path | None, env_path: list[Path] | None) -> int:
+    """Start it, attend it, and say how it ended: the exit code."""
     settings = load_settings()
     louder = asked.form.verbose and settings.log_level != "debug"
     log_to_stderr("info" if louder else settings.log_level)
