@@ -7,7 +7,16 @@ from domain.decide import conclude, decide
 from domain.decisions.people import arguments_digest
 from domain.effects import CallTool, TakeSnapshot, TellParent, effects
 from domain.envelope import Cause, Envelope, decode, encode
-from domain.events import Event, GenerationRequested, ToolCallEnded, ToolCallRequested
+from domain.events import (
+    DelegationRequested,
+    Event,
+    GenerationClaimed,
+    GenerationRequested,
+    QuestionAsked,
+    ToolCallClaimed,
+    ToolCallEnded,
+    ToolCallRequested,
+)
 from domain.evolve import evolve, fold
 from domain.state import RunState
 
@@ -127,9 +136,26 @@ def check_prefixes(before: RunState, events: tuple[Event, ...]) -> None:
     """Every prefix folds, derives effects and renders a history a provider takes (C4)."""
     state = before
     for event in events:
+        check_leave(state, event)
         state = evolve(state, event)
         effects(state)
         check_answered(render(state))
+
+
+def check_leave(before: RunState, event: Event) -> None:
+    """Nothing begins in a run that is held, and no call that waits for a person (C14)."""
+    match event:
+        case GenerationRequested():
+            assert not before.held
+        case GenerationClaimed():
+            assert not before.paused
+        case ToolCallClaimed():
+            assert event.call not in before.approvals
+            assert not before.paused or before.calls[event.call].may_have_begun
+        case DelegationRequested() | QuestionAsked():
+            assert event.call not in before.approvals
+        case _:
+            return
 
 
 def render(state: RunState) -> list[Message]:
