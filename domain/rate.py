@@ -5,6 +5,7 @@ from a newer one; all of a deployment's workers take these steps by compare and 
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -46,7 +47,7 @@ class Quota(Record):
     @property
     def any(self) -> bool:
         """Whether it limits anything."""
-        return self != NO_QUOTA
+        return (self.concurrency, self.requests_per_min, self.tokens_per_min) != (None,) * 3
 
     def over(self, wider: "Quota") -> "Quota":
         """This one, and what a wider one says of the rest."""
@@ -79,12 +80,17 @@ class Scope(NamedTuple):
 
 def scope_of(choice: ModelChoice, key: str) -> Scope:
     """Whose limits a call counts against. `key` is the name of the account's key, not its value."""
-    named = TOKEN.fullmatch(choice.provider) is not None
-    settings = (f"{name}={value}" for name, value in sorted(choice.settings.items()))
+    settings = tuple(f"{name}={value}" for name, value in sorted(choice.settings.items()))
+    return _scope(choice.provider, choice.model, (key, choice.base_url or "", *settings))
+
+
+@lru_cache(maxsize=1024)
+def _scope(provider: str, model: str, account: tuple[str, ...]) -> Scope:
+    named = TOKEN.fullmatch(provider) is not None
     return Scope(
-        choice.provider if named else derive_id("provider", choice.provider),
-        derive_id("account", key, choice.base_url or "", *settings),
-        derive_id("model", choice.model),
+        provider if named else derive_id("provider", provider),
+        derive_id("account", *account),
+        derive_id("model", model),
     )
 
 
@@ -199,7 +205,7 @@ def held(rate: Rate, until_ms: int, now_ms: int) -> Rate:
 
 def replied(rate: Rate, began_ms: int, now_ms: int) -> Rate:
     """A call went well: as many such calls as are allowed at once allow one more."""
-    if began_ms <= rate.cut_ms:
+    if began_ms <= rate.cut_ms or (rate.bound is None and not rate.refusals):
         return rate
     bound = _learned(rate, now_ms)
     if bound is not None:

@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     """Generations a process makes at once, a count."""
 
     provider_limits: QuotaTable = Field(default_factory=dict[str, Quota])
-    """What all workers together may ask, as JSON by provider or `provider/model`: see docs."""
+    """What all workers together may ask, as JSON by provider or `provider/model`."""
 
     policy_file: Path | None = None
     """TOML file with `[[policy]]` rules about the calls of every run: which are asked or denied."""

@@ -33,6 +33,9 @@ WORK_AGE_S = 3_600
 
 DEAD_MESSAGES_MAX = 1_000_000
 
+NEWEST: Json = {"max_msgs_per_subject": 1, "discard": "old"}
+"""Only the last message of each subject is kept."""
+
 WEAKENING = frozenset({"num_replicas", "max_consumers"})
 """What an operator may have set higher than declared; a higher value stays."""
 
@@ -52,8 +55,16 @@ def declarations(names: Names, replicas: int, durability: Durability) -> dict[st
     if durability != "process":
         file["placement"] = {"tags": [SYNC_TAG]}
     memory: Json = {"storage": "memory", "num_replicas": replicas, "allow_direct": True}
-    newest: Json = {"max_msgs_per_subject": 1, "discard": "old"}
-    kinds: dict[str, Json] = {
+    kinds = _on_disk(names, file) | _in_memory(names, memory)
+    return {
+        kind: {"name": names.stream(kind), "retention": "limits"} | config
+        for kind, config in kinds.items()
+    }
+
+
+def _on_disk(names: Names, file: Json) -> dict[str, Json]:
+    """What must survive."""
+    return {
         "EVENTS": file
         | {
             "subjects": [names.any("evt")],
@@ -62,7 +73,7 @@ def declarations(names: Names, replicas: int, durability: Durability) -> dict[st
             "max_consumers": EVENT_CONSUMERS_MAX,
             "republish": {"src": names.any("evt"), "dest": names.any("liveevt")},
         },
-        "SNAPSHOTS": file | newest | {"subjects": [names.any("snap")]},
+        "SNAPSHOTS": file | NEWEST | {"subjects": [names.any("snap")]},
         "COMMANDS": file
         | {
             "subjects": [names.any("cmd"), names.any("tmr")],
@@ -70,6 +81,22 @@ def declarations(names: Names, replicas: int, durability: Durability) -> dict[st
             "allow_msg_schedules": True,
             "duplicate_window": COMMAND_DEDUP_S * NS,
         },
+        "OPEN": file | NEWEST | {"subjects": [names.any("open")]},
+        "DEAD": file
+        | {"subjects": [names.any("dead")], "discard": "new", "max_msgs": DEAD_MESSAGES_MAX},
+        "BLOBS": file
+        | {
+            "subjects": [names.any("blob")],
+            "max_msgs_per_subject": 1,
+            "discard": "new",
+            "discard_new_per_subject": True,
+        },
+    }
+
+
+def _in_memory(names: Names, memory: Json) -> dict[str, Json]:
+    """What may be lost as a whole: hints, signs of life, what is said now."""
+    return {
         "WORK": memory
         | {
             "subjects": [names.any("work")],
@@ -79,16 +106,15 @@ def declarations(names: Names, replicas: int, durability: Durability) -> dict[st
             "max_msgs": WORK_MESSAGES_MAX,
             "max_bytes": WORK_BYTES_MAX,
         },
-        "OPEN": file | newest | {"subjects": [names.any("open")]},
         "LEASES": memory
-        | newest
+        | NEWEST
         | {
             "subjects": [names.any("lease")],
             "allow_msg_ttl": True,
             "max_bytes": LEASES_BYTES_MAX,
         },
         "LIMITS": memory
-        | newest
+        | NEWEST
         | {
             "subjects": [names.any("limit")],
             "max_age": LIMITS_AGE_S * NS,
@@ -104,19 +130,6 @@ def declarations(names: Names, replicas: int, durability: Durability) -> dict[st
             "max_bytes": LIVE_BYTES_MAX,
             "duplicate_window": LIVE_AGE_S * NS,
         },
-        "DEAD": file
-        | {"subjects": [names.any("dead")], "discard": "new", "max_msgs": DEAD_MESSAGES_MAX},
-        "BLOBS": file
-        | {
-            "subjects": [names.any("blob")],
-            "max_msgs_per_subject": 1,
-            "discard": "new",
-            "discard_new_per_subject": True,
-        },
-    }
-    return {
-        kind: {"name": names.stream(kind), "retention": "limits"} | config
-        for kind, config in kinds.items()
     }
 
 

@@ -139,7 +139,8 @@ class Notes:
     def step(self, entry: Entry, step: Step) -> None:
         """Something happened here: if it counts, it does from now on, and the others are told."""
         rate = entry.rate
-        if step(rate) == rate:
+        after = step(rate)
+        if after is rate or after == rate:
             return
         entry.steps.append(step)
         entry.tell()

@@ -18,6 +18,7 @@ from domain.events import Event
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
 from domain.prompt import ModelRequest
+from domain.rate import Quota
 from domain.state import RunState
 from domain.tools import Lane, LocalTool, Safety, ToolSpec
 from eventlog.memory.server import MemoryServer
@@ -74,6 +75,7 @@ class Cluster:
     dead: set[str] = field(default_factory=set[str])
     toolbox: ToolBox | None = None  # instead of one that runs `tools`
     keeper: Keeper | None = None
+    quotas: Mapping[str, Quota] = field(default_factory=dict[str, Quota])
     step_ms: int = 0  # how far the clock moves with each look; 0: as the loop's
 
     def __post_init__(self) -> None:
@@ -107,7 +109,7 @@ class Cluster:
             toolboxes={Lane.TOOL: box} if lanes else {},
             local_tools=local.specs(),
             handoff=handoff,
-            loop_limits=LoopLimits(pass_s=0.02),
+            loop_limits=LoopLimits(pass_s=0.02, quotas=self.quotas),
             renew_s=0.02,
             keepers={} if keeper is None else {Lane.TOOL: lambda _: keeper},
         )
