@@ -156,22 +156,22 @@ class Project:
         """`peritus run` with a script, to its end."""
         return self.peritus("run", "helper", query, *scripted(script), *words)
 
-    def start(self, *words: str) -> Started:
+    def start(self, *words: str, env: Mapping[str, str] | None = None) -> Started:
         """Begin a command."""
         return Started(
             subprocess.Popen(
                 [sys.executable, "-m", "peritus", *words],
                 cwd=self.folder,
-                env=environment(),
+                env=environment(**(env or {})),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
         )
 
-    def start_run(self, script: str, *words: str) -> Started:
+    def start_run(self, script: str, *words: str, env: Mapping[str, str] | None = None) -> Started:
         """Begin `peritus run` with a script."""
-        return self.start("run", "helper", "Help me", *scripted(script), *words)
+        return self.start("run", "helper", "Help me", *scripted(script), *words, env=env)
 
 
 def scripted(script: str) -> tuple[str, ...]:
