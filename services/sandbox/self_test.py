@@ -26,6 +26,9 @@ from services.sandbox.port import (
 from services.sandbox.shell_probe import SHELL_PROBE
 from services.sandbox.workspace import Workspace
 
+PLACE = "self-test"
+"""The place of the sandboxes that are attacked, which no worker serves."""
+
 PROBE_TIMEOUT_S = 30.0
 FROZEN_S = 0.05  # how long a frozen process is watched
 THAWED_S = 5.0
@@ -67,7 +70,7 @@ async def self_test(
     with make_bait() as bait, Workspace(bait.root) as workspace:
         (bait.root / STATE_FOLDER / "canary").write_text(bait.token)
         spec = SandboxSpec(
-            owner=Owner("self-test", bait.token, "self-test", "self-test", bait.token),
+            owner=Owner(PLACE, bait.token, "self-test", "self-test", bait.token),
             workspace=workspace,
             limits=LIMITS,
         )

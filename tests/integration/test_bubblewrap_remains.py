@@ -190,3 +190,15 @@ async def test_a_sandbox_in_the_making_is_found_by_its_label(place: Place) -> No
     finally:
         os.close(read)
         os.close(write)
+
+
+async def test_the_self_test_leaves_nothing_although_its_worker_goes_on(tmp_path: Path) -> None:
+    """C10: what it made is of no worker's place, so no reaper would come by for it."""
+    backend = BubblewrapBackend(tmp_path)
+    await backend.report()
+    assert files_below(tmp_path) == []
+    await backend.close()
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

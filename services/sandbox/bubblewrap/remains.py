@@ -55,13 +55,13 @@ class Remains:
         beside.replace(file)
         self._recorded[place, epoch] = content
 
-    def forget(self) -> None:
-        """Remove our own records and empty groups: everything was closed."""
-        for place, epoch in self._recorded:
+    def forget(self, of: str | None = None) -> None:
+        """Remove our own records and empty groups, of a place or all: everything was closed."""
+        for place, epoch in [one for one in self._recorded if of in (None, one[0])]:
             if self._cgroups is not None:
                 forget(list(self._cgroups.of_epoch(place, epoch)))
             _remove_record(self._file(place, epoch))
-        self._recorded.clear()
+            del self._recorded[place, epoch]
 
     async def reap(self, place: str, alive: Callable[[str], bool]) -> list[str]:
         """End what dead epochs of a place left; says what, one line each.
