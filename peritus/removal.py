@@ -6,12 +6,13 @@ meanwhile, gets it back.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from domain.errors import IntegrityViolated
 from domain.ids import RunRef
 from eventlog.port import Backbone
 from peritus import places
@@ -21,8 +22,11 @@ from peritus.places import Alive, Facts, Kept
 from peritus.project import PRIVATE_FOLDER, Workspaces
 from peritus.settings import Settings
 from services.sandbox import lives
+from services.sandbox.cleared import Cleared, Notes
 from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.journal_file import JournalFiles
 from services.sandbox.snapshots.folders import Target
+from services.sandbox.snapshots.restore import UNLIMITED, load
 
 ASIDE = "removed"
 """Where a workspace is while it is being removed, beside the others."""
@@ -119,7 +123,8 @@ class Removal:
         age_s = self.wish.now_s - facts.at_ms / 1000
         if age_s < self.wish.older_than_s:
             return None
-        if why := await asyncio.to_thread(self._unsaved, kept, facts):
+        why = await asyncio.to_thread(self._unsaved, kept, facts) or await self._lost(kept, facts)
+        if why:
             return Said(what, str(kept.path), why, removed=False)
         if self.wish.dry_run:
             in_use = await asyncio.to_thread(_users_of, kept.path)
@@ -142,6 +147,35 @@ class Removal:
             return ""
         return "no snapshot holds all its files; --unsaved removes it too"
 
+    async def _lost(self, kept: Kept, facts: Facts) -> str:
+        """Why the snapshot that the log names could not replace the files.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        manifest = facts.snapshot.manifest if facts.snapshot else None
+        if self.wish.unsaved or manifest is None:
+            return ""
+        try:
+            await load(self.backbone.blobs, kept.tenant, manifest.digest, UNLIMITED)
+        except IntegrityViolated:
+            return "its snapshot cannot be read; --unsaved removes it all the same"
+        return ""
+
+    def _note(self, kept: Kept, facts: Facts) -> None:
+        """Leave word for a run that goes on: what its files are to be brought back from.
+
+        A delegate does not go on, so its copy is gone for good.
+        """
+        taken = facts.snapshot
+        if kept.kind == "isolated" or (taken is None and not self.wish.unsaved):
+            return  # of a job that has no file and never had one, nothing is missing
+        cleared = Cleared(path=str(kept.path))
+        if taken is not None:
+            update = {"manifest": taken.manifest, "step": taken.step, "run": taken.run}
+            cleared = cleared.model_copy(update=update)
+        Notes(self.workspaces.place).write(kept.ref, cleared)
+
     async def _take_away(self, kept: Kept, facts: Facts) -> str:
         """Remove a folder of ours; why not, when it is in use after all."""
         aside = self.workspaces.place / ASIDE
@@ -152,6 +186,8 @@ class Removal:
             why = await asyncio.to_thread(_users_of, moved)
             if not why and await places.facts_of(self.backbone.log, kept.ref) != facts:
                 why = "its run goes on"
+            if not why:
+                await asyncio.to_thread(self._note, kept, facts)
         except BaseException:
             moved.rename(kept.path)
             raise
@@ -167,10 +203,7 @@ class Removal:
     def _beside(self, state: Path, left: set[Kept]) -> list[Said]:
         """Journals of dead epochs, and local snapshots of workspaces that are gone."""
         said: list[Said] = []
-        for one in places.journals(state):
-            spare = not self.alive(one.name) and one.name not in self._needed
-            if spare and self._old(one.changed_s):
-                said.append(Said(f"journal of {one.name}", str(one.path), "it has ended"))
+        ended = list(self._ended_journals(state))
         said.extend(
             Said("local snapshots", str(one.path), "their workspace is gone")
             for one in places.snapshot_stores(state, self._rooms(left))
@@ -183,7 +216,16 @@ class Removal:
         if not self.wish.dry_run:
             for line in said:
                 _remove(Path(line.where))
-        return said
+        return [*ended, *said]
+
+    def _ended_journals(self, state: Path) -> Iterator[Said]:
+        files = JournalFiles(state / "journal")
+        for one in places.journals(state):
+            spare = not self.alive(one.name) and one.name not in self._needed
+            if not spare or not self._old(one.changed_s):
+                continue
+            if self.wish.dry_run or files.retire(one.name):
+                yield Said(f"journal of {one.name}", str(one.path), "it has ended")
 
     def _rooms(self, left: set[Kept]) -> Mapping[str, str]:
         rooms = {(kept.tenant, kept.room) for kept in left}

@@ -45,7 +45,7 @@ class Passage:
 
     async def goes_on(self) -> None:
         """Wait while the process is stopped: whoever is cut off may be, and not know it later."""
-        while self.stopped():
+        while self.stopped():  # noqa: ASYNC110 - simulated seconds
             await asyncio.sleep(0.5)
 
     def at(self, *, after: bool) -> None:

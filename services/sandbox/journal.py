@@ -109,8 +109,7 @@ class Journal:
         self._entries: OrderedDict[Name, Entry] = OrderedDict()
         self._earlier: dict[str, _Read] = {}
         self._fences = 0
-        header = {"format": FORMAT, "place": place, "epoch": epoch}
-        self._pending: list[bytes] = [orjson.dumps(header) + b"\n"]
+        self._pending: list[bytes] = [header(place, epoch)]
         self._asked = 1
         self._written = 0
         self._turn = asyncio.Lock()
@@ -248,6 +247,11 @@ class Journal:
             self._written += len(batch)
 
 
+def header(place: str, epoch: str) -> bytes:
+    """The first line of a journal; alone it says that its epoch has begun nothing."""
+    return orjson.dumps({"format": FORMAT, "place": place, "epoch": epoch}) + b"\n"
+
+
 def _height(data: bytes, ref: RunRef) -> int:
     """The highest number in a fence that counts for a run: its job's root run's, or its own."""
     numbers = [0]
@@ -267,8 +271,8 @@ def _read(data: bytes, epoch: str) -> dict[Name, Entry] | None:
     """The calls of a journal; None when its beginning is not that of this epoch."""
     lines = data.split(b"\n")[:-1]  # what comes after the last line end was never durable
     try:
-        header = orjson.loads(lines[0])
-        if header["format"] != FORMAT or header["epoch"] != epoch:
+        first = orjson.loads(lines[0])
+        if first["format"] != FORMAT or first["epoch"] != epoch:
             return None
         found: dict[Name, Entry] = {}
         for line in lines[1:]:

@@ -10,8 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from domain.ids import RunRef
+from services.sandbox.journal import header
 
 FENCES = "fences"
+
+ENDED = "ended"
+"""Lists the epochs whose journals were removed when no open run could ask for them any more."""
+
+_APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 JOURNAL_AGE_S = 7 * 24 * 3600
 """How long the journal of an ended worker is kept, in seconds."""
@@ -34,10 +40,7 @@ class JournalFiles:
 
     async def read(self, epoch: str) -> bytes | None:
         """The journal of an epoch; None when this place has none."""
-        try:
-            return await asyncio.to_thread(self._path(epoch).read_bytes)
-        except FileNotFoundError:
-            return None
+        return await asyncio.to_thread(self._read, epoch)
 
     async def fence(self, ref: RunRef, data: bytes) -> None:
         """Add to the fence of a run's job; every process that reads it later sees that.
@@ -81,6 +84,35 @@ class JournalFiles:
                 removed.append(path)
         return sorted(path.stem for path in removed if path.parent == self._folder)
 
+    def retire(self, epoch: str) -> bool:
+        """Remove the journal of an epoch that has ended and that no open run may ask for.
+
+        What is asked of it later was asked after its end, so it did not begin that: this is kept in
+        mind. False when its process may go on.
+
+        Raises:
+            OSError: it is still there.
+        """
+        path = self._path(epoch)
+        if _is_held(path):
+            return False
+        descriptor = os.open(self._folder / ENDED, _APPEND_FLAGS, 0o600)
+        try:
+            os.write(descriptor, b"\n" + epoch.encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        path.unlink(missing_ok=True)
+        return True
+
+    def _read(self, epoch: str) -> bytes | None:
+        with suppress(FileNotFoundError):
+            return self._path(epoch).read_bytes()
+        with suppress(FileNotFoundError):
+            if epoch.encode() in (self._folder / ENDED).read_bytes().split(b"\n")[:-1]:
+                return header("", epoch)
+        return None
+
     def _append(self, epoch: str, data: bytes) -> None:
         descriptor = self._open.get(epoch)
         if descriptor is None:
@@ -97,8 +129,7 @@ class JournalFiles:
 
     def _make(self, epoch: str) -> int:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._path(epoch), flags, 0o600)
+        descriptor = os.open(self._path(epoch), _APPEND_FLAGS, 0o600)
         with suppress(BlockingIOError):  # an earlier life of this very process has it
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -111,8 +142,7 @@ class JournalFiles:
     def _fence(self, ref: RunRef, data: bytes) -> None:
         path = self._fence_of(ref)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, _APPEND_FLAGS, 0o600)
         try:
             left = memoryview(data)
             while left:

@@ -1,23 +1,15 @@
 """What must be in a workspace before it is opened, and what runs on in it between calls."""
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from domain.content import BlobRef
-from domain.errors import IntegrityViolated
 from domain.ids import RunRef
-from services.sandbox.failures import SandboxUnavailable
-from services.sandbox.opening import open_workspace
 from services.sandbox.placement import Held, root_of
+from services.sandbox.returning import Returning
 from services.sandbox.room import Room
 from services.sandbox.snapshots.store import SnapshotStore
 from services.sandbox.tools.processes import Processes
 from services.sandbox.workspace import Workspace
-
-logger = logging.getLogger(__name__)
-
 
 Copy = Callable[[RunRef, Workspace, Path], Awaitable[None]]
 """Makes the workspace of a run that works apart out of its caller's."""
@@ -28,7 +20,7 @@ class Residents:
 
     def __init__(
         self,
-        state: Path,
+        returning: Returning,
         store: SnapshotStore,
         processes: Processes,
         *,
@@ -36,26 +28,29 @@ class Residents:
         copy: Copy,
         over: Callable[[RunRef], Awaitable[bool]],
     ) -> None:
-        """`state` is where the place notes what it brought back; `over`: a run cannot go on."""
-        self._state = state
+        """`over`: whether a run cannot go on."""
+        self._returning = returning
         self._store = store
         self._processes = processes
         self._held = held
         self._copy = copy
         self._over = over
 
-    async def prepare(self, ref: RunRef, path: Path) -> None:
-        """Bring the files of a job back that were lost elsewhere, once.
+    async def prepare(self, ref: RunRef, path: Path) -> str:
+        """Bring the files of a job back that were lost elsewhere or cleared away here, once.
 
         The root knows from which snapshot, whichever run of the job comes first; a root that was
-        named by its starter knows for itself.
+        named by its starter knows for itself. What its model is to know of them, or "".
 
         Raises:
             Unavailable: they cannot be had now.
         """
         held = self._held(root_of(ref)) or self._held(ref)
-        if held is not None and held.restored is not None:
-            await self._bring_back(ref, path, held.moved, held.restored)
+        return await self._returning.bring_back(ref, path, held)
+
+    async def told(self, ref: RunRef) -> None:
+        """The model of a job's root run knows of its files."""
+        await self._returning.told(ref)
 
     async def copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
         """Make the workspace of a run that works apart.
@@ -64,22 +59,6 @@ class Residents:
             Unavailable: it cannot be copied now.
         """
         await self._copy(ref, source, path)
-
-    async def _bring_back(self, ref: RunRef, path: Path, moved: int, manifest: BlobRef) -> None:
-        done = self._state / "restored" / ref.tenant / f"{path.name}.{moved}"
-        if await asyncio.to_thread(done.exists):
-            return
-        await asyncio.to_thread(path.mkdir, mode=0o700, parents=True, exist_ok=True)
-        with await open_workspace(path) as workspace:
-            try:
-                restored = await self._store.restore(
-                    ref.tenant, ref.job, manifest.digest, workspace
-                )
-            except (OSError, IntegrityViolated) as error:
-                message = f"the files of job {ref.job} cannot be brought back: {error}"
-                raise SandboxUnavailable(message) from error
-        logger.warning("the files of job %s were brought back: %s", ref.job, restored)
-        await asyncio.to_thread(_note, done)
 
     def busy(self, room: Room) -> bool:
         """Whether something runs on in a room."""
@@ -100,8 +79,3 @@ class Residents:
         """End what runs on, and keep what is known of its snapshots on the disk only."""
         await self._processes.leave(room)
         await self._store.release(tenant, room.key)
-
-
-def _note(done: Path) -> None:
-    done.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    done.touch()

@@ -76,6 +76,7 @@ class Room:
     """Held while a file tool changes something: two edits of one reply go one after the other."""
     seen: Seen = field(default_factory=Seen)
     quota: QuotaWatch | None = None
+    news: str = ""  # of its files, which the model of the job's root run does not know yet
 
 
 @dataclass(frozen=True)

@@ -92,12 +92,18 @@ class Life:
 class Residents(Protocol):
     """What goes on in a room between calls."""
 
-    async def prepare(self, ref: RunRef, path: Path) -> None:
+    async def prepare(self, ref: RunRef, path: Path) -> str:
         """Have the files of a job's workspace in place before it is opened.
+
+        What the model of its root run is to know of them, or "".
 
         Raises:
             Unavailable: they cannot be had now.
         """
+        ...
+
+    async def told(self, ref: RunRef) -> None:
+        """The model of a job's root run knows of its files."""
         ...
 
     async def copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
@@ -182,6 +188,14 @@ class Rooms:
             box = suite.boxes[digest] = Box(owner, suite.room.workspace, allowance, self._means)
         return box
 
+    async def news(self, suite: Suite, whose: Whose) -> str:
+        """What the model of a run is to know of the files here, told once; "" when it knows."""
+        if whose.parent or not suite.room.news:
+            return ""
+        news, suite.room.news = suite.room.news, ""
+        await self._residents.told(whose.ref)
+        return news
+
     @asynccontextmanager
     async def still(self, suite: Suite) -> AsyncGenerator[bool]:
         """No tool begins to change files meanwhile, and nothing in a sandbox runs if that can be.
@@ -263,8 +277,8 @@ class Rooms:
     def _open(self, ref: RunRef) -> Callable[[], Awaitable[Room]]:
         async def opening() -> Room:
             path = await asyncio.to_thread(self._workspaces.of, ref)
-            await self._residents.prepare(ref, path)
-            return await _room(ref.job, path)
+            news = await self._residents.prepare(ref, path)
+            return await _room(ref.job, path, news)
 
         return opening
 
@@ -307,5 +321,5 @@ def _apart(ref: RunRef) -> str:
     return f"{ref.job}.{ref.run}"
 
 
-async def _room(key: str, path: Path) -> Room:
-    return Room(key, await open_workspace(path))
+async def _room(key: str, path: Path, news: str = "") -> Room:
+    return Room(key, await open_workspace(path), news=news)

@@ -36,6 +36,7 @@ from services.sandbox.policy import OperatorPolicy
 from services.sandbox.port import Backend, CapabilityReport, Kind, MakesAhead, Owner
 from services.sandbox.residents import Residents
 from services.sandbox.results import Results
+from services.sandbox.returning import Returning
 from services.sandbox.rooms import Life, Rooms, Whose, Workspaces
 from services.sandbox.snapshots.local import Look
 from services.sandbox.snapshots.store import SnapshotStore

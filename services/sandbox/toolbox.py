@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from domain.base_tools import base_tool
+from domain.content import TextPart
 from domain.decisions.tool_calls import ADD_FROM_CONFIG
 from domain.errors import Unavailable
 from domain.ids import RunRef, step_of
@@ -99,12 +100,19 @@ class KeptToolBox:
             finally:
                 if writes:
                     suite.writers.end(call.ref.run, step_of(call.call), call.parent)
-            return await _counted(box, result, call.ref)
+            result = await _counted(box, result, call.ref)
+            news = await self._rooms.news(suite, whose)
+            return _with_news(result, news) if news else result
 
     async def _run(self, call: ToolCall, seat: Seat, on_output: OnOutput) -> ToolResult:
         if call.tool == MERGE:
             return await self._merging.call(call, seat.room, read_only=seat.read_only)
         return await self._tools.call(call, on_output)
+
+
+def _with_news(result: ToolResult, news: str) -> ToolResult:
+    """A result that also says what has become of the files since the model last saw any."""
+    return replace(result, content=(*result.content, TextPart(text=f"\n[{news}]")))
 
 
 def _may_write(tool: str) -> bool:

@@ -30,6 +30,16 @@ arguments = { command = "true" }
 [[reply]]
 text = "Done."
 """
+LOOKS = """\
+[[reply]]
+text = "I look again."
+[[reply.call]]
+tool = "exec"
+arguments = { command = "cat", args = ["kept.txt"] }
+
+[[reply]]
+text = "Done again."
+"""
 WAITS = """\
 [[reply]]
 text = "I wait."
@@ -199,6 +209,29 @@ def test_gc_removes_only_what_is_old_saved_and_ours(project: Project, run: str) 
     assert listed(project, "journal") == []
     assert listed(project, "snapshots") == []
     assert after.out == "kept"  # of the snapshot
+
+
+def test_a_run_that_goes_on_after_gc_has_its_files_back_and_its_model_is_told(
+    project: Project,
+) -> None:
+    project.write("twice.toml", WRITES + LOOKS)
+    project.workspace.mkdir()
+    first = project.run("twice.toml", "--copy")
+    [workspace] = listed(project, "workspace")
+    folder = Path(workspace["path"])
+    cleared = gc(project, "--older-than", "0s")
+    assert f"workspace of {first.run}" in [one["what"] for one in cleared.events]
+    assert not folder.exists()
+
+    again = project.run("twice.toml", "--continue", "--json")
+
+    assert again.code == 0, again.said
+    assert again.run == first.run
+    ended = [one["event"] for one in again.events if one["event"]["type"] == "tool_call.ended.v1"]
+    answer, news = (part["text"] for part in ended[-1]["content"])
+    assert json.loads(answer)["output"] == "kept"
+    assert "as they were after step 3;" in news
+    assert (folder / "kept.txt").read_text() == "kept"
 
 
 @pytest.mark.usefixtures("run")

@@ -134,6 +134,23 @@ async def test_old_journals_are_removed_but_never_one_that_may_still_be_written(
     assert not fence.exists()
 
 
+async def test_journal_that_was_retired_says_that_its_epoch_began_nothing(
+    files: JournalFiles, tmp_path: Path
+) -> None:
+    """Its calls are over; what is asked of it later was asked after its end."""
+    journal = Journal(files, "place", EPOCH)
+    await journal.open()
+    await journal.begin(CALL, 1, 1)
+    other = JournalFiles(tmp_path / "journals")
+    assert not other.retire(EPOCH), "its process may go on"
+    files.close()
+    assert other.retire(EPOCH)
+    assert not (tmp_path / "journals" / f"{EPOCH}.jsonl").exists()
+    after = Journal(JournalFiles(tmp_path / "journals"), "place", "next")
+    assert await after.earlier(EPOCH) == {}
+    assert await after.earlier("another") is None, "of that one nobody knows anything"
+
+
 async def test_fence_of_a_job_is_seen_by_every_process_of_the_place(
     files: JournalFiles, tmp_path: Path
 ) -> None:
