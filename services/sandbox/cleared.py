@@ -5,7 +5,6 @@ files are gone for good, and stays until the model was told that they are back.
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +13,9 @@ from pydantic import ValidationError
 from domain.content import BlobRef
 from domain.ids import RunRef
 from domain.record import Record, canonical
-from services.sandbox.syncing import sync_all
+from services.sandbox.syncing import Sync, sync_all
 
 FOLDER = "cleared"
-
-Sync = Callable[[int], None]
-"""Has a file system written out, by any open folder of it. Raises OSError."""
 
 
 class Cleared(Record):

@@ -29,6 +29,7 @@ from services.sandbox.snapshots.format import entry_of, row_of
 from services.sandbox.snapshots.merge import Plan, apply_merge, plan_merge
 from services.sandbox.snapshots.scan import live_tree
 from services.sandbox.snapshots.tree import Problem, Tree, in_walk_order, shown
+from services.sandbox.syncing import Sync, sync_all
 from services.sandbox.tools.answers import failure
 from services.sandbox.tools.arguments import parse_arguments
 from services.sandbox.tools.box import in_thread
@@ -45,12 +46,17 @@ class Merging:
     """Copies and merges. What a copy began with is noted beside it, as a tree."""
 
     def __init__(
-        self, state: Path, workspaces: Workspaces, limits: Callable[[], SandboxLimits]
+        self,
+        state: Path,
+        workspaces: Workspaces,
+        limits: Callable[[], SandboxLimits],
+        sync: Sync = sync_all,
     ) -> None:
         """`state` is where the place notes what its copies began with."""
         self._state = state
         self._workspaces = workspaces
         self._limits = limits
+        self._sync = sync
 
     async def copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
         """Make the workspace of a run that works apart: as its caller's is now.
@@ -65,7 +71,10 @@ class Merging:
             raise SandboxUnavailable(message) from error
 
     def _copy(self, ref: RunRef, source: Workspace, path: Path) -> None:
-        """The copy is complete before it has its name, and its note is there before that."""
+        """The copy is complete, and on the disk, before it has its name; so is its note.
+
+        Else a power cut could leave empty files, which a merge would take for the delegate's work.
+        """
         fresh = path.with_name(f"{path.name}.new")
         if fresh.exists():
             shutil.rmtree(fresh)  # of a copy that was cut off; nobody has worked in it
@@ -76,7 +85,8 @@ class Merging:
             with Workspace(fresh) as into:
                 _sound(clone(source.fileno(), into.fileno(), self._limits()))
                 tree = _sound(live_tree(into.fileno(), self._limits()))
-            _write(self._note(ref), tree)
+                _write(self._note(ref), tree)
+                self._sync(into.fileno())
             fresh.rename(path)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)

@@ -15,13 +15,13 @@ from domain.content import BlobRef
 from domain.errors import IntegrityViolated
 from domain.ids import RunRef
 from domain.sandbox import SandboxLimits
-from services.sandbox.cleared import Cleared, Notes, Sync, write_durably
+from services.sandbox.cleared import Cleared, Notes, write_durably
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.opening import open_workspace
 from services.sandbox.placement import Held
 from services.sandbox.snapshots.restore import Restored
 from services.sandbox.snapshots.store import SnapshotStore
-from services.sandbox.syncing import sync_all
+from services.sandbox.syncing import Sync, sync_all
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,10 @@
 
 import ctypes
 import os
+from collections.abc import Callable
+
+Sync = Callable[[int], None]
+"""Has a file system written out, by any open folder of it. Raises OSError."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

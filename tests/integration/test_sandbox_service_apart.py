@@ -2,11 +2,16 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from domain.sandbox import SandboxSettings
+from domain.sandbox import SandboxLimits, SandboxSettings
+from peritus.project import Workspaces
 from services.loop.models.port import ModelReply
+from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.merging import Merging
+from services.sandbox.workspace import Workspace
 from tests.integration.test_sandbox_service_snapshots import taken
 from tests.support.cluster import asks
 from tests.support.service import (
@@ -166,3 +171,29 @@ async def test_the_notes_of_copies_leave_no_content_in_blobs(place: Place) -> No
     withheld = [one.withheld for one in await taken(yard, CHILD)]
     assert withheld
     assert set(withheld) == {1}
+
+
+async def test_a_copy_has_its_name_only_when_it_is_on_the_disk(tmp_path: Path) -> None:
+    """Else a power cut could leave empty files, and a merge would take them for changes."""
+    seen: list[tuple[str, bool, bool]] = []
+
+    def sync(descriptor: int) -> None:
+        del descriptor
+        noted = (tmp_path / "isolated" / JOB.tenant / path.name).exists()
+        seen.append(((path.with_name(f"{path.name}.new") / "f").read_text(), noted, path.exists()))
+        if len(seen) == 1:
+            raise OSError(5, "the disk is broken")
+
+    workspaces = Workspaces(tmp_path / "project", tmp_path / "workspaces")
+    path = workspaces.isolated(CHILD)
+    source = workspaces.own(JOB)
+    source.mkdir(parents=True)
+    (source / "f").write_text("kept")
+    merging = Merging(tmp_path / "isolated", workspaces, SandboxLimits, sync)
+    with Workspace(source) as workspace:
+        with pytest.raises(SandboxUnavailable):
+            await merging.copy(CHILD, workspace, path)
+        assert not path.exists()
+        await merging.copy(CHILD, workspace, path)
+    assert seen == [("kept", True, False)] * 2
+    assert (path / "f").read_text() == "kept"
