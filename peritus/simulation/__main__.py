@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from peritus.simulation.world import simulate
+from peritus.simulation.world import has_team, simulate
 
 
 def main() -> int:
@@ -14,11 +14,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="peritus.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--teams", action="store_true", help="only the worlds with many delegates")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a problem")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # trouble is the point here, and reported at the end
     begun, failed, envelopes, faults, lives = time.monotonic(), 0, 0, 0, 0
     for seed in range(options.first, options.first + options.seeds):
+        if options.teams and not has_team(seed):
+            continue
         report = simulate(seed)
         envelopes += report.envelopes
         faults += report.faults

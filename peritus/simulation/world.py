@@ -46,8 +46,6 @@ QUIET_S = 900.0
 
 TENANT = "sim"
 
-TEAMS = 2
-"""Every fifth world, from this seed on, is one job with many delegates and people around it."""
 
 QUOTAS = (Quota(concurrency=1), Quota(concurrency=3, requests_per_min=12))
 """What a third of the worlds is allowed, one or the other."""
@@ -341,7 +339,7 @@ async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
     auditor = watch(world)
     world.make_nodes()
     person = server.backbone(faults=plan.client("people"))
-    team = teams.job(seed) if seed % 5 == TEAMS else None
+    team = teams.job(seed) if has_team(seed) else None
     world.replies = teams.reply if team else None
     made = team.definition if team else definition()
     digest = await server.backbone().blobs.put(TENANT, made.to_bytes())
@@ -404,6 +402,11 @@ def watch(world: World) -> Auditor:
 
     limits.note = shared  # type: ignore[method-assign]
     return auditor
+
+
+def has_team(seed: int) -> bool:
+    """Whether that world is one job with many delegates and people around it: every fifth is."""
+    return seed % 5 == 2
 
 
 def simulate(seed: int, people: int = 4) -> Report:
