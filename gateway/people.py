@@ -26,7 +26,7 @@ from gateway.asking import Asking
 from gateway.bodies import AnswerBody, DecideBody, NoBody, PolicyBody, SteerBody
 from gateway.finding import find_run
 from gateway.problems import Problem
-from gateway.shapes import json_answer, member_json
+from gateway.shapes import json_answer
 from projections.family import load_family, load_look
 from projections.remembering import allowing, denying
 from projections.waits import (
@@ -185,7 +185,7 @@ class People(Asking):
             raise Problem.no_such_run()
         ref = RunRef(self.deps.tenant(request), job, job)  # a job has one root, which has its name
         family = await load_family(self.deps.backbone.log, ref)
-        members = [member_json(family, look) for look in family.under(ref.run)]
+        members = [family.facts(look.state.ref.run) for look in family.under(ref.run)]
         return json_answer({"job": job, "runs": members})
 
     async def _remembered(

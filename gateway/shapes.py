@@ -6,9 +6,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from projections.family import Family
 from projections.views import CheckpointRow, RunRow
-from projections.waits import Look
 
 
 def json_answer(body: dict[str, Any], *, status: int = 200) -> Response:
@@ -66,28 +64,4 @@ def checkpoint_json(row: CheckpointRow) -> dict[str, Any]:
         "version": row.version,
         "at_ms": row.at_ms,
         "tokens": row.tokens,
-    }
-
-
-def member_json(family: Family, look: Look) -> dict[str, Any]:
-    """A run in the tree of its job."""
-    state = look.state
-    return {
-        "run": state.ref.run,
-        "parent_run": family.parent(state.ref.run),
-        "depth": state.depth,
-        "expert": family.expert(state.ref.run),
-        "status": state.status,
-        "paused": state.paused,
-        "cancelling": state.cancelling,
-        "waiting": [{"id": wait.id, "kind": wait.kind, "tool": wait.tool} for wait in look.waits],
-        "step": state.step,
-        "steps_left": state.steps_left,
-        "tokens_charged": state.tokens_charged,
-        "tokens_left": state.tokens_left,
-        "micro_usd_charged": state.money_charged,
-        "micro_usd_left": state.money_left,
-        "tool_calls": state.tool_calls,
-        "tool_calls_left": state.tool_calls_left,
-        "children": list(family.children(state.ref.run)),
     }

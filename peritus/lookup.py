@@ -74,11 +74,19 @@ class Runs:
         Raises:
             Unavailable: the log or the view is away.
         """
+        return await self.all(Filters(job=job))
+
+    async def all(self, filters: Filters) -> list[RunRow]:
+        """All runs that match, newest first.
+
+        Raises:
+            Unavailable: the log or the view is away.
+        """
         reader = await self._reader()
         found: list[RunRow] = []
         before: int | None = None
         while True:
-            page = reader.runs(self._tenant, Filters(job=job), before=before)
+            page = reader.runs(self._tenant, filters, before=before)
             found.extend(page.runs)
             if page.before is None:
                 return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from domain.effects import ArmTimer, StartChild, effects
 from domain.envelope import decode
@@ -70,6 +71,32 @@ class Family:
         found = [wait for look in self.under(run) for wait in look.waits]
         return sorted(found, key=lambda wait: wait.since_ms)
 
+    def facts(self, run: str) -> dict[str, Any]:
+        """A run in the tree of its job, as plain JSON; money in micro-USD."""
+        look = self.looks[run]
+        state = look.state
+        return {
+            "run": run,
+            "parent_run": self.parent(run),
+            "depth": state.depth,
+            "expert": self.expert(run),
+            "status": state.status,
+            "paused": state.paused,
+            "cancelling": state.cancelling,
+            "waiting": [
+                {"id": wait.id, "kind": wait.kind, "tool": wait.tool} for wait in look.waits
+            ],
+            "step": state.step,
+            "steps_left": state.steps_left,
+            "tokens_charged": state.tokens_charged,
+            "tokens_left": state.tokens_left,
+            "micro_usd_charged": state.money_charged,
+            "micro_usd_left": state.money_left,
+            "tool_calls": state.tool_calls,
+            "tool_calls_left": state.tool_calls_left,
+            "children": list(self.children(run)),
+        }
+
     def held(self, run: str) -> bool:
         """Whether nothing of a run and below it can go on unless a person does something."""
         running = [look.state for look in self.under(run) if look.state.status == "running"]
@@ -103,8 +130,8 @@ async def load_look(log: EventLog, ref: RunRef) -> Look:
     return family.looks[ref.run]
 
 
-async def load_family(log: EventLog, ref: RunRef) -> Family:
-    """The whole job of a run.
+async def load_family(log: EventLog, ref: RunRef, *, until_seq: int | None = None) -> Family:
+    """The whole job of a run; with `until_seq`, as it was then.
 
     Raises:
         NoSuchRun: the log knows nothing of it.
@@ -112,23 +139,23 @@ async def load_family(log: EventLog, ref: RunRef) -> Family:
         IntegrityViolated: an envelope cannot be read.
     """
     family = Family()
-    if not await _add(family, log, ref):
+    if not await _add(family, log, ref, until_seq):
         raise NoSuchRun(ref.run)
     top = family.looks[ref.run].state
     while top.parent is not None:
         above = RunRef(ref.tenant, ref.job, top.parent.run)
-        if not await _add(family, log, above):
+        if not await _add(family, log, above, until_seq):
             break  # a child that was cancelled before it started, of a run that is gone
         top = family.looks[above.run].state
     for look in family.under(top.ref.run):
         if look.state.version == 0:
-            await _add(family, log, look.state.ref)
+            await _add(family, log, look.state.ref, until_seq)
     return family
 
 
-async def _add(family: Family, log: EventLog, ref: RunRef) -> bool:
+async def _add(family: Family, log: EventLog, ref: RunRef, until_seq: int | None = None) -> bool:
     """Hear a run's whole history; False when there is none."""
-    stored = await log.load(ref)
+    stored = [item for item in await log.load(ref) if until_seq is None or item.seq <= until_seq]
     for item in stored:
         envelope = decode(item.data)
         for version, event in enumerate(envelope.events, start=envelope.version):

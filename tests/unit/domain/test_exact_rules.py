@@ -1,4 +1,4 @@
-"""Rules about all arguments of a call together: what "exactly this again" means. Not other rules."""
+"""Rules about all arguments of a call together: what "exactly this" means. Not other rules."""
 
 import json
 from typing import Any
