@@ -1,22 +1,35 @@
 """Watching a run in the command: Ctrl-C, its end, a reader that goes away. Not what is shown."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 import pytest
 
 from commands.runs import RunStore
-from domain.commands import CancelRun, Command, PinnedContext, Situation, StartRun
-from domain.content import TextPart
+from domain.commands import (
+    CancelRun,
+    Command,
+    CompleteGeneration,
+    PinnedContext,
+    Situation,
+    StartRun,
+)
+from domain.content import CallPart, TextPart
+from domain.events import RunPaused, RunResumed
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice
+from domain.tools import Lane, Safety, ToolEntry
 from eventlog.memory import MemoryServer
-from eventlog.port import Backbone
+from eventlog.port import Backbone, Cursor
 from peritus.cli.attend import Attendance
 from peritus.cli.loop import Out
 from peritus.cli.screens import JsonLines
+from peritus.feed import Heard as HeardEvent
+from peritus.feed import Whose
 from peritus.jobs import Send
 
 pytestmark = pytest.mark.anyio
@@ -112,3 +125,84 @@ async def test_a_reader_that_goes_away_leaves_the_run_alone() -> None:
 
     async with asyncio.timeout(5):
         assert await attending(backbone, never, Heard(gone)).watch() == "left"
+
+
+CALL = CallPart(provider_id="p", tool="question", arguments='{"text": "Which?"}')
+ASK = ToolEntry(
+    name="question", skill="ask", lane=Lane.PERSON, safety=Safety.UNSAFE, input_schema={}
+)
+
+
+async def asking() -> Backbone:
+    """A run that waits for an answer."""
+    backbone = MemoryServer(now_ms=lambda: 1).backbone()
+    runs = RunStore(backbone, epoch="e", now_ms=lambda: 1, new_id=lambda: "id")
+    where = Situation(now_ms=1, context=replace(CONTEXT, tools=(ASK,)))
+    start = StartRun(id="s", expert="clerk", definition="d", parts=(TextPart(text="Go."),))
+    replied = CompleteGeneration(
+        step=1, attempt=1, parts=(CALL,), stop_reason="tool_calls", usage=None
+    )
+    for command in (start, replied):
+        await runs.execute(REF, command, where)
+    return backbone
+
+
+async def never(ref: RunRef, command: Command) -> None:
+    raise NotImplementedError
+
+
+async def test_a_run_that_only_a_person_can_carry_on_is_left_when_we_are_not_to_stay(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    backbone, out = await asking(), Heard()
+    attendance = attending(backbone, never, out)
+    attendance.leaves = True
+    async with asyncio.timeout(5):
+        assert await attendance.watch() == "waiting"
+
+    assert b"question.asked.v1" in b"".join(out.lines)
+    said = capsys.readouterr().err
+    assert "clerk asks: Which?" in said
+    assert "peritus answer job c1-0 TEXT" in said
+
+
+async def test_what_waits_already_is_told_when_a_run_is_taken_up() -> None:
+    backbone, out = await asking(), Heard()
+    attendance = attending(backbone, never, out)
+    attendance.leaves = True
+    state = await attendance.recall()
+    async with asyncio.timeout(5):
+        assert await attendance.watch() == "waiting"
+
+    assert state.waits
+    assert out.lines == [b""]
+
+
+async def test_a_run_that_waits_is_watched_until_it_is_over() -> None:
+    backbone, seen = await asking(), asyncio.Event()
+    out = Heard(on(b"question.asked.v1", seen.set))
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(attending(backbone, never, out).watch())
+        await seen.wait()
+        await decide(backbone, CancelRun(id="c"))
+
+    end = watching.result()
+    assert not isinstance(end, str)
+    assert end.event.type == "run.cancelled.v1"
+
+
+async def test_only_the_types_that_are_asked_for_are_lines() -> None:
+    lines = JsonLines(frozenset({"run.paused.v1"}))
+    whose = Whose("clerk", "boss")
+    heard = [
+        HeardEvent(Cursor("a", 1), REF, 1, 1, event, whose)
+        for event in (RunPaused(command="p"), RunResumed(command="r"))
+    ]
+
+    made = [lines.heard(one) for one in heard]
+    assert made[1] == b""
+    line = json.loads(made[0])
+    assert (line["job"], line["run"], line["expert"], line["parent"]) == (
+        *("job", "job"),
+        *("clerk", "boss"),
+    )

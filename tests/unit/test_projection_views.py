@@ -134,3 +134,40 @@ def test_a_row_keeps_its_first_violation() -> None:
 
 def replace_run(ref: RunRef, run: str) -> RunRef:
     return ref._replace(run=run)
+
+
+def asked(name: str) -> e.ApprovalRequested:
+    return e.ApprovalRequested(approval=name, digest="d" * 64)
+
+
+def test_a_row_names_what_waits_for_a_person_until_it_is_decided_or_over() -> None:
+    answered = e.QuestionAnswered(call="c1-1", command="k", parts=())
+    ended = e.ToolCallEnded(call="c1-2", outcome="cancelled", content=())
+    waits = (asked("c1-0"), e.QuestionAsked(call="c1-1"), e.QuestionAsked(call="c1-2"))
+    approved = e.ApprovalDecided(approval="c1-0", verdict="approved")
+
+    assert rows(started(), waits)[0].waiting == "c1-0 c1-1 c1-2"
+    assert rows(started(), waits, (approved,))[0].waiting == "c1-1 c1-2"
+    assert rows(started(), waits, (approved, answered, ended))[0].waiting == ""
+    assert rows(started(), waits, (e.RunCancelled(step=1),))[0].waiting == ""
+
+
+def test_a_row_says_since_when_a_run_is_paused() -> None:
+    paused = rows(started(), (e.RunPaused(command="p"),))[0]
+    resumed = rows(started(), (e.RunPaused(command="p"), e.RunResumed(command="r")))[0]
+    stopped = rows(started(), (e.RunPaused(command="p"), e.RunCancelled(step=1)))[0]
+
+    assert (paused.status, paused.paused_at_ms) == ("running", 1_010)
+    assert (resumed.paused_at_ms, stopped.paused_at_ms) == (None, None)
+
+
+def test_money_is_summed_with_what_children_spent_and_late_ends_give_back() -> None:
+    spent = e.GenerationCompleted(
+        step=1, attempt=1, stop_reason="end", parts=(), usage=None, charged=1, charged_money=700
+    )
+    settled = e.DelegationSettled(
+        call="c1-0", child="x", status="completed", steps=1, tokens=5, money=200
+    )
+    late = e.GenerationSuperseded(step=1, attempt=1, usage=None, refunded=1, refunded_money=100)
+
+    assert rows(started(), (spent, settled, late))[0].money_charged == 800
