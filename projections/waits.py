@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -12,13 +12,16 @@ from domain.decisions.people import arguments_digest
 from domain.errors import Rejected
 from domain.evolve import evolve
 from domain.ids import RunRef
-from domain.state import Approval, Call, RunState, changed
+from domain.state import Approval, Call, Conversation, RunState, changed
 from eventlog.port import Blobs
 
 WaitKind = Literal["question", "approval", "budget"]
 
 DIGEST_CHARS = 8
 """How much of a digest is written where people read it: `c2-0@1f3a9c2e`."""
+
+
+NOTHING_SAID = Conversation(whole=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +50,54 @@ class Wait:
         return f"{self.id}@{self.digest[:DIGEST_CHARS]}" if self.digest else self.id
 
 
+class _Asked(NamedTuple):
+    event: e.ApprovalRequested | e.QuestionAsked
+    since_ms: int
+    call: Call | None
+
+
 class Look:
-    """One run as its events leave it, and since when and why what waits in it does."""
+    """One run as its events leave it, and since when and why what waits in it does.
 
-    __slots__ = ("_asked", "_calls", "state")
+    What was said is let go as it is heard, unless it is asked for: a look is to cost little.
+    """
 
-    def __init__(self, ref: RunRef) -> None:
+    __slots__ = ("_asked", "_messages", "state")
+
+    def __init__(self, ref: RunRef, *, messages: bool = False) -> None:
+        self._messages = messages
         self.state = RunState(ref=ref)
-        self._asked: dict[str, tuple[e.ApprovalRequested | e.QuestionAsked, int]] = {}
-        self._calls: dict[str, e.ToolCallRequested] = {}
+        self._asked: dict[str, _Asked] = {}
 
     def hear(self, event: e.Event, version: int, at_ms: int) -> None:
         """The next event of the run; one that was heard already changes nothing."""
         if version <= self.state.version:
             return
         self.state = evolve(changed(self.state, at_ms=at_ms), event)
+        if not self._messages:
+            self.state = changed(self.state, conversation=NOTHING_SAID)
         if isinstance(event, e.ApprovalRequested):
-            self._asked[event.approval] = (event, at_ms)
+            call = self.state.calls.get(event.approval)
+            self._asked[event.approval] = _Asked(event, at_ms, call)
         elif isinstance(event, e.QuestionAsked):
-            self._asked[event.call] = (event, at_ms)
-        elif isinstance(event, e.ToolCallRequested):
-            self._calls[event.call] = event
+            self._asked[event.call] = _Asked(event, at_ms, self.state.calls.get(event.call))
 
     def asked_of(self, name: str) -> Wait | None:
         """The call that waited under that name once, as the model made it; None for any other."""
-        if name not in self._asked or name not in self._calls:
+        asked = self._asked.get(name)
+        if asked is None or asked.call is None:
             return None
-        (asked, since_ms), call = self._asked[name], self._calls[name]
+        question = isinstance(asked.event, e.QuestionAsked)
         return Wait(
             ref=self.state.ref,
             expert=self.state.expert,
             id=name,
-            kind="approval" if isinstance(asked, e.ApprovalRequested) else "question",
-            since_ms=since_ms,
-            due_ms=asked.due_ms,
-            tool=call.tool,
-            skill=call.skill,
-            arguments=call.arguments,
+            kind="question" if question else "approval",
+            since_ms=asked.since_ms,
+            due_ms=asked.event.due_ms,
+            tool=asked.call.tool,
+            skill=asked.call.skill,
+            arguments=asked.call.arguments,
         )
 
     @property
@@ -101,7 +115,7 @@ class Look:
         return tuple(sorted(found, key=lambda wait: wait.since_ms))
 
     def _approval(self, name: str, approval: Approval) -> Wait:
-        state, (asked, since_ms) = self.state, self._asked[name]
+        state, (asked, since_ms, _) = self.state, self._asked[name]
         reason = asked.reason if isinstance(asked, e.ApprovalRequested) else ""
         soft = asked.soft if isinstance(asked, e.ApprovalRequested) else None
         if approval.limit is not None:
@@ -137,7 +151,7 @@ class Look:
         )
 
     def _question(self, call: Call) -> Wait:
-        state, (asked, since_ms) = self.state, self._asked[call.id]
+        state, (asked, since_ms, _) = self.state, self._asked[call.id]
         return Wait(
             ref=state.ref,
             expert=state.expert,

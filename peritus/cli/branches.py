@@ -3,11 +3,15 @@
 from domain.ids import RunRef
 from peritus.cli import asks
 from peritus.cli.asks import Shown
-from peritus.cli.wording import clean, columns
+from peritus.cli.wording import clean, columns, short
 from projections.family import Family
 from projections.waits import Look
 
 HEADS = ("EXPERT", "RUN", "STATUS", "STEP", "TOKENS", "MONEY", "WAITS FOR")
+ALWAYS = frozenset(HEADS[:5])
+"""The columns that are there also when nothing is in them."""
+
+WAIT_CHARS_MAX = 50
 
 
 def tree_text(family: Family, root: RunRef, waits: list[Shown]) -> str:
@@ -18,7 +22,8 @@ def tree_text(family: Family, root: RunRef, waits: list[Shown]) -> str:
     rows: list[tuple[str, ...]] = [HEADS]
     for lead, look in branches(family, root.run):
         rows.append(_row(family, look, lead, by_run.get(look.state.ref.run, [])))
-    return columns(rows)
+    shown = [at for at, head in enumerate(HEADS) if head in ALWAYS or any(r[at] for r in rows[1:])]
+    return columns([tuple(row[at] for at in shown) for row in rows])
 
 
 def branches(family: Family, run: str, lead: str = "", own: str = "") -> list[tuple[str, Look]]:
@@ -47,4 +52,4 @@ def _row(family: Family, look: Look, lead: str, waits: list[Shown]) -> tuple[str
 
 
 def _waits_for(one: Shown) -> str:
-    return f"{one.wait.name}: {asks.what(one)}"
+    return f"{one.wait.name}: {short(asks.what(one), WAIT_CHARS_MAX)}"

@@ -166,7 +166,7 @@ def _until(made: list[Entry], ref: RunRef, step: int) -> list[Entry]:
 
 
 def _folded(found: Found) -> RunState:
-    look = Look(found.ref)
+    look = Look(found.ref, messages=True)
     for entry in found.entries:
         if entry.heard.ref == found.ref:
             look.hear(entry.heard.event, entry.heard.version, entry.heard.at_ms)

@@ -36,7 +36,10 @@ class PromptTerminal:
         self.asking = True
         try:
             with patch_stdout(raw=True):
-                return await session.prompt_async(prompt, default=text, handle_sigint=False)
+                try:
+                    return await session.prompt_async(prompt, default=text, handle_sigint=False)
+                finally:
+                    sys.stdout.flush()  # what has no end of line yet
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -53,13 +56,12 @@ class TerminalOut(Out):
         self._terminal = terminal
 
     async def write(self, text: str | bytes) -> None:
-        """Write and flush, above the prompt if there is one.
+        """Write and flush; above a prompt, whole lines only, which it cannot break into.
 
         Raises:
             BrokenPipeError: nobody reads any more.
         """
         if self._terminal.asking and text:
             sys.stdout.write(text if isinstance(text, str) else text.decode(errors="replace"))
-            sys.stdout.flush()
         else:
             await super().write(text)

@@ -215,7 +215,7 @@ def test_a_team_is_shown_as_a_tree_with_who_waits_for_what_and_a_child_is_decide
     lines = list(running.events())
 
     head, lead, clerk = tree.out.splitlines()
-    assert head.split() == ["EXPERT", "RUN", "STATUS", "STEP", "TOKENS", "MONEY", "WAITS", "FOR"]
+    assert head.split() == ["EXPERT", "RUN", "STATUS", "STEP", "TOKENS", "WAITS", "FOR"]
     assert lead.split()[:3] == ["lead", "one", "running"]
     assert clerk.startswith("└─ clerk")
     assert "waiting" in clerk

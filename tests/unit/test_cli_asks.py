@@ -12,7 +12,7 @@ from domain import events as e
 from domain.definition import Expert
 from domain.errors import Rejected
 from domain.ids import RunRef
-from domain.limits import ModelChoice
+from domain.limits import Limits, ModelChoice
 from domain.policy import PolicyRule, literally, whole
 from domain.record import digest_of
 from peritus.cli.asks import (
@@ -24,10 +24,13 @@ from peritus.cli.asks import (
     rule_line,
     who,
 )
+from peritus.cli.branches import tree_text
 from peritus.cli.people_lines import people_line
 from peritus.cli.tasks import Task
 from peritus.cli.wording import columns, duration
+from projections.family import Family
 from projections.waits import Wait, WaitKind
+from tests.support.pen import started
 
 REF = RunRef("t", "job", "run")
 LETTER = '{"to": "Ada", "text": "Dear Ada,\\nhello"}'
@@ -227,3 +230,25 @@ def test_the_answer_is_a_text_or_perstacks_json() -> None:
     assert answer('{"colour": "blue"}') == (None, '{"colour": "blue"}')
     assert answer('{"toolCallId": "c1-0", "text": "blue"}') == ("c1-0", "blue")
     assert answer('{"text": "blue"}') == (None, "blue")
+
+
+def test_a_job_is_a_tree_with_what_each_run_waits_for_and_no_empty_column() -> None:
+    family, root = Family(), RunRef("t", "one", "one")
+    delegated = [
+        e.DelegationRequested(call=f"c1-{at}", child=name, expert=expert, limits=Limits())
+        for at, (name, expert) in enumerate((("a", "writer"), ("b", "checker\x1b")))
+    ]
+    for version, event in enumerate((*started("lead"), *delegated), start=1):
+        family.hear(root, event, version, 0)
+    family.hear(RunRef("t", "one", "a"), started("writer")[0], 1, 0)
+    nested = e.DelegationRequested(call="c1-0", child="c", expert="helper", limits=Limits())
+    family.hear(RunRef("t", "one", "a"), nested, 2, 0)
+    shown = Shown(replace(wait("question"), ref=RunRef("t", "one", "c")), '{"text": "Which?"}')
+
+    lines = tree_text(family, root, []).splitlines()
+    assert [line[:11].rstrip() for line in lines] == [
+        *("EXPERT", "lead", "├─ writer", "│  └─ helper", "└─ checker"),
+    ]
+    assert lines[0].split() == ["EXPERT", "RUN", "STATUS", "STEP", "TOKENS"]
+    assert lines[3].split()[-2:] == ["not", "started"]
+    assert "c2-0: asks: Which?" in tree_text(family, root, [shown]).splitlines()[3]
