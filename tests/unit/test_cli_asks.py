@@ -246,7 +246,7 @@ def test_a_job_is_a_tree_with_what_each_run_waits_for_and_no_empty_column() -> N
     shown = Shown(replace(wait("question"), ref=RunRef("t", "one", "c")), '{"text": "Which?"}')
 
     lines = tree_text(family, root, []).splitlines()
-    assert [line[:11].rstrip() for line in lines] == [
+    assert [line[:12].rstrip() for line in lines] == [
         *("EXPERT", "lead", "├─ writer", "│  └─ helper", "└─ checker"),
     ]
     assert lines[0].split() == ["EXPERT", "RUN", "STATUS", "STEP", "TOKENS"]
