@@ -7,7 +7,7 @@ from commands.pinning import pin, read_definition
 from domain.commands import CloseTeamCall, PinnedContext
 from domain.content import BlobRef, Text
 from domain.decisions.tool_calls import kept_back
-from domain.errors import Rejected, Unavailable
+from domain.errors import Rejected, TooLarge, Unavailable
 from domain.events import TeamAction
 from domain.ids import RunRef
 from domain.loop_tools import parse_arguments
@@ -44,7 +44,11 @@ async def change_team(desk: Desk, ref: RunRef, call: str) -> None:
         if state.cancelling or kept_back(state, open_call):
             return
         command, context = await _prepared(desk, state, open_call)
-        if (await desk.execute(ref, command, context)).events:
+        try:
+            decision = await desk.execute(ref, command, context)
+        except TooLarge as error:
+            decision = await desk.execute(ref, _failed(state, call, "too_large", str(error)))
+        if decision.events:
             return
     msg = f"the team of run {ref.run!r} changed under every try to change it"
     raise Unavailable(msg)
@@ -66,9 +70,7 @@ async def _prepared(
         child = state.parent is not None
         context = await pin(desk, state.ref.tenant, change.definition, state.expert, child=child)
     except Rejected as error:
-        said = canonical({"error": error.code, "message": error.message}).decode()
-        failed = CloseTeamCall(call=call.id, base=state.definition, content=said, is_error=True)
-        return failed, None
+        return _failed(state, call.id, error.code, error.message), None
     await desk.backbone.blobs.put(state.ref.tenant, change.definition.to_bytes())
     command = CloseTeamCall(
         call=call.id,
@@ -79,6 +81,11 @@ async def _prepared(
         content=canonical(change.result).decode(),
     )
     return command, context
+
+
+def _failed(state: RunState, call: str, code: str, message: str) -> CloseTeamCall:
+    said = canonical({"error": code, "message": message}).decode()
+    return CloseTeamCall(call=call, base=state.definition, content=said, is_error=True)
 
 
 def _rules_beside(state: RunState) -> tuple[PolicyRule, ...]:

@@ -21,7 +21,7 @@ from domain.effects import (
     TellParent,
     effects,
 )
-from domain.errors import Rejected, Unavailable
+from domain.errors import Rejected, TooLarge, Unavailable
 from domain.events import GenerationAbandoned
 from domain.ids import RunRef, derive_id
 from domain.policy import PolicyRule
@@ -139,6 +139,9 @@ class Desk:
             except Unavailable as error:
                 done = False
                 logger.warning("an effect of run %s waits: %s", state.ref.run, error)
+            except TooLarge:
+                done = False
+                logger.exception("an effect of run %s is too large to be sent", state.ref.run)
         return done
 
     async def _dispatch(  # noqa: C901 - one case an effect

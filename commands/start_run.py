@@ -1,6 +1,5 @@
 """Start a run of an expert: pin what its requests depend on, then ask for the first reply."""
 
-import json
 from typing import Any
 
 from commands.desk import Desk
@@ -8,8 +7,9 @@ from commands.pinning import pin, read_definition
 from commands.runs import Decision
 from domain.commands import PinnedContext, RecordDelegation, StartRun
 from domain.content import TextPart, text_of
-from domain.errors import Rejected
+from domain.errors import Rejected, TooLarge
 from domain.ids import RunRef
+from domain.loop_tools import parse_json
 from domain.schemas import schema_problem
 
 
@@ -27,8 +27,10 @@ async def start_run(desk: Desk, ref: RunRef, command: StartRun) -> Decision:
             await desk.backbone.open_runs.add(ref)
         decision = await desk.execute(ref, command, context)
     except Rejected as error:
-        if command.parent is not None:
-            await _tell_refusal(desk, ref, command, error)
+        await _tell_refusal(desk, ref, command, error.message)
+        raise
+    except TooLarge as error:
+        await _tell_refusal(desk, ref, command, str(error))
         raise
     if not decision.events and decision.after.at_rest:
         await desk.finish(decision.after)
@@ -49,13 +51,13 @@ async def _pin(desk: Desk, ref: RunRef, command: StartRun) -> PinnedContext:
 
 def _input_problem(schema: dict[str, Any], text: str) -> str | None:
     try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return "give it as one JSON object"
     return schema_problem(schema, value)
 
 
-async def _tell_refusal(desk: Desk, ref: RunRef, command: StartRun, error: Rejected) -> None:
+async def _tell_refusal(desk: Desk, ref: RunRef, command: StartRun, why: str) -> None:
     """A child that cannot start ends its parent's call: nobody waits for it for ever."""
     if command.parent is None:
         return
@@ -64,7 +66,7 @@ async def _tell_refusal(desk: Desk, ref: RunRef, command: StartRun, error: Rejec
         call=command.parent.call,
         child=ref.run,
         status="failed",
-        content=(TextPart(text=f"The delegate could not start: {error.message}"),),
+        content=(TextPart(text=f"The delegate could not start: {why}"),),
         steps=0,
         tokens=0,
     )

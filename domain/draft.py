@@ -1,7 +1,7 @@
 """A decision in the making: its events so far and the state they lead to. Not stored yet."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from domain import events as e
 from domain.commands import Situation
@@ -77,6 +77,25 @@ class Draft:
         said = derive_id(what, self.state.ref.run, name)
         self.emit(e.InputReceived(input=said, speaker="runtime", parts=(TextPart(text=text),)))
 
+    def abandon(self, reason: Literal["cancelled", "interrupted"]) -> None:
+        """Give up the attempt that is open, if one is.
+
+        It is charged in full where somebody may have made the call, and settled when its end comes.
+        """
+        generation = self.state.generation
+        if generation is None or generation.phase != "open":
+            return
+        held = generation.holder is not None
+        self.emit(
+            e.GenerationAbandoned(
+                step=generation.step,
+                attempt=generation.attempt,
+                reason=reason,
+                charged=generation.reserved if held else 0,
+                charged_money=generation.reserved_money if held else 0,
+            )
+        )
+
     def request_attempt(self, step: int, attempt: int, *, anew: bool = False) -> None:
         """Ask for a reply if limits allow, else stop the run or ask a person; nothing while held.
 
@@ -112,11 +131,14 @@ class Draft:
         found = _over_soft_limit(self.state, reserved)
         if found is None:
             return False
-        limit, soft = found
+        self.ask_beyond(*found)
+        return True
+
+    def ask_beyond(self, limit: e.LimitName, soft: int) -> None:
+        """Have a person asked whether the run may use more than a soft limit."""
         name = f"budget-{self.state.budgets_asked + 1}"
         due_ms = self.arm(answer_timer(name), "answer_expiry", self.state.limits.answer_ms_max)
         self.emit(e.ApprovalRequested(approval=name, limit=limit, soft=soft, due_ms=due_ms))
-        return True
 
 
 class Reserved(NamedTuple):

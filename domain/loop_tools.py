@@ -11,6 +11,7 @@ from domain import events as e
 from domain.base_tools import Todo
 from domain.content import Text
 from domain.draft import Draft
+from domain.schema_rules import depth_of
 from domain.schemas import schema_problem
 from domain.state import Call, RunState
 from domain.tools import Lane
@@ -21,6 +22,9 @@ ATTEMPT_COMPLETION = "attemptCompletion"
 
 FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n```", re.DOTALL)
 
+JSON_DEPTH_MAX = 64
+"""How deep arguments and results may be nested: far below what anything that reads them bears."""
+
 TODOS_MAX = 200
 TODO_TITLE_CHARS_MAX = 500
 
@@ -30,12 +34,29 @@ def parse_arguments(arguments: Text) -> dict[str, Any] | None:
     if not isinstance(arguments, str):
         return None
     try:
-        value: Any = json.loads(arguments or "{}")
-        # A lone surrogate escape is JSON but has no UTF-8 form, so no event could hold it.
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+        value = parse_json(arguments or "{}")
+    except ValueError:
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """A JSON value that everybody can read: no NaN, no number without an end, not nested too deep.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        value: Any = json.loads(text)
+        if depth_of(value) > JSON_DEPTH_MAX:
+            msg = f"nested more than {JSON_DEPTH_MAX} levels deep"
+            raise ValueError(msg)
+        # A lone surrogate escape is JSON but has no UTF-8 form, so no event could hold it.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        msg = "nested too deep"
+        raise ValueError(msg) from None
+    return value
 
 
 class Result(NamedTuple):
@@ -59,8 +80,8 @@ def typed_text(text: Text, schema: Mapping[str, object]) -> Result | str:
     if not isinstance(text, str):
         return "it is longer than 32 KiB; write long content to files and name them."
     try:
-        value: Any = json.loads(_unfenced(text))
-    except (ValueError, RecursionError):
+        value = parse_json(_unfenced(text))
+    except ValueError:
         return "it is not JSON. Reply with the JSON value alone."
     return _typed(value, schema)
 

@@ -10,19 +10,21 @@ from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any, cast
 
+from domain.schema_rules import parts_of, parts_problem, shape_problem
+
 PATTERNS_KEPT = 256
 
 
 def schema_problem(schema: Mapping[str, object], value: object) -> str | None:
     """Why a value is not what the schema asks for; None when it is."""
-    import referencing.exceptions  # noqa: PLC0415 - as below
+    import referencing  # noqa: PLC0415 - as below
 
     nothing_to_fetch = cast("Any", referencing).Registry()
     validator = _validator()(dict(schema), registry=nothing_to_fetch)
     try:
         found = _library().exceptions.best_match(validator.iter_errors(value))
-    except (referencing.exceptions.Unresolvable, RecursionError, re.error) as error:
-        return f"the schema cannot be used: {type(error).__name__}"
+    except Exception as error:  # noqa: BLE001 - no schema and no value may end a decision
+        return f"it cannot be compared with the schema: {type(error).__name__}"
     if found is None:
         return None
     where = str(found.json_path).removeprefix("$").removeprefix(".")
@@ -33,14 +35,18 @@ def schema_fault(schema: object) -> str | None:
     """Why a value cannot be used as a JSON schema; None when it can."""
     if not isinstance(schema, dict):
         return "a JSON schema is an object"
+    found = cast("dict[str, Any]", schema)
     library = _library()
     try:
-        library.Draft202012Validator.check_schema(cast("dict[str, object]", schema))
+        problem = shape_problem(found)
+        if problem is not None:
+            return problem
+        library.Draft202012Validator.check_schema(found)
+        return parts_problem(found)
     except library.exceptions.SchemaError as error:
         return f"it is no JSON schema: {error.message}"
     except RecursionError:
-        return "it is nested too deep"
-    return None
+        return "nested too deep"
 
 
 def model_schema_fault(schema: object) -> str | None:
@@ -48,25 +54,13 @@ def model_schema_fault(schema: object) -> str | None:
     fault = schema_fault(schema)
     if fault is not None:
         return fault
-    for part in _parts(schema):
+    for part in parts_of(cast("dict[str, Any]", schema)):
         if "patternProperties" in part:
             return "patternProperties is not taken here; name the properties"
         pattern = part.get("pattern")
         if isinstance(pattern, str) and _plain(pattern) is None:
             return f"the pattern {pattern!r} is none that RE2 matches"
     return None
-
-
-def _parts(value: object) -> Iterator[Mapping[str, object]]:
-    """Every object in a JSON value."""
-    if isinstance(value, dict):
-        part = cast("dict[str, object]", value)
-        yield part
-        for inner in part.values():
-            yield from _parts(inner)
-    elif isinstance(value, list):
-        for inner in cast("list[object]", value):
-            yield from _parts(inner)
 
 
 def _library() -> Any:  # noqa: ANN401 - its types say little

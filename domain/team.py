@@ -4,7 +4,7 @@ An expert that a model made, or wrote into a file, gets its maker's model and no
 maker has not: no other key, host, secret, image, limit or tool (C15, C16).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, assert_never
 
@@ -39,7 +39,7 @@ from domain.team_tools import (
     ExpertKey,
     RemoveSkill,
 )
-from domain.topology import edge_problem, key_problem
+from domain.topology import edge_problem, key_problem, name_of, scope_of
 
 EXPERTS_MAX = 256
 """How many experts a definition may grow to."""
@@ -97,10 +97,11 @@ def change_team(
 def _create(
     definition: Definition, own: Expert, asked: CreateExpert, above: tuple[PolicyRule, ...]
 ) -> TeamChange:
-    _check_new(definition, asked.key)
+    _check_new(definition, own, asked.key)
     delegates = tuple(dict.fromkeys(asked.delegates or ()))
     for delegate in delegates:
         _check_edge(definition, asked.key, delegate)
+        _check_edge(definition, own.key, delegate)
     if asked.output is not None:
         fault = model_schema_fault(asked.output)
         if fault is not None:
@@ -154,6 +155,8 @@ def _from_config(
     if found is None:
         raise Rejected("no_config", "the file was not read")
     found.expert(asked.expert_key)
+    for expert in found.experts.values():
+        _check_file(definition, own, expert, found)
     taken = [key for key in found.experts if key in definition.experts]
     hemmed = {key: _hemmed(expert, own, above) for key, expert in found.experts.items()}
     changed = [key for key in taken if definition.experts[key] != hemmed[key]]
@@ -234,7 +237,7 @@ CONFIG = "config"
 
 def _hemmed(expert: Expert, maker: Expert, above: tuple[PolicyRule, ...]) -> Expert:
     """An expert of a file, with nothing that its maker has not."""
-    skills = {name: _skill_within(skill, maker) for name, skill in expert.skills.items()}
+    skills = _skills_within(expert, maker)
     return expert.model_copy(
         update={
             "origin": CONFIG,
@@ -249,18 +252,34 @@ def _hemmed(expert: Expert, maker: Expert, above: tuple[PolicyRule, ...]) -> Exp
     )
 
 
-def _skill_within(skill: Skill, maker: Expert) -> Skill:
-    """A skill of a file without the base tools and tools of the program that its maker has not."""
-    if isinstance(skill, LocalSkill):
-        mine = {
-            tool
-            for one in maker.skills.values()
-            if isinstance(one, LocalSkill)
-            for tool in one.tools
-        }
-        return skill.model_copy(update={"tools": tuple(t for t in skill.tools if t in mine)})
-    if not isinstance(skill, BaseSkill):
-        return skill
+def _skills_within(expert: Expert, maker: Expert) -> dict[str, Skill]:
+    """The skills of an expert of a file, without tools that its maker has not.
+
+    What the maker has keeps the maker's name for it: rules about a skill go by that.
+    """
+    found: dict[str, Skill] = {}
+    local = {
+        tool
+        for skill in expert.skills.values()
+        if isinstance(skill, LocalSkill)
+        for tool in skill.tools
+    }
+    reforms = any(isinstance(skill, TopologySkill) for skill in expert.skills.values())
+    for name, skill in maker.skills.items():
+        if isinstance(skill, LocalSkill) and local.intersection(skill.tools):
+            kept = tuple(tool for tool in skill.tools if tool in local)
+            found[name] = skill.model_copy(update={"tools": kept, "rule": ""})
+        elif isinstance(skill, TopologySkill) and reforms:
+            found[name] = skill
+    for name, skill in expert.skills.items():
+        if isinstance(skill, BaseSkill):
+            found[name] = _base_within(skill, maker)
+        elif not isinstance(skill, (LocalSkill, TopologySkill)):
+            found[name] = skill
+    return {name: found[name] for name in sorted(found)}
+
+
+def _base_within(skill: BaseSkill, maker: Expert) -> BaseSkill:
     base = maker.skills.get(BASE_SKILL)
     has: Iterable[str] = ()
     if isinstance(base, BaseSkill):
@@ -279,7 +298,7 @@ def _sandbox_within(asked: SandboxSettings, own: SandboxSettings) -> SandboxSett
         update={
             "limits": limits,
             "read_only": asked.read_only or own.read_only,
-            "workspace": asked.workspace,
+            "workspace": own.workspace if own.workspace == "isolated" else asked.workspace,
             "allowed_domains": tuple(
                 domain
                 for domain in asked.allowed_domains
@@ -322,10 +341,47 @@ def _rules_for(made: str, maker: Expert, above: tuple[PolicyRule, ...]) -> tuple
     return tuple(rule.model_copy(update={"expert": ANY}) for rule in own)
 
 
-def _check_new(definition: Definition, key: str) -> None:
+def _check_file(definition: Definition, own: Expert, expert: Expert, found: Definition) -> None:
+    """Whether an expert of a file may come: its name, its schemas."""
+    _check_name(definition, own, expert.key, beside=found.experts)
+    schemas = [expert.input_schema, expert.output_schema]
+    for skill in expert.skills.values():
+        if isinstance(skill, InteractiveSkill):
+            schemas.extend(tool.parameters for tool in skill.tools.values())
+    for schema in schemas:
+        fault = None if schema is None else model_schema_fault(schema)
+        if fault is not None:
+            raise Rejected("bad_schema", f"a schema of expert {expert.key!r}: {fault}")
+
+
+def _check_name(
+    definition: Definition, own: Expert, key: str, *, beside: Collection[str] = ()
+) -> None:
+    """A new name is of the maker's own scope, or a coordinator that nobody's scope is named for.
+
+    Else it could take part in a team that is not the maker's.
+    """
+    scope, mine = scope_of(key), scope_of(own.key) or name_of(own.key)
+    fresh = {name_of(one) for one in beside if not scope_of(one)} - _teams(definition)
+    if scope and scope not in {mine, *fresh}:
+        raise Rejected("bad_key", f"{key!r} is of the team {scope!r}; yours is {mine!r}")
+    taken = key not in definition.experts and name_of(key) in _teams(definition)
+    if not scope and taken:
+        raise Rejected("bad_key", f"{name_of(key)!r} is the name of a team; take another")
+
+
+def _teams(definition: Definition) -> set[str]:
+    """The names of coordinators, and of the scopes there are."""
+    return {scope_of(key) or name_of(key) for key in definition.experts}
+
+
+def _check_new(definition: Definition, own: Expert, key: str) -> None:
     problem = key_problem(key)
     if problem is not None:
         raise Rejected("bad_key", problem)
+    if key.rfind("@") > 0:
+        raise Rejected("bad_key", f"{key!r} has a version or tag; give a plain name")
+    _check_name(definition, own, key)
     if key in definition.experts:
         raise Rejected("expert_exists", f"expert {key!r} is defined already")
     _check_room(len(definition.experts) + 1)

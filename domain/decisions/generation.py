@@ -6,6 +6,7 @@ from domain.content import BlobRef, CallPart
 from domain.decisions.advance import CUT_NOTE, advance
 from domain.decisions.people import admit, carve_delegations
 from domain.draft import Draft
+from domain.folds.generation import HELD_BACK, LIMITED
 from domain.ids import call_id, idempotency_key, jitter
 from domain.limits import Usage
 from domain.loop_tools import delegate_task, parse_arguments, run_loop_tool
@@ -200,6 +201,7 @@ def _give_up(draft: Draft, command: c.FailGeneration) -> None:
 REFUSED_BY_PROVIDER = frozenset(
     {
         "rate_limited",
+        "held_back",
         "overloaded",
         "auth",
         "rejected",
@@ -213,12 +215,18 @@ REFUSED_BY_PROVIDER = frozenset(
 """Failures of requests that were never worked on: nothing to charge."""
 
 
+TURNED_AWAY = LIMITED | HELD_BACK
+
+
 def retry_delay_ms(draft: Draft, command: c.FailGeneration) -> int:
     """Exponential with full jitter over its upper half; never less than the provider asked for."""
     limits, generation = draft.state.limits, draft.state.generation
-    failed = generation.tries + generation.limited if generation else command.attempt
-    backoff = min(limits.retry_max_ms, limits.retry_base_ms * 2 ** (min(failed, 30) - 1))
     spread = jitter(draft.state.ref.run, str(command.step), str(command.attempt))
+    if command.failure.kind in TURNED_AWAY and command.retry_after_ms is not None:
+        # Whoever said when knows better than we: a longer wait would only be unfair to the oldest.
+        return command.retry_after_ms + int(limits.retry_base_ms * spread)
+    failed = generation.tries + generation.limited if generation else command.attempt
+    backoff = min(limits.retry_max_ms, limits.retry_base_ms * 2 ** (max(1, min(failed, 30)) - 1))
     return max(int(backoff * (0.5 + spread / 2)), command.retry_after_ms or 0)
 
 

@@ -4,18 +4,14 @@ from domain import commands as c
 from domain import events as e
 from domain.content import AssistantMessage, ContentPart, FilePart
 from domain.conversation import pending_message
-from domain.decisions.advance import advance, settle_cancel
-from domain.decisions.people import adopt_standing, expire, resume, withdraw
+from domain.decisions.advance import advance
+from domain.decisions.people import adopt_standing, expire, resume
+from domain.decisions.stopping import stop_at, wind_down
 from domain.draft import Draft
-from domain.effects import started_children
 from domain.errors import Rejected
-from domain.state import Call, RunState
+from domain.state import RunState
 from domain.tools import Lane
 
-CANCELLED_BODY = {
-    "error": "cancelled",
-    "message": "The run was cancelled before this call started.",
-}
 UNKNOWN_MESSAGE = (
     "It is not known whether this call took effect: the worker that ran it was lost or did not "
     "report in time. Check the outcome before you repeat it."
@@ -81,7 +77,8 @@ def start_run(draft: Draft, command: c.StartRun) -> None:
 
 def _watch_the_wall(draft: Draft) -> None:
     """Have the run stopped when its time is over, if somebody has set one (C8)."""
-    draft.arm(f"wall-{draft.state.step}", "wall_time", draft.state.limits.wall_ms_max)
+    state = draft.state
+    draft.arm(f"wall-{state.version}", "wall_time", state.limits.wall_ms_max)
 
 
 def continue_run(draft: Draft, command: c.ContinueRun) -> None:
@@ -144,23 +141,14 @@ def steer_run(draft: Draft, command: c.SteerRun) -> None:
     for timer in tuple(state.timers.values()):
         if timer.purpose == "retry":  # what it waits for comes now
             draft.emit(e.TimerFired(timer=timer.timer))
-    if generation.phase == "open":
-        draft.emit(
-            e.GenerationAbandoned(
-                step=generation.step,
-                attempt=generation.attempt,
-                reason="interrupted",
-                charged=generation.reserved,
-                charged_money=generation.reserved_money,
-            )
-        )
+    draft.abandon("interrupted")
     draft.request_attempt(generation.step, generation.attempt + 1, anew=True)
 
 
 def pause_run(draft: Draft, command: c.PauseRun) -> None:
     """Begin nothing new; what is at work is finished and recorded."""
     state = draft.state
-    if command.id in state.commands_seen or state.paused:
+    if command.id in state.commands_seen:
         return
     _must_be_at_work(state)
     draft.emit(e.RunPaused(command=command.id, by=command.by))
@@ -169,8 +157,9 @@ def pause_run(draft: Draft, command: c.PauseRun) -> None:
 def resume_run(draft: Draft, command: c.ResumeRun) -> None:
     """Go on where the run was held."""
     state = draft.state
-    if command.id in state.commands_seen or not state.paused:
+    if command.id in state.commands_seen:
         return
+    _must_be_at_work(state)
     resume(draft, command.id, command.by)
 
 
@@ -205,42 +194,7 @@ def cancel_run(draft: Draft, command: c.CancelRun) -> None:
             command=command.id, reason=command.reason, parent=command.parent, by=command.by
         )
     )
-    _wind_down(draft)
-
-
-def _wind_down(draft: Draft) -> None:
-    state = draft.state
-    generation = state.generation
-    if generation and generation.phase == "open":
-        draft.emit(
-            e.GenerationAbandoned(
-                step=generation.step,
-                attempt=generation.attempt,
-                reason="cancelled",
-                charged=generation.reserved,
-                charged_money=generation.reserved_money,
-            )
-        )
-    withdraw(draft)
-    started = {call.id for call in started_children(draft.state)}
-    for call in draft.state.open_calls:
-        if call.id not in started and not call.may_have_begun:
-            _never_begun(draft, call)
-    if any(call.may_have_begun for call in draft.state.open_calls):
-        timer = f"cancel-{state.step}"  # never that of an earlier cancel, which may still come
-        draft.arm(timer, "cancel_grace", state.limits.cancel_grace_ms)
-    settle_cancel(draft)
-
-
-def _never_begun(draft: Draft, call: Call) -> None:
-    """A call that nobody can be at: a child that waited for its turn gives its share back."""
-    if call.delegation is not None:
-        draft.emit(
-            e.DelegationSettled(
-                call=call.id, child=call.delegation.child, status="cancelled", steps=0, tokens=0
-            )
-        )
-    draft.end_call(call, "cancelled", CANCELLED_BODY, is_error=True)
+    wind_down(draft)
 
 
 def fire_timer(draft: Draft, command: c.FireTimer) -> None:
@@ -262,7 +216,4 @@ def fire_timer(draft: Draft, command: c.FireTimer) -> None:
         case "answer_expiry":
             expire(draft, timer.timer)
         case "wall_time":
-            draft.emit(
-                e.CancelRequested(command=timer.timer, reason="time is over", limit="wall_time")
-            )
-            _wind_down(draft)
+            stop_at(draft, "wall_time", timer.timer)

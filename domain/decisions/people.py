@@ -9,19 +9,25 @@ from domain import commands as c
 from domain import events as e
 from domain.content import BlobRef, Text
 from domain.decisions.advance import advance, go_on
-from domain.draft import Draft
+from domain.decisions.stopping import give_back, stop_at
+from domain.draft import Draft, worst_case
+from domain.effects import started_children
 from domain.errors import Rejected
 from domain.folds.calls import COUNTED
 from domain.folds.people import answer_timer
 from domain.ids import child_run_id, derive_id
-from domain.loop_tools import delegate_task, parse_arguments
+from domain.loop_tools import delegate_task, is_completion, parse_arguments
 from domain.policy import Asked, Judgement, judge
-from domain.record import digest_of
+from domain.record import canonical, digest_of
 from domain.schemas import schema_problem
-from domain.state import Approval, Call, RunState
+from domain.state import Approval, Call, Conversation, RunState
 from domain.tools import Lane
 
 Verdict = Literal["approved", "denied"]
+
+RULES_MAX = 256
+RULES_BYTES_MAX = 64 * 1024
+"""How many rules people may give a run, and their size: every run below it is told all of them."""
 
 EXPIRED = "Nobody answered in time; the call did not run. Go on without it, or ask again later."
 
@@ -76,11 +82,15 @@ def carve_delegations(draft: Draft, calls: list[Call]) -> None:
     One that waits for a person keeps its share until that is decided: the last to be allowed gets
     as much as the first.
     """
-    if not calls:
-        return
     state = draft.state
+    if not calls or any(one.limit is not None for one in state.approvals.values()):
+        return  # what a person has to allow first is carved then
     coming = [c for c in state.open_calls if c.lane is Lane.DELEGATE and c.delegation is None]
     shares = len(coming) + 1
+    short = _too_little(state, shares)
+    if short is not None:
+        draft.ask_beyond(*short)
+        return
     limits = state.limits.model_copy(
         update={
             "steps_max": state.steps_left // shares,
@@ -102,6 +112,32 @@ def carve_delegations(draft: Draft, calls: list[Call]) -> None:
                 limits=limits,
             )
         )
+
+
+def _uncarved(state: RunState) -> list[Call]:
+    """The delegates that may begin and have no share yet."""
+    return [
+        call
+        for call in state.open_calls
+        if call.lane is Lane.DELEGATE and call.delegation is None and call.id not in state.approvals
+    ]
+
+
+def _too_little(state: RunState, shares: int) -> tuple[e.LimitName, int] | None:
+    """A soft limit that leaves a child too little for one reply, where the hard one would not."""
+    first = worst_case(state, Conversation())  # its rules and tools are about as long as ours
+    wanted: tuple[tuple[e.LimitName, int, int | None, int | None], ...] = (
+        ("tokens", first.tokens, state.limits.tokens_soft, state.tokens_left),
+        ("money", first.money, state.limits.money_soft, state.money_left),
+    )
+    for limit, need, soft, left in wanted:
+        if soft is None or limit in state.lifted:
+            continue
+        share = _share(_until_soft(state, limit), shares)
+        hard = _share(left, shares)
+        if share is not None and share < need and (hard is None or hard > share):
+            return limit, soft
+    return None
 
 
 def _share(left: int | None, shares: int) -> int | None:
@@ -139,6 +175,7 @@ def decide_approval(draft: Draft, command: c.DecideApproval) -> None:
         _deny(draft, command, approval)
     elif approval.limit is not None:
         draft.emit(_decided(command, approval, "approved"))
+        carve_delegations(draft, _uncarved(draft.state))
         go_on(draft)
     else:
         _approve(draft, command, approval)
@@ -217,7 +254,7 @@ def _edit_problem(
 def _deny(draft: Draft, command: c.DecideApproval, approval: Approval) -> None:
     draft.emit(_decided(command, approval, "denied"))
     if approval.limit is not None:
-        draft.emit(e.RunStopped(limit=approval.limit, step=draft.state.step))
+        stop_at(draft, approval.limit, derive_id("stop", draft.state.ref.run, command.id))
         return
     why = f": {command.reason}" if command.reason else "."
     text = f"A person did not allow this call{why}"
@@ -265,6 +302,10 @@ def change_policy(draft: Draft, command: c.ChangePolicy) -> None:
     if state.parent is not None and state.at_rest:
         raise Rejected("at_rest", f"run {state.ref.run!r} is over; change the rules of its job")
     rules = command.rules if command.replace else (*command.rules, *state.rules)
+    size = sum(len(canonical(rule)) for rule in rules)
+    if len(rules) > RULES_MAX or size > RULES_BYTES_MAX:
+        message = f"at most {RULES_MAX} rules of {RULES_BYTES_MAX} bytes together; replace them"
+        raise Rejected("too_many_rules", message)
     draft.emit(
         e.PolicyChanged(command=command.id, rules=rules, inherited=state.rules_above, by=command.by)
     )
@@ -304,29 +345,48 @@ def resume(draft: Draft, command: str, by: e.Principal) -> None:
 
 
 def reconsider(draft: Draft, by: e.Principal) -> None:
-    """Look again at the calls that wait: rules may have come that allow or deny them."""
-    waiting = [call for call in draft.state.open_calls if call.id in draft.state.approvals]
-    for call in waiting:
-        found = judgement(draft.state, call)
-        if found.verdict == "ask":
-            continue
-        allowed = found.verdict == "allow"
-        draft.emit(
-            e.ApprovalDecided(
-                approval=call.id,
-                verdict="approved" if allowed else "denied",
-                digest=draft.state.approvals[call.id].digest,
-                reason=found.reason,
-                by_rule=True,
-                by=by,
-            )
-        )
-        if allowed:
-            _let_go(draft, call.id)
-        else:
-            _refuse_by_rule(draft, draft.state.calls[call.id], found)
-    if waiting:
+    """Look again at the calls that wait or have not begun: rules may allow or deny them now."""
+    before = len(draft.events)
+    for call in draft.state.open_calls:
+        if call.id in draft.state.approvals:
+            _reconsider_waiting(draft, call, by)
+        elif _has_not_begun(draft.state, call):
+            found = judgement(draft.state, call)
+            if found.verdict == "deny":
+                give_back(draft, call)
+                _refuse_by_rule(draft, call, found)
+    if len(draft.events) > before:
         advance(draft)
+
+
+def _has_not_begun(state: RunState, call: Call) -> bool:
+    """Whether nobody can be at a call: it is kept back, or its delegate waits for its turn."""
+    if is_completion(call) or call.asked or call.may_have_begun:
+        return False
+    if call.lane is Lane.DELEGATE:
+        return call.id not in {one.id for one in started_children(state)}
+    return True
+
+
+def _reconsider_waiting(draft: Draft, call: Call, by: e.Principal) -> None:
+    found = judgement(draft.state, call)
+    if found.verdict == "ask":
+        return
+    allowed = found.verdict == "allow"
+    draft.emit(
+        e.ApprovalDecided(
+            approval=call.id,
+            verdict="approved" if allowed else "denied",
+            digest=draft.state.approvals[call.id].digest,
+            reason=found.reason,
+            by_rule=True,
+            by=by,
+        )
+    )
+    if allowed:
+        _let_go(draft, call.id)
+    else:
+        _refuse_by_rule(draft, draft.state.calls[call.id], found)
 
 
 def expire(draft: Draft, timer: str) -> None:
@@ -337,7 +397,7 @@ def expire(draft: Draft, timer: str) -> None:
     if approval is not None:
         draft.emit(e.ApprovalDecided(approval=name, verdict="expired", digest=approval.digest))
     if approval is not None and approval.limit is not None:
-        draft.emit(e.RunStopped(limit=approval.limit, step=state.step))
+        stop_at(draft, approval.limit, derive_id("stop", state.ref.run, name))
         return
     if call is None or call.ended is not None:
         return
@@ -349,12 +409,6 @@ def expire(draft: Draft, timer: str) -> None:
     else:
         _refuse(draft, call, "expired", EXPIRED)
     advance(draft)
-
-
-def withdraw(draft: Draft) -> None:
-    """Nobody is to decide any more: the run is being stopped."""
-    for name, approval in tuple(draft.state.approvals.items()):
-        draft.emit(e.ApprovalDecided(approval=name, verdict="withdrawn", digest=approval.digest))
 
 
 def _refuse_by_rule(draft: Draft, call: Call, found: Judgement) -> None:

@@ -54,7 +54,8 @@ def record_tool_result(draft: Draft, command: c.RecordToolResult) -> None:
     """One terminal outcome for a call; a second, different result is kept as late (rule 7)."""
     call = draft.state.calls.get(command.call)
     if call is not None and call.ended is None and _may_report(draft.state, call, command.holder):
-        if call.tool == ADD_FROM_CONFIG and command.outcome == "succeeded":
+        reads = call.tool == ADD_FROM_CONFIG and call.lane is Lane.SANDBOX
+        if reads and command.outcome == "succeeded":
             _forward(draft, call, command)
             return
         draft.emit(

@@ -23,6 +23,10 @@ LIMITED = frozenset({"rate_limited"})
 """Failures that say "not now" to a request nobody found fault with: they count by themselves."""
 
 
+HELD_BACK = frozenset({"held_back"})
+"""Our own limits kept the call back: that counts for nothing, however often it happens (C13)."""
+
+
 def evolve_generation(state: RunState, event: Generating) -> RunState:
     """The state after the event."""
     match event:
@@ -40,9 +44,10 @@ def evolve_generation(state: RunState, event: Generating) -> RunState:
                 said = say(said, AssistantMessage(parts=event.parts))
             return changed(_ended(over, "over"), conversation=said)
         case e.GenerationFailed():
-            limited = event.failure.kind in LIMITED
+            kind = event.failure.kind
             over = _ended(_charge(state, event, event.usage), "backoff")
-            return _counted(over, tries=not limited, limited=limited)
+            tries = kind not in LIMITED | HELD_BACK
+            return _counted(over, tries=tries, limited=kind in LIMITED)
         case e.GenerationAbandoned():
             over = _ended(_charge(state, event, None), "backoff")
             key = attempt_key(event.step, event.attempt)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from domain.limits import Reasoning
 from domain.sandbox import MIB
+from domain.schemas import schema_fault
 from domain.topology import KEY_CHARS_MAX, SEMVER
 
 # Characters, not bytes: what the seed counted, and twenty pages are twenty pages in any script.
@@ -162,6 +163,9 @@ def _json_schema(value: str) -> str:
     if not isinstance(schema, dict) or cast("dict[str, object]", schema).get("type") != "object":
         message = 'must be the JSON schema of an object, as in \'{"type": "object"}\''
         raise ValueError(message)
+    fault = schema_fault(cast("object", schema))
+    if fault is not None:
+        raise ValueError(fault)
     return value
 
 

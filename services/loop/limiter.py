@@ -97,7 +97,7 @@ class Limiter:
         """Leave to make one call, now; use it as a context around the call.
 
         Raises:
-            ModelFailure: `rate_limited`: not for longer than the call may wait here.
+            ModelFailure: `held_back`: not for longer than the call may wait here.
         """
         quota = quota_of(self._quotas, asked.model)
         if quota is None and asked.model.provider == SCRIPTED:
@@ -158,7 +158,7 @@ class Limiter:
             if wait.until_ms is not None:
                 again_ms = max(0, wait.until_ms - now_ms)
             message = f"{asked.model.provider}/{asked.model.model} has to wait: {wait.why}"
-            raise ModelFailure("rate_limited", message, retry_after_ms=int(again_ms), usage=Usage())
+            raise ModelFailure("held_back", message, retry_after_ms=int(again_ms), usage=Usage())
 
 
 class Permit:

@@ -95,6 +95,9 @@ class Reconciler:
             except IntegrityViolated:
                 self._broken.add(ref)
                 logger.exception("RunIntegrityViolated: run %s is read-only from here on", ref.run)
+            except Exception:
+                # A fault of ours that one run brings out must not end the work of all others.
+                logger.exception("run %s cannot be looked at", ref.run)
         gone = [key for key in self._reminders if key[0] not in seen]
         for key in gone:
             del self._reminders[key]

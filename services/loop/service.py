@@ -30,6 +30,11 @@ DELIVERIES_MAX = 20
 
 AGAIN_S = 0.5
 
+BROKEN_MAX = 3
+"""How often a command that breaks its handler is tried: a fault may be one of a moment."""
+
+BROKEN_AGAIN_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
@@ -88,6 +93,9 @@ class LoopService:
             answer = Answer(status="rejected", code="malformed", detail=str(error))
         except IntegrityViolated as error:
             answer = Answer(status="rejected", code="integrity_violated", detail=str(error))
+        except Exception as error:
+            logger.exception("a command of run %s broke its handler", ref.run)
+            answer = Answer(status="rejected", code="internal", detail=type(error).__name__)
         return canonical(answer)
 
     async def deliver(self, delivery: Delivery) -> None:
@@ -101,6 +109,13 @@ class LoopService:
         except IntegrityViolated as error:
             logger.exception("RunIntegrityViolated: run %s", delivery.ref.run)
             await self._give_up(delivery, f"integrity_violated: {error}")
+            return
+        except Exception as error:
+            logger.exception("a command of run %s broke its handler", delivery.ref.run)
+            if delivery.attempt < BROKEN_MAX:
+                await delivery.retry(BROKEN_AGAIN_S)
+            else:
+                await self._give_up(delivery, f"internal: {type(error).__name__}")
             return
         if answer.status == "accepted":
             await delivery.ack()

@@ -231,20 +231,24 @@ class Journal:
         """One write and one fsync for all that ask at the same time."""
         self._pending.extend(orjson.dumps(line) + b"\n" for line in lines)
         self._asked += len(lines)
-        await asyncio.shield(self._flush(self._asked))  # a write that began goes on to its end
+        problem = await asyncio.shield(self._flush(self._asked))  # what began goes on to its end
+        if problem is not None:
+            message = f"the journal cannot be written: {problem}"
+            raise Unavailable(message) from problem
 
-    async def _flush(self, upto: int) -> None:
+    async def _flush(self, upto: int) -> OSError | None:
+        """What kept it from being written; not raised, since whoever waited may be gone."""
         async with self._turn:
             if self._written >= upto:
-                return
+                return None
             batch, self._pending = self._pending, []
             try:
                 await self._store.append(self._epoch, b"".join(batch))
             except OSError as error:
                 self._pending = batch + self._pending
-                message = f"the journal cannot be written: {error}"
-                raise Unavailable(message) from error
+                return error
             self._written += len(batch)
+            return None
 
 
 def header(place: str, epoch: str) -> bytes:

@@ -5,10 +5,11 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from domain.commands import ClaimToolCall, RecordToolResult, ResultOutcome
 from domain.content import BlobRef, ContentPart, FilePart, TextPart
-from domain.decisions.lifecycle import CANCELLED_BODY
+from domain.decisions.stopping import CANCELLED_BODY
 from domain.errors import IntegrityViolated, Unavailable
 from domain.ids import RunRef
 from domain.record import canonical
@@ -33,10 +34,20 @@ AGAIN_S = 1.0
 """How long work waits that could not be claimed because nobody answered, in seconds."""
 
 
+CLAIM_TRIES_MAX = 20
+"""How often a claim is asked for before its work goes back to the queue: about as long as a leader
+election and a reconnect take together."""
+
+
 def failure(kind: str, message: str) -> ToolResult:
     """A result that says what went wrong, in the form every tool uses."""
     text = json.dumps({"error": kind, "message": message})
     return ToolResult(content=(TextPart(text=text),), is_error=True)
+
+
+def _needs_claim(work: Work) -> TypeGuard[CallToolWork]:
+    """What changes anything begins under a claim only: so none begins after a cancel or a pause."""
+    return isinstance(work, CallToolWork) and work.safety is not Safety.READ_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +82,8 @@ class Executor:
         if self.bench.begun(delivery.ref, work):
             await delivery.ack()
             return
-        if self.keeper is None and isinstance(work, CallToolWork) and work.safety is Safety.UNSAFE:
-            claim = ClaimToolCall(call=work.call, attempt=work.attempt, holder=self.epoch)
-            granted = await self.reporter.claim(delivery.ref, claim)
+        if self.keeper is None and _needs_claim(work):
+            granted = await self._claimed(delivery.ref, work)
             if granted is None:
                 await delivery.retry(AGAIN_S)
                 return
@@ -82,6 +92,20 @@ class Executor:
                 return
         await self.bench.do(delivery.ref, work)
         await delivery.ack()
+
+    async def _claimed(self, ref: RunRef, work: CallToolWork) -> bool | None:
+        """Whether the call is ours; None when nobody said so.
+
+        A claim whose answer got lost is ours all the same: so it is asked for again from here,
+        before another worker hears that it is taken and lets go of it.
+        """
+        claim = ClaimToolCall(call=work.call, attempt=work.attempt, holder=self.epoch)
+        for _ in range(CLAIM_TRIES_MAX):
+            granted = await self.reporter.claim(ref, claim)
+            if granted is not None:
+                return granted
+            await asyncio.sleep(AGAIN_S)
+        return None
 
     async def execute(self, ref: RunRef, work: Work, stop: Stop) -> None:
         """Do one piece of work that is ours, and report what it came to, whatever happens."""

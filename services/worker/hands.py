@@ -156,6 +156,9 @@ class Bench:
         try:
             if post is not None:
                 await post.run(task.ref, work, self._flight[task])
+        except Exception:
+            # Of one run: the reconciler finds that nobody is at it, and has it done again.
+            logger.exception("work %s of run %s broke", task.name, task.ref.run)
         finally:
             self._count[lane] -= 1
             self._flight.pop(task, None)

@@ -58,6 +58,10 @@ async def _handle(delivery: Delivery, handle: Callable[[Delivery], Awaitable[Non
             # One broken run must not take a worker with it: the reconciler alarms, people repair.
             logger.exception("RunIntegrityViolated: run %s", delivery.ref.run)
             await _retry(delivery, BROKEN_AGAIN_S)
+        except Exception:
+            # A fault of ours that one run brings out must not end the work of all others.
+            logger.exception("what is asked of run %s cannot be handled", delivery.ref.run)
+            await _retry(delivery, BROKEN_AGAIN_S)
         finally:
             beat.cancel()
 

@@ -56,6 +56,7 @@ class Delta:
 
 FailureKind = Literal[
     "rate_limited",  # 429
+    "held_back",  # by our own limits, before any call
     "overloaded",  # 529, 503
     "server",  # other 5xx
     "network",  # connection lost, stream cut before its end
@@ -72,7 +73,16 @@ FailureKind = Literal[
 ]
 
 RETRYABLE: frozenset[FailureKind] = frozenset(
-    {"rate_limited", "overloaded", "server", "network", "timeout", "malformed", "empty"}
+    {
+        "rate_limited",
+        "held_back",
+        "overloaded",
+        "server",
+        "network",
+        "timeout",
+        "malformed",
+        "empty",
+    }
 )
 
 

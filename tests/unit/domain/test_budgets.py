@@ -6,10 +6,9 @@ import pytest
 
 from domain import commands as c
 from domain.content import CallPart
-from domain.effects import CancelChild, effects, tell_parent
+from domain.effects import CancelChild, effects
 from domain.events import (
     ApprovalRequested,
-    DelegationRequested,
     Event,
     GenerationCompleted,
     GenerationFailed,
@@ -436,61 +435,6 @@ def test_late_end_of_an_attempt_from_before_the_continue_settles_what_was_before
     assert (after.tokens_left, after.money_left) == left, "the new budget gains nothing by it"
 
 
-# ---------------------------------------------------------------- the tree
-
-
-def shares(*parts: CallPart, limits: Limits) -> list[Limits]:
-    asked = replies(*parts, usage=Usage())
-    then = when(given(start(limits), where=PRICED), asked)
-    return [one.limits for one in then.events if isinstance(one, DelegationRequested)]
-
-
-def test_child_gets_a_share_of_every_budget_and_asks_nobody() -> None:
-    limits = Limits(
-        steps_max=31,
-        tokens_max=9_000,
-        money_max=6_000,
-        tool_calls_max=12,
-        tokens_soft=6_000,
-        money_soft=3_000,
-        wall_ms_max=60_000,
-    )
-    (share, _) = shares(delegate("a"), delegate("b"), limits=limits)
-    assert (share.steps_max, share.tool_calls_max) == (10, 4)
-    assert (share.tokens_max, share.money_max) == (2_000, 1_000), "below the soft limits"
-    assert (share.tokens_soft, share.money_soft, share.wall_ms_max) == (None, None, None)
-
-
-def test_without_a_budget_above_a_child_has_none() -> None:
-    (share,) = shares(delegate(), limits=Limits())
-    assert (share.tokens_max, share.money_max, share.tool_calls_max) == (None, None, None)
-
-
-def test_child_shares_all_that_is_left_once_a_person_lifted_the_soft_limit() -> None:
-    state = when(
-        at_soft(Limits(tokens_soft=1_000, tokens_max=20_500)), approves("budget-1"), PRICED
-    ).after
-    asked = when(state, replies(delegate(), usage=Usage())).events[-1]
-    assert isinstance(asked, DelegationRequested)
-    assert asked.limits.tokens_max == 10_000
-
-
-def test_child_beyond_its_share_stops_and_its_caller_reads_why() -> None:
-    state = given(start(Limits(money_max=10), child=True), where=PRICED)
-    told = tell_parent(state)
-    assert told is not None
-    assert told.command.status == "stopped"
-    assert "its limit of money" in repr(told.command.content)
-
-
-def test_share_comes_back_with_the_end_of_the_child() -> None:
-    limits = Limits(tokens_max=10_000, money_max=8_000, tool_calls_max=10)
-    state = given(start(limits), replies(delegate(), call("buy"), usage=Usage()), where=PRICED)
-    assert (state.tokens_left, state.money_left, state.tool_calls_left) == (5_000, 4_000, 5)
-    state = when(state, tells("c1-0")).after
-    assert (state.tokens_left, state.money_left, state.tool_calls_left) == (9_993, 8_000, 9)
-
-
 # ---------------------------------------------------------------- time
 
 
@@ -545,3 +489,12 @@ UNPRICED = ModelChoice(provider="scripted", model="other", output_tokens_max=100
 def test_cost_of_no_tokens_is_nothing_even_without_a_price() -> None:
     state = given(start(Limits(money_max=700)), where=team(model=UNPRICED))
     assert when(state, replies(call("exec"), usage=Usage())).after.money_charged == 0
+
+
+def test_child_shares_all_that_is_left_once_a_person_lifted_the_soft_limit() -> None:
+    state = when(
+        at_soft(Limits(tokens_soft=1_000, tokens_max=20_500)), approves("budget-1"), PRICED
+    ).after
+    asked = when(state, replies(delegate(), usage=Usage())).events[-1]
+    assert isinstance(asked, DelegationRequested)
+    assert asked.limits.tokens_max == 10_000

@@ -164,13 +164,24 @@ def test_change_of_the_team_is_kept_back() -> None:
 
 
 def test_pause_and_resume_are_idempotent() -> None:
-    state = given(start(), pauses("h1"))
-    assert when(state, pauses("h2")).events == ()
+    """A word that changed nothing is remembered, too: its late copy must not change anything."""
+    state = given(start(), pauses("h1"), pauses("h2"))
+    assert state.paused
     state = when(state, resumes("r1")).after
     assert when(state, pauses("h1")).events == (), "a late copy does not pause again"
-    assert when(state, resumes("r2")).events == ()
+    assert when(state, pauses("h2")).events == (), "nor does one of the word that changed nothing"
+    state = when(state, resumes("r2")).after
     state = when(state, pauses("h3")).after
     assert when(state, resumes("r1")).events == (), "a late copy does not resume"
+    assert when(state, resumes("r2")).events == ()
+
+
+def test_a_rule_that_comes_during_a_pause_holds_for_what_was_kept_back() -> None:
+    """C14: whatever has not begun hears a new rule."""
+    state = given(start(), pauses(), replies(call("exec"), call("buy")))
+    deny = c.ChangePolicy(id="r1", rules=(asks_for("deny"),))
+    state = when(state, deny).after
+    assert outcomes(state) == {"c1-0": "refused", "c1-1": "refused"}
 
 
 def test_pause_survives_a_restart_of_everything() -> None:

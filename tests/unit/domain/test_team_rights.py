@@ -8,6 +8,8 @@ from domain.definition import (
     BaseSkill,
     Definition,
     Expert,
+    InteractiveSkill,
+    InteractiveTool,
     LocalSkill,
     Skill,
     TopologySkill,
@@ -15,6 +17,7 @@ from domain.definition import (
 from domain.errors import Rejected
 from domain.limits import ModelChoice
 from domain.policy import Asked, PolicyLayer, PolicyRule, Verdict, judge
+from domain.sandbox import SandboxSettings
 from domain.team import EXPERTS_MAX, change_team
 
 MAKER = "maker"
@@ -79,7 +82,8 @@ def test_an_expert_of_a_file_has_only_tools_of_the_program_that_its_maker_has() 
     maker = expert(MAKER, team=TopologySkill(), office=LocalSkill(tools=("price",)))
     made = from_file(maker, expert("made", shop=LocalSkill(tools=("price", "pay"))))
 
-    assert made.skills["shop"] == LocalSkill(tools=("price",))
+    assert "shop" not in made.skills, "rules about the maker's skill go by its name"
+    assert made.skills["office"] == LocalSkill(tools=("price",))
 
 
 def rule(verdict: Verdict, expert: str = "*", reason: str = "") -> PolicyRule:
@@ -165,3 +169,63 @@ def test_a_file_cannot_make_a_team_grow_beyond_its_limit() -> None:
 
     assert refused.value.code == "too_many_experts"
     assert len(fits.definition.experts) == EXPERTS_MAX
+
+
+def test_an_expert_of_a_file_works_apart_when_its_maker_does() -> None:
+    """What works in a copy of the workspace makes nobody who works in the workspace itself."""
+    apart = SandboxSettings(workspace="isolated")
+    maker = expert(MAKER, team=TopologySkill()).model_copy(update={"sandbox": apart})
+
+    assert from_file(maker, expert("made")).sandbox.workspace == "isolated"
+
+
+def test_an_expert_of_a_file_changes_its_team_with_its_makers_tools_only() -> None:
+    maker = expert(MAKER, team=TopologySkill(pick=("addDelegateFromConfig",)))
+    made = from_file(maker, expert("made", all=TopologySkill()))
+
+    assert made.skills["team"] == TopologySkill(pick=("addDelegateFromConfig",))
+    assert "all" not in made.skills
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"pattern": "(?=x)y"}}},
+        {"type": "object", "patternProperties": {"^(a+)+$": {}}},
+    ],
+)
+def test_a_file_brings_no_pattern_that_takes_time(schema: dict[str, object]) -> None:
+    maker = expert(MAKER, team=TopologySkill())
+    for field in ("input_schema", "output_schema"):
+        with pytest.raises(Rejected, match="a schema of expert 'made'"):
+            from_file(maker, expert("made").model_copy(update={field: schema}))
+    asks = InteractiveSkill(tools={"ask": InteractiveTool(parameters=schema)})
+    with pytest.raises(Rejected, match="a schema of expert 'made'"):
+        from_file(maker, expert("made", people=asks))
+
+
+@pytest.mark.parametrize(
+    ("key", "delegates"),
+    [
+        ("editor@9.9.9", ["@editor/keeper"]),
+        ("@editor/mine", []),
+        ("fresh", ["@editor/keeper"]),
+        ("fresh", ["boss"]),
+    ],
+)
+def test_nobody_makes_an_expert_of_a_team_that_is_not_its_own(
+    key: str, delegates: list[str]
+) -> None:
+    """Scopes hold at work as they hold in a file: `@boss/a` may call neither, nor make who may."""
+    over = definition(
+        expert("boss"),
+        expert("@boss/a", team=TopologySkill()),
+        expert("editor"),
+        expert("@editor/keeper"),
+    )
+    arguments = {"key": key, "instruction": "Work.", "delegates": delegates}
+    with pytest.raises(Rejected) as caught:
+        change_team(over, "@boss/a", "createExpert", arguments)
+    assert caught.value.code in {"bad_key", "forbidden_delegate"}
+    fine = {"key": "@boss/b", "instruction": "Work.", "delegates": ["editor"]}
+    assert "@boss/b" in change_team(over, "@boss/a", "createExpert", fine).definition.experts
