@@ -9,6 +9,7 @@ from domain.content import CallPart
 from domain.effects import CancelChild, effects
 from domain.events import (
     ApprovalRequested,
+    DelegationRequested,
     Event,
     GenerationCompleted,
     GenerationFailed,
