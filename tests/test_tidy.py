@@ -20,9 +20,12 @@ ARCHITECTURE_LINES_MAX = 200
 
 BOUNDARIES: Mapping[str, str] = {
     "domain/redaction.py": "what cannot be searched for secrets is withheld as a whole",
+    "domain/schemas.py": "no schema and no value may end a decision",
     "gateway/problems.py": "an answer instead of a closed connection",
     "peritus/cli/main.py": "a line and an exit code instead of a traceback",
     "services/loop/generations.py": "a provider's adapter must not end a worker",
+    "services/loop/reconciler.py": "a run that cannot be looked at must not keep others waiting",
+    "services/loop/service.py": "a command that breaks its handler becomes a dead letter",
     "services/sandbox/docker/opening.py": "an engine's refusal is told by its status alone",
     "services/sandbox/egress/broker.py": "a denial that cannot be shown must not end the proxy",
     "services/sandbox/egress/service.py": "the worker must get an answer",
@@ -30,8 +33,11 @@ BOUNDARIES: Mapping[str, str] = {
     "services/sandbox/quotas.py": "raised again by whoever waits",
     "services/sandbox/rooms.py": "one room that does not close must not keep others open",
     "services/sandbox/service.py": "what cannot be reaped now is tried again",
+    "services/secrets/cuts.py": "what cannot be searched for secrets is withheld as a whole",
     "services/tool/local.py": "the program's own functions raise what they like",
     "services/worker/executor.py": "a tool must not end a worker",
+    "services/worker/hands.py": "work of one run must not end that of others",
+    "services/worker/queue.py": "a delivery that cannot be handled comes again, and others go on",
 }
 """The only modules that may catch everything and go on, and what for."""
 
