@@ -171,6 +171,30 @@ def test_worker_that_takes_the_workspace_does_not_get_what_waits() -> None:
     assert outcomes(cancelled.after) == {"c1-0": "cancelled", "c1-1": "open"}
 
 
+def test_worker_that_holds_the_workspace_gets_what_waits_with_the_approval_and_not_before() -> None:
+    state = given(start(), placed(), where=team(asks_for("ask")))
+    state = when(state, replies(call("exec"))).after
+    assert not state.calls["c1-0"].may_have_begun
+    assert when(state, approves("c1-0")).after.calls["c1-0"].may_have_begun
+
+
+def test_resume_lets_nothing_go_that_waits_for_a_person() -> None:
+    state = given(start(), placed(), where=team(asks_for("ask")))
+    for one in (replies(call("exec"), call("buy")), pauses()):
+        state = when(state, one).after
+    then = when(state, resumes())
+    assert then.types == ["run.resumed.v1"]
+    assert not any(call.may_have_begun for call in then.after.open_calls)
+    assert handed_out(then.effects) == {}
+
+
+def test_result_of_a_call_that_waits_is_no_outcome_even_where_anybody_could_report_it() -> None:
+    state = given(start(), replies(call("read")), where=team(asks_for("ask")))
+    then = when(state, result("c1-0", "read already"))
+    assert outcomes(then.after) == {"c1-0": "open"}
+    assert when(then.after, approves("c1-0")).types[0] == "approval.decided.v1"
+
+
 def test_edited_call_runs_with_the_persons_arguments_and_a_digest_of_its_own() -> None:
     """C14: edit = new digest, visible in history, and the model is told."""
     edited = '{"what": "a boat"}'

@@ -410,10 +410,29 @@ def test_run_at_its_limit_goes_on_with_a_larger_one(limit: str) -> None:
     assert list(handed_out(effects(after))) == [f"c{after.step}-0"]
 
 
-def test_continue_with_the_same_limits_has_them_whole_again() -> None:
-    state = given(start(Limits(steps_max=1)), replies(call("todo")), where=PRICED)
-    assert state.stopped_by == "steps"
-    assert when(state, goes_on(), PRICED).types[-1] == "generation.requested.v2"
+def test_continued_run_has_its_limits_whole_again() -> None:
+    limits = Limits(steps_max=5, tokens_max=9_000, money_max=60_000, tool_calls_max=4)
+    spent = replies(call("exec"), usage=USED)
+    state = given(start(limits), spent, result("c1-0"), replies("done"), where=PRICED)
+    assert (state.tokens_charged, state.money_charged, state.tool_calls) == (65, 250, 1)
+    state = when(state, goes_on(), PRICED).after
+    assert state.generation is not None
+    assert (state.tokens_left, state.money_left) == (
+        9_000 - state.generation.reserved,
+        60_000 - state.generation.reserved_money,
+    )
+    assert (state.steps_left, state.tool_calls_left) == (5 - 1, 4)
+
+
+def test_limit_that_was_reached_does_not_end_the_run_after_its_continue() -> None:
+    state = given(start(Limits(tool_calls_max=1)), where=PRICED)
+    state = when(state, replies(call("exec", "{}", "p0"), call("exec", "{}", "p1"))).after
+    state = when(state, result("c1-0")).after
+    assert state.stopped_by == "tool_calls"
+    more = goes_on().model_copy(update={"tool_calls_max": 9})
+    state = when(when(state, more, PRICED).after, replies(call("exec"))).after
+    then = when(state, result(state.open_calls[0].id), PRICED)
+    assert then.types[-1] == "generation.requested.v2"
 
 
 def test_continued_run_is_asked_about_its_soft_limit_anew() -> None:

@@ -107,6 +107,13 @@ def test_reply_that_is_not_the_data_is_not_the_end_and_the_model_is_told_why(tex
     assert "not what was asked for" in repr(render(then.after)[-1])
 
 
+def test_each_time_the_model_is_told_anew() -> None:
+    first = when(typed(), replies("five cents"))
+    second = when(first.after, replies("5 cents"))
+    notes = [one for one in (*first.events, *second.events) if isinstance(one, InputReceived)]
+    assert len({one.input for one in notes}) == 2
+
+
 def test_model_that_never_answers_with_the_data_stops_at_its_limit() -> None:
     """C12: trying again is bounded by the steps."""
     state = typed(limits=Limits(steps_max=3))
