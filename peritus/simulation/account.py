@@ -21,6 +21,9 @@ CLOSED_S = (1.0, 8.0, 30.0)
 MARGIN_S = 0.005
 """What rounding to milliseconds and a few callbacks take."""
 
+STILL_S = 45.0
+"""How long a process may have stood still, with a call that it was about to begin."""
+
 CALM_S = 60.0
 """How long nothing has gone wrong when what a quota says holds to the letter."""
 
@@ -114,7 +117,7 @@ class Account:
         at_once = sum(self.at_work.values()) + 1
         if self.quota.concurrency is not None and at_once > self.quota.concurrency:
             self.problems.append(f"{at_once} calls at once at {now_s:.3f} s")
-        minute = [time for time in self.begun_s if time >= self.healed_s]
+        minute = [time for time in self.begun_s if time >= self.healed_s + STILL_S]
         if self.quota.requests_per_min is not None and len(minute) > self.quota.requests_per_min:
             self.problems.append(f"{len(minute)} calls in the minute before {now_s:.3f} s")
 

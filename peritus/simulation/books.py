@@ -6,16 +6,17 @@ Nothing here asks a run's state what it has charged or carved out: that is what 
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from domain import events as e
 from domain.content import BlobRef, Text
 from domain.decisions.generation import REFUSED_BY_PROVIDER
-from domain.decisions.people import judgement
 from domain.ids import RunRef
 from domain.limits import Limits, Price, Usage
+from domain.loop_tools import parse_arguments
+from domain.policy import Asked, PolicyLayer, PolicyRule, Verdict, judge
 from domain.record import digest_of
-from domain.state import RunState
+from domain.state import Call, RunState
 from domain.tools import Lane, Safety
 from peritus.simulation.ledger import Ledger
 from services.worker.toolbox import ToolCall
@@ -61,6 +62,9 @@ class Page:
     continued: bool = False
     own: Sum = Sum()
     settled: dict[str, Sum] = field(default_factory=dict[str, Sum])  # by child
+    carved: dict[str, Limits] = field(default_factory=dict[str, Limits])  # by child at work
+    layers: tuple[PolicyLayer, ...] = ()
+    rules: tuple[PolicyRule, ...] = ()
     price: Price | None = None
     reserved: dict[Attempt, tuple[int, int]] = field(default_factory=dict[Attempt, tuple[int, int]])
     charged: dict[Attempt, tuple[int, int]] = field(default_factory=dict[Attempt, tuple[int, int]])
@@ -99,8 +103,6 @@ class Books:
         match event:
             case e.RunStarted():
                 self._start(ref, page, event)
-            case e.ContextPinned():
-                page.price = event.model.price
             case e.RunContinued():
                 page.over, page.continued, page.limits = False, True, after.limits
             case e.RunCompleted() | e.RunStopped() | e.RunFailed() | e.RunCancelled():
@@ -108,8 +110,8 @@ class Books:
                 self._resumed(ref)
             case e.ToolCallRequested() | e.ToolCallEnded():
                 self._call(ref, page, before, event)
-            case e.DelegationSettled():
-                self._settle(ref, page, event)
+            case e.DelegationRequested() | e.DelegationSettled():
+                self._delegation(ref, page, event)
             case e.ApprovalRequested() | e.ApprovalDecided() | e.QuestionAnswered():
                 self._people(ref, before, event)
             case e.RunPaused() | e.RunResumed():
@@ -172,9 +174,22 @@ class Books:
                     usage = usage or Usage()
                 self._charge(ref, page, event, usage)
             case e.GenerationAbandoned():
-                self._charge(ref, page, event, None)
+                held = before.generation is not None and before.generation.holder is not None
+                self._charge(ref, page, event, None if held else Usage())  # nobody made the call
             case e.GenerationSuperseded():
                 self._refund(ref, page, event)
+            case _:
+                self._terms(page, event)
+
+    def _terms(self, page: Page, event: e.Event) -> None:
+        """What a run is held to."""
+        match event:
+            case e.ContextPinned():
+                page.price = event.model.price
+            case e.PolicyPinned():
+                page.layers = event.layers
+            case e.PolicyChanged():
+                page.rules = (*event.rules, *event.inherited)
             case _:
                 return
 
@@ -216,25 +231,31 @@ class Books:
         root = RunRef(ref.tenant, ref.job, self._root(ref).run)
         spent = self._spent[root] = self._spent[root] + what
         top = self._pages[root]
-        if top.started and not top.continued:
-            self._within(root, top.limits, spent)
+        if top.started and not top.continued:  # no hard limit is passed in a tree at any time
+            self._within(root, top.limits, replace(spent, calls=0))
 
-    def _within(self, root: RunRef, limits: Limits, spent: Sum) -> None:
-        """No hard limit is passed anywhere in a tree at any time (C12)."""
+    def _within(self, ref: RunRef, limits: Limits, spent: Sum) -> None:
         for name, used, most in (
             ("steps", spent.steps, limits.steps_max),
             ("tokens", spent.tokens, limits.tokens_max),
             ("money", spent.money, limits.money_max),
+            ("tool calls", spent.calls, limits.tool_calls_max),
         ):
             if most is not None and used > most:
-                self._problem(root, f"{used} {name} of {most} are spent in its tree")
+                self._problem(ref, f"{used} {name} of {most} are spent or held back")
 
     def _root(self, ref: RunRef) -> RunRef:
         while (above := self._pages[ref].parent) is not None:
             ref = above
         return ref
 
-    def _settle(self, ref: RunRef, page: Page, event: e.DelegationSettled) -> None:
+    def _delegation(
+        self, ref: RunRef, page: Page, event: e.DelegationRequested | e.DelegationSettled
+    ) -> None:
+        if isinstance(event, e.DelegationRequested):
+            page.carved[event.child] = event.limits
+            return
+        page.carved.pop(event.child, None)
         child = RunRef(ref.tenant, ref.job, event.child)
         told = Sum(event.steps, event.tokens, event.money, event.tool_calls)
         page.settled[event.child] = told
@@ -262,7 +283,11 @@ class Books:
             if not event.expired:
                 self._said(ref, event.command, name)
             return
-        if not event.by_rule and event.verdict in ("approved", "edited", "denied"):
+        if event.by_rule and call is not None:
+            verdict = self._verdict(self._pages[ref], before, call)
+            if verdict != {"approved": "allow", "denied": "deny"}[event.verdict]:
+                self._problem(ref, f"{name} is {event.verdict} by a rule, and the rules {verdict}")
+        elif event.verdict in ("approved", "edited", "denied"):
             self._said(ref, event.command, name)
         if call is not None and event.verdict in ("approved", "edited"):
             asked = self._asked[call.key][1]
@@ -276,19 +301,36 @@ class Books:
 
     def stored(self, ref: RunRef, state: RunState) -> None:
         """One envelope is stored: what it holds back and what it lets go."""
-        open_now = state.generation
-        reserved = open_now.reserved if open_now and open_now.phase == "open" else 0
-        carved = [call.delegation.limits for call in state.open_calls if call.delegation]
-        if state.tokens_reserved != reserved + sum(one.tokens_max or 0 for one in carved):
-            self._problem(ref, f"{state.tokens_reserved} tokens are reserved at {state.version}")
-        used = state.step - state.steps_base + state.steps_delegated
-        if used > state.limits.steps_max:
-            self._problem(ref, f"{used} of {state.limits.steps_max} steps are used or carved out")
+        page = self._pages[ref]
+        if page.started and not page.continued:
+            self._committed(ref, page, state)
         for call in state.open_calls:
             goes = call.id in self._new and call.id not in state.approvals
-            if goes and call.lane is not Lane.LOOP and judgement(state, call).verdict != "allow":
+            if goes and call.lane is not Lane.LOOP and self._verdict(page, state, call) != "allow":
                 self._problem(ref, f"call {call.id} goes, and the rules do not allow it")
         self._new.clear()
+
+    def _committed(self, ref: RunRef, page: Page, state: RunState) -> None:
+        """What is spent, held back for an attempt and carved out is within the limits (C12)."""
+        open_now = state.generation
+        at_work = open_now is not None and open_now.phase == "open" and not page.over
+        attempt = (open_now.step, open_now.attempt) if open_now and at_work else (0, 0)
+        tokens, money = page.reserved.get(attempt, (0, 0))
+        carved = page.carved.values()
+        if state.tokens_reserved != tokens + sum(one.tokens_max or 0 for one in carved):
+            self._problem(ref, f"{state.tokens_reserved} tokens are reserved at {state.version}")
+        committed = page.total + Sum(
+            steps=sum(one.steps_max for one in carved),
+            tokens=tokens + sum(one.tokens_max or 0 for one in carved),
+            money=money + sum(one.money_max or 0 for one in carved),
+            calls=sum(one.tool_calls_max or 0 for one in carved),
+        )
+        self._within(ref, page.limits, committed)
+
+    def _verdict(self, page: Page, state: RunState, call: Call) -> Verdict:
+        arguments = parse_arguments(call.arguments)
+        asked = Asked(state.expert, call.skill, call.tool, arguments)
+        return judge(page.layers, page.rules, asked).verdict
 
     def begins(self, call: ToolCall) -> None:
         """A tool begins a call, outside of the log."""
