@@ -119,12 +119,12 @@ def test_worker_that_takes_the_workspace_does_not_get_what_is_kept_back() -> Non
 def test_worker_that_holds_the_workspace_gets_what_is_kept_back_with_the_resume() -> None:
     state = given(start(), PLACED, pauses(), replies(call("exec")))
     assert not state.calls["c1-0"].may_have_begun
-    assert when(state, resumes()).after.calls["c1-0"].may_have_begun
+    assert when(state, resumes(), ELSEWHERE).after.calls["c1-0"].may_have_begun
     asking = given(start(), PLACED, where=team(asks_for("ask")))
     for one in (replies(call("exec")), pauses(), approves("c1-0")):
         asking = when(asking, one).after
     assert not asking.calls["c1-0"].may_have_begun
-    assert when(asking, resumes()).after.calls["c1-0"].may_have_begun
+    assert when(asking, resumes(), ELSEWHERE).after.calls["c1-0"].may_have_begun
 
 
 def test_call_that_a_worker_may_have_begun_stays_with_it() -> None:
