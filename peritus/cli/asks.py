@@ -129,7 +129,8 @@ def commands_for(wait: Wait) -> list[str]:
     if wait.kind == "question":
         return [f"peritus answer {run} {wait.id} TEXT"]
     name = shlex.quote(wait.name)
-    return [f"peritus approve {run} {name}", f"peritus deny {run} {name}"]
+    stops = "  # the run stops" if wait.kind == "budget" else ""
+    return [f"peritus approve {run} {name}", f"peritus deny {run} {name}{stops}"]
 
 
 def money(micro_usd: int) -> str:

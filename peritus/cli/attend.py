@@ -153,8 +153,10 @@ class Attendance:
         await self.out.write(self.screen.note(""))
         notice(asks.headline(await asks.shown(self.backbone.blobs, wait)))
         first, *others = asks.commands_for(wait)
-        for line in (f"  decide it with: {first}", *(f"              or: {x}" for x in others)):
-            notice(line)
+        verb = "answer" if wait.kind == "question" else "decide"
+        notice(f"  {verb} it with: {first}")
+        for line in others:
+            notice(f"              or: {line}")
 
     async def _show(self, heard: Heard) -> None:
         await self.out.write(self.screen.heard(heard))

@@ -78,6 +78,23 @@ def test_c14_a_wait_survives_kill_9_and_is_answered_and_carried_on_afterwards(
     assert "question.answered.v1" not in types_of(resumed)
 
 
+def test_c14_an_approval_survives_kill_9_and_the_call_runs_once_where_it_is_taken_up(
+    team: Project,
+) -> None:
+    running = begin(team, "writes.toml")
+    running.until("approval.requested.v1")
+    running.kill()
+
+    approved = team.peritus("approve", "one", "c1-0")
+    assert said(team) == ""
+    resumed = team.peritus("resume", "one")
+
+    assert approved.code == 0, approved.said
+    assert resumed.code == 0, resumed.said
+    assert "approval.requested.v1" not in types_of(resumed)
+    assert said(team) == "hi\n"
+
+
 def test_c14_what_runs_is_the_edited_call_with_a_new_digest_and_the_history_shows_it(
     team: Project,
 ) -> None:

@@ -98,6 +98,7 @@ def test_the_commands_name_the_run_and_what_was_shown() -> None:
         f"peritus approve run {name}",
         f"peritus deny run {name}",
     ]
+    assert commands_for(wait("budget"))[1] == "peritus deny run c2-0  # the run stops"
 
 
 def test_arguments_that_are_no_object_are_shown_as_they_are() -> None:
