@@ -1,7 +1,12 @@
-"""What a command prints, within limits: all of it up to a cap, and always its end. Not a file."""
+"""What a command prints, within limits: all of it up to a cap, and always its end. Not a file.
+
+Values of secrets are taken out of a stream as it comes, before anything is cut: what lies at a cut
+is never a part of one.
+"""
 
 import codecs
 from dataclasses import dataclass, field
+from typing import Protocol
 
 STREAM_BYTES_MAX = 8 * 1024 * 1024  # so 16 MiB for the two of a command
 INLINE_BYTES_MAX = 30_000
@@ -10,23 +15,45 @@ CONTINUATION_MASK = 0xC0
 CONTINUATION = 0x80  # how a byte inside a UTF-8 character begins
 
 
+class Clean(Protocol):
+    """Takes values of secrets out of a stream; what may become one is held back."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What can be shown, now that this came."""
+        ...
+
+    def end(self) -> bytes:
+        """What was held back: nothing more comes."""
+        ...
+
+
 @dataclass(slots=True)
 class Capture:
     """One stream: its beginning up to a cap, its end, and how much there was."""
 
+    clean: Clean | None = None
     kept_max: int = STREAM_BYTES_MAX
     tail_max: int = INLINE_BYTES_MAX
     kept: bytearray = field(default_factory=bytearray)
     tail: bytearray = field(default_factory=bytearray)
     total: int = 0
 
-    def add(self, chunk: bytes) -> None:
-        """Take in what the command printed next."""
+    def add(self, chunk: bytes) -> bytes:
+        """Take in what the command printed next; what of it may be shown now."""
+        return self._take(chunk if self.clean is None else self.clean.feed(chunk))
+
+    def finish(self) -> bytes:
+        """Take in what was held back, as the command has ended; it may be shown."""
+        clean, self.clean = self.clean, None
+        return b"" if clean is None else self._take(clean.end())
+
+    def _take(self, chunk: bytes) -> bytes:
         self.total += len(chunk)
         self.kept += chunk[: self.kept_max - len(self.kept)]
         self.tail += chunk
         if len(self.tail) > 2 * self.tail_max:  # so that a byte is moved once, not every time
             del self.tail[: -self.tail_max]
+        return chunk
 
     def end(self, size: int) -> bytes:
         """The last bytes of the stream; `size` is at most `tail_max`."""

@@ -8,6 +8,7 @@ from domain.record import Record, canonical
 from domain.redaction import Redactor
 from domain.sandbox import EgressRow
 from eventlog.port import LiveChannel
+from services.sandbox.hosts import clean_row
 
 
 class LiveEgressDenied(Record):
@@ -30,5 +31,7 @@ class Denials:
 
     async def say(self, ref: RunRef, call: str, row: EgressRow) -> None:
         """Say it once; nobody may be listening."""
+        redactor = self._redactor()
+        row = clean_row(redactor, row)
         said = LiveEgressDenied(call=call, host=row.host, port=row.port, reason=row.reason)
-        await self._channel.publish(ref, canonical(self._redactor().value(said)))
+        await self._channel.publish(ref, canonical(redactor.value(said)))

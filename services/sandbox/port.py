@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from domain.record import Record
 from domain.sandbox import SandboxLimits
 from domain.secrets import SecretValue
-from services.sandbox.capture import Capture
+from services.sandbox.capture import Capture, Clean
 from services.sandbox.paths import MOUNT
 from services.sandbox.workspace import Workspace
 
@@ -94,6 +94,13 @@ class Command:
     cwd: str = MOUNT
     timeout_s: float = 60.0  # of `exec`; what is started stays until it is stopped
     stdin: bytes = b""  # of `exec`, at most STDIN_BYTES_MAX; what is started is written to
+    clean: Callable[[], Clean] | None = None  # of `exec`, for each of its streams
+
+    def captures(self) -> tuple[Capture, Capture]:
+        """Where its two streams are kept."""
+        if self.clean is None:
+            return Capture(), Capture()
+        return Capture(self.clean()), Capture(self.clean())
 
 
 @dataclass(frozen=True, slots=True)

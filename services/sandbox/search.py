@@ -28,6 +28,10 @@ FILE_BYTES_MAX = 16 * 1024 * 1024
 LINE_CHARACTERS_MAX = 100_000
 TEXT_CHARACTERS_MAX = 500
 LINES_MAX = 20_000
+
+CLIPPED = "..."
+"""What stands for the rest of a line."""
+
 BINARY_LOOK_BYTES = 8192
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -157,4 +161,4 @@ def _clipped(text: str, at: int) -> str:
         return text
     start = max(0, min(at - TEXT_CHARACTERS_MAX // 4, len(text) - TEXT_CHARACTERS_MAX))
     end = start + TEXT_CHARACTERS_MAX
-    return f"{'...' if start else ''}{text[start:end]}{'...' if end < len(text) else ''}"
+    return f"{CLIPPED if start else ''}{text[start:end]}{CLIPPED if end < len(text) else ''}"

@@ -15,6 +15,7 @@ from domain.commands import ClaimToolCall, RecordToolResult
 from domain.content import TextPart
 from domain.definition import Definition, sandbox_of
 from domain.ids import RunRef
+from domain.needles import BREAKS_MAX
 from domain.record import canonical
 from domain.redaction import Redactor
 from domain.work import CallToolWork, SnapshotWork
@@ -95,7 +96,7 @@ class SandboxService:
         self._beside: list[asyncio.Task[None]] = []
         self._broker: Broker | None = None
         self._definitions: dict[tuple[str, str], Definition] = {}
-        processes = Processes(tasks)
+        processes = Processes(tasks, parts.redactor)
         self._store = store = parts.store(parts.state / "snapshots", parts.backbone.blobs)
         self.due = Due(lambda ref: self._kind(ref) == "isolated")
         self._merging = Merging(
@@ -122,11 +123,12 @@ class SandboxService:
         results = Results(parts.backbone.log, parts.backbone.blobs)
         self.toolbox = KeptToolBox(
             self._rooms,
-            BaseToolBox(seats.of, results.read, processes),
+            BaseToolBox(seats.of, results.read, processes, parts.redactor),
             seats,
             merging=self._merging,
             denials=Denials(parts.backbone.live, parts.redactor),
             due=self.due,
+            redactor=parts.redactor,
         )
 
     def keeper(self, reporter: Reporter) -> Keeper:
@@ -256,6 +258,7 @@ class SandboxService:
             limits=self._parts.operator.limits,
             withhold=redactor.finds,
             withhold_key=self._parts.secrets_key(),
+            withhold_longest=redactor.longest * BREAKS_MAX,
             running=running,
         )
 

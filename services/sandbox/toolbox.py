@@ -4,7 +4,7 @@ Not the tools, and not who may run what: admission is the keeper's.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,11 +15,13 @@ from domain.decisions.tool_calls import ADD_FROM_CONFIG
 from domain.errors import Unavailable
 from domain.ids import RunRef, step_of
 from domain.record import canonical
+from domain.redaction import Redactor
 from domain.sandbox import EGRESS_ROWS_MAX, EgressRow
 from domain.tools import Safety
 from services.sandbox.box import Box
 from services.sandbox.due import Due
 from services.sandbox.egress.tally import Tally
+from services.sandbox.hosts import clean_row
 from services.sandbox.live import Denials
 from services.sandbox.merging import MERGE, Merging
 from services.sandbox.quotas import within_quota
@@ -66,8 +68,10 @@ class KeptToolBox:
         merging: Merging,
         denials: Denials,
         due: Due,
+        redactor: Callable[[], Redactor],
     ) -> None:
         """`tools` sit on `seats`; what writes waits for snapshots that are `due`."""
+        self._redactor = redactor
         self._rooms = rooms
         self._tools = tools
         self._seats = seats
@@ -100,7 +104,7 @@ class KeptToolBox:
             finally:
                 if writes:
                     suite.writers.end(call.ref.run, step_of(call.call), call.parent)
-            result = await _counted(box, result, call.ref)
+            result = await _counted(box, result, call.ref, self._redactor())
             news = await self._rooms.news(suite, whose)
             return _with_news(result, news) if news else result
 
@@ -122,7 +126,7 @@ def _may_write(tool: str) -> bool:
     return known is None or known.entry.safety is not Safety.READ_ONLY
 
 
-async def _counted(box: Box, result: ToolResult, ref: RunRef) -> ToolResult:
+async def _counted(box: Box, result: ToolResult, ref: RunRef, redactor: Redactor) -> ToolResult:
     """The result with the connections since the last one; all of them, where they are many."""
     try:
         tally = await box.take()
@@ -133,7 +137,8 @@ async def _counted(box: Box, result: ToolResult, ref: RunRef) -> ToolResult:
             "secret %s was put into %d requests (%s, %d) to %s by run %s",
             *(use.secret, use.times, use.method, use.status, use.host, ref.run),
         )
-    rows = (*tally.rows, LOST) if tally.lost else tally.rows
+    rows = tuple(clean_row(redactor, row) for row in tally.rows)
+    rows = (*rows, LOST) if tally.lost else rows
     if not rows:
         return result
     full = canonical(rows) if len(rows) > EGRESS_ROWS_MAX else None

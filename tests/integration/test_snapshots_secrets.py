@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.sandbox.snapshots.local import Captured, Look
-from services.sandbox.snapshots.scan import SECRET_BYTES_MAX
+from services.sandbox.snapshots.scan import LONGEST_BYTES
 from services.sandbox.snapshots.tree import PACK_BYTES_MAX
 from tests.support.snapshots import Desk, snapshot
 from tests.support.trees import File, Folder, Link, memory_server, picture, plant
@@ -100,4 +100,19 @@ async def test_c15_a_look_for_secrets_reads_what_was_captured_without(desk: Desk
 
 
 def test_a_secret_is_found_over_chunks_as_long_as_promised() -> None:
-    assert len(SECRET) <= SECRET_BYTES_MAX < PACK_BYTES_MAX
+    assert len(SECRET) <= LONGEST_BYTES < PACK_BYTES_MAX
+
+
+async def test_c15_a_form_longer_than_any_value_is_found_over_chunks(desk: Desk) -> None:
+    """Some encodings take several bytes for one: whoever looks says how long a form can be."""
+    form = bytes(range(256)) * 1000
+    ahead = PACK_BYTES_MAX - len(form) + 10
+    workspace = desk.workspace("w")
+    (desk.folder / "w/f").write_bytes(b"." * ahead + form + b"." * PACK_BYTES_MAX)
+
+    def find(data: bytes) -> str | None:
+        return "FORM" if form in data else None
+
+    look = Look(withhold=find, withhold_key="v1", withhold_longest=len(form))
+    assert len(form) > LONGEST_BYTES
+    assert (await snapshot(desk.store(), workspace, look)).withheld == 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from domain.content import TextPart
 from domain.ids import RunRef
+from domain.redaction import Redactor
 from domain.secrets import SecretValue
 from services.sandbox.bubblewrap.backend import BubblewrapBackend
 from services.sandbox.port import Backend, Owner, Sandbox, SandboxSpec
@@ -99,6 +100,7 @@ async def bench(
     folder: Path,
     configure: Callable[[Seating], None] = lambda _: None,
     opener: OpenBeneath | None = None,
+    redactor: Callable[[], Redactor] = Redactor,
 ) -> AsyncGenerator[Bench]:
     """A tool box over a folder; nothing is left of it, or of what it started, afterwards."""
     with (
@@ -114,9 +116,9 @@ async def bench(
             return outputs.get((ref, call))
 
         async with asyncio.TaskGroup() as tasks:
-            processes = Processes(tasks)
+            processes = Processes(tasks, redactor)
             try:
-                box = BaseToolBox(seating.seat, read_whole, processes)
+                box = BaseToolBox(seating.seat, read_whole, processes, redactor)
                 yield Bench(box, seating, processes, outputs)
             finally:
                 await processes.leave(seating.room)

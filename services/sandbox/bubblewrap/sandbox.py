@@ -55,7 +55,7 @@ class BubblewrapSandbox:
             SandboxUnavailable: the sandbox could not be built; the command did not run.
         """
         loop = asyncio.get_running_loop()
-        stdout, stderr = Capture(), Capture()
+        stdout, stderr = command.captures()
         begun, oom_kills = loop.time(), self._oom_kills()
         body, ends = self._launch(command)
         try:
@@ -73,6 +73,7 @@ class BubblewrapSandbox:
         code = await body.ended()
         starved = code != 0 and self._oom_kills() > oom_kills
         if not (body.reached() or timed_out or starved or self._closed):
+            stderr.finish()
             raise self._not_built(bytes(stderr.kept))
         return Outcome(
             exit_code=code,
@@ -175,8 +176,8 @@ def _close_all(ends: Ends) -> None:
 
 def _heard(capture: Capture, listener: OnBytes | None) -> OnBytes:
     async def hear(chunk: bytes) -> None:
-        capture.add(chunk)
-        if listener is not None:
-            await listener(chunk)
+        shown = capture.add(chunk)
+        if listener is not None and shown:
+            await listener(shown)
 
     return hear

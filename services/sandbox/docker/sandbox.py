@@ -76,7 +76,7 @@ class DockerSandbox:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        stdout, stderr = Capture(), Capture()
+        stdout, stderr = command.captures()
         killed_before = self._out_of_memory()
         running = await self._launch(command)
         try:
@@ -296,6 +296,6 @@ async def _pump(
 ) -> None:
     while (chunk := await stream.piece()) is not None:
         capture, listener = stdout if chunk.stream == "stdout" else stderr
-        capture.add(chunk.data)
-        if listener is not None:
-            await listener(chunk.data)
+        shown = capture.add(chunk.data)
+        if listener is not None and shown:
+            await listener(shown)

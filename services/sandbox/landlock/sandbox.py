@@ -257,7 +257,7 @@ class LandlockSandbox:
             SandboxUnavailable: the command did not run.
         """
         loop = asyncio.get_running_loop()
-        stdout, stderr = Capture(), Capture()
+        stdout, stderr = command.captures()
         begun = loop.time()
         body, ends = await self._launch(command, stays=False)
         try:
@@ -348,8 +348,8 @@ def _not_built(body: Kept) -> SandboxUnavailable:
 
 def _heard(capture: Capture, listener: OnBytes | None) -> OnBytes:
     async def hear(chunk: bytes) -> None:
-        capture.add(chunk)
-        if listener is not None:
-            await listener(chunk)
+        shown = capture.add(chunk)
+        if listener is not None and shown:
+            await listener(shown)
 
     return hear

@@ -18,6 +18,7 @@ from services.sandbox.snapshots.index import Index
 from services.sandbox.snapshots.packs import NoRoom, PackWriter
 from services.sandbox.snapshots.scan import (
     CTIME_WINDOW_NS,
+    LONGEST_BYTES,
     MAPPED_WINDOW_NS,
     Known,
     OverLimit,
@@ -44,6 +45,7 @@ class Look:
     limits: SandboxLimits = field(default_factory=SandboxLimits)
     withhold: Withhold | None = None
     withhold_key: str = ""
+    withhold_longest: int = LONGEST_BYTES
     running: bool = False
 
 
@@ -118,6 +120,7 @@ class LocalRoom:
                 known=self._known if looked else None,
                 settled_ns=now_ns - window,
                 withhold=look.withhold,
+                longest=look.withhold_longest,
             )
             try:
                 scan = scanner.scan(workspace)

@@ -37,7 +37,7 @@ back (30 s, looked at every 5). Matters only while processes run."""
 DEPTH_MAX = 200
 """How deep folders may lie in one another: a descriptor and a stack frame each."""
 
-SECRET_BYTES_MAX = 64 * 1024
+LONGEST_BYTES = 64 * 1024
 """The longest secret, in any encoding, that is found across the chunks of a large file."""
 
 OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -102,6 +102,7 @@ class Scanner:
         known: Mapping[bytes, Known] | None = None,
         settled_ns: int = 0,
         withhold: Withhold | None = None,
+        longest: int = LONGEST_BYTES,
         wanted: Wanted | None = None,
     ) -> None:
         """`settled_ns`: what has changed later than this (ctime) is read again the next time."""
@@ -111,6 +112,7 @@ class Scanner:
         self._known = known or {}
         self._settled_ns = settled_ns
         self._withhold = withhold
+        self._overlap = max(1, longest)
         self._wanted = wanted
         self._scan = Scan()
         self._buffer = memoryview(bytearray(PACK_BYTES_MAX + 1))  # one for all: fresh memory costs
@@ -254,7 +256,7 @@ class Scanner:
             self._check_room(path, sum(sizes))
             self._check(before + chunk)
             yield chunk
-            before = chunk[-SECRET_BYTES_MAX:]
+            before = (before + chunk)[-self._overlap :]
 
     def _check(self, data: bytes | memoryview) -> None:
         if self._withhold is not None and (name := self._withhold(bytes(data))) is not None:

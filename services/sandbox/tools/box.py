@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from domain import base_tools as base
 from domain.content import TextPart
 from domain.decisions.tool_calls import ADD_FROM_CONFIG
+from domain.redaction import Redactor
 from services.sandbox.failures import Code, ToolError
 from services.sandbox.room import Seat
 from services.sandbox.tools import pictures, reading, writing
@@ -57,8 +58,18 @@ class BaseToolBox:
     its thread is.
     """
 
-    def __init__(self, seats: Seats, read_whole: ReadWhole, processes: Processes) -> None:
-        """`read_whole` finds the whole output of an earlier call."""
+    def __init__(
+        self,
+        seats: Seats,
+        read_whole: ReadWhole,
+        processes: Processes,
+        redactor: Callable[[], Redactor] = Redactor,
+    ) -> None:
+        """`read_whole` finds the whole output of an earlier call.
+
+        `redactor` knows the values of secrets: where something is cut it has to be asked before.
+        """
+        self._redactor = redactor
         self._seats = seats
         self._read_whole = read_whole
         self._processes = processes
@@ -74,7 +85,8 @@ class BaseToolBox:
                 return await self._read_config(call)
             arguments = parse_arguments(call.tool, call.arguments)
             if isinstance(arguments, base.ReadResult):
-                return result(await read_result(self._read_whole, call.ref, arguments))
+                whole, redactor = self._read_whole, self._redactor()
+                return result(await read_result(whole, call.ref, arguments, redactor))
             async with self._seats(call) as seat:
                 return await self._at(seat, arguments, call, on_output)
         except ToolError as error:
@@ -97,7 +109,7 @@ class BaseToolBox:
         self, seat: Seat, arguments: base.Arguments, call: ToolCall, on_output: OnOutput
     ) -> ToolResult:
         room = seat.room
-        desk = Desk(room.workspace, room.seen, seat.run)
+        desk = Desk(room.workspace, room.seen, seat.run, self._redactor)
         if (look := LOOKING.get(type(arguments))) is not None:
             return result(await in_thread(lambda: look(desk, arguments), desk.stop))
         if (change := CHANGING.get(type(arguments))) is not None:
@@ -106,16 +118,16 @@ class BaseToolBox:
                 return result(await in_thread(lambda: change(desk, arguments), desk.stop))
         match arguments:
             case base.Grep():
-                return await grep(room.workspace, arguments, call)
+                return await grep(room.workspace, arguments, call, self._redactor())
             case base.ReadImageFile(path=path):
                 image = await in_thread(lambda: pictures.look_at_image(desk, arguments), desk.stop)
                 return pictures.image_result(path, image)
             case base.ReadPdfFile(path=path):
                 document = await in_thread(lambda: pictures.look_at_pdf(desk, arguments), desk.stop)
-                return await pictures.pdf_result(path, document, call)
+                return await pictures.pdf_result(path, document, call, self._redactor())
             case base.Exec():
                 async with room.gate.writing():
-                    return await run_command(seat, arguments, call, on_output)
+                    return await run_command(seat, arguments, call, on_output, self._redactor)
             case _:
                 return result(await self._process(seat, arguments, call))
 

@@ -1,9 +1,12 @@
 """`exec`: a command run to its end, and what is answered of it. Not the sandbox it runs in."""
 
 import codecs
+from collections.abc import Callable
+from dataclasses import replace
 
 from domain.base_tools import Exec, StartProcess
 from domain.base_tools.commands import EXEC_TIMEOUT_MS_DEFAULT
+from domain.redaction import DataStream, Redactor
 from services.sandbox.capture import INLINE_BYTES_MAX, joined
 from services.sandbox.environment import allowed_env
 from services.sandbox.failures import Code, ToolError
@@ -41,9 +44,15 @@ def command_of(
 
 
 async def run_command(
-    seat: Seat, arguments: Exec, call: ToolCall, on_output: OnOutput
+    seat: Seat,
+    arguments: Exec,
+    call: ToolCall,
+    on_output: OnOutput,
+    redactor: Callable[[], Redactor],
 ) -> ToolResult:
     """Run a command to its end; who watches hears its output meanwhile.
+
+    Each of its streams is cleaned by itself: a value in one may be interrupted by the other.
 
     Raises:
         ToolError: it cannot be run like that.
@@ -55,12 +64,15 @@ async def run_command(
         raise ToolError(Code.TOO_LARGE, message, size=len(stdin))
     timeout_ms = min(arguments.timeout or EXEC_TIMEOUT_MS_DEFAULT, call.timeout_ms)
     command, ignored = command_of(seat, arguments, timeout_s=timeout_ms / 1000, stdin=stdin)
+    command = replace(command, clean=lambda: DataStream(redactor))
+    on_stdout = None if arguments.stdout is False else as_text(on_output)
+    on_stderr = None if arguments.stderr is False else as_text(on_output)
     sandbox = await seat.sandbox()
-    outcome = await sandbox.exec(
-        command,
-        on_stdout=None if arguments.stdout is False else as_text(on_output),
-        on_stderr=None if arguments.stderr is False else as_text(on_output),
-    )
+    outcome = await sandbox.exec(command, on_stdout=on_stdout, on_stderr=on_stderr)
+    for capture, hear in ((outcome.stdout, on_stdout), (outcome.stderr, on_stderr)):
+        rest = capture.finish()
+        if hear is not None:
+            await hear(rest)
     return _answer(arguments, outcome, ignored, call)
 
 

@@ -1,8 +1,10 @@
 """What a file tool works at: a workspace, and who has seen and changed what in it. Not a tool."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from domain.redaction import Redactor
 from services.sandbox.disk import stamp_of, stat_or_none
 from services.sandbox.failures import Code, ToolError
 from services.sandbox.seen import Seen, Stamp
@@ -16,6 +18,7 @@ class Desk:
     workspace: Workspace
     seen: Seen
     run: str
+    redactor: Callable[[], Redactor] = Redactor
     stop: threading.Event = field(default_factory=threading.Event)
     """Set when the call is cancelled: work on a whole folder then ends where it is."""
 

@@ -3,12 +3,14 @@
 from typing import Any
 
 from domain.base_tools import ReadImageFile, ReadPdfFile
+from domain.redaction import Redactor
 from services.sandbox.capture import INLINE_BYTES_MAX
 from services.sandbox.failures import Code, ToolError
 from services.sandbox.helper import helper
 from services.sandbox.tools.answers import Answer, read_on, result
 from services.sandbox.tools.desk import Desk
 from services.sandbox.tools.media import PDF, media_type_of
+from services.secrets.cuts import data_within
 from services.worker.toolbox import ToolCall, ToolFile, ToolResult
 
 MIB = 1024 * 1024
@@ -49,7 +51,7 @@ def image_result(path: str, file: ToolFile) -> ToolResult:
     return result(_described(path, file), files=(file,))
 
 
-async def pdf_result(path: str, file: ToolFile, call: ToolCall) -> ToolResult:
+async def pdf_result(path: str, file: ToolFile, call: ToolCall, redactor: Redactor) -> ToolResult:
     """The answer that goes with a document: what text can be had of it in EXTRACT_S seconds.
 
     A document can keep its reader busy for ever, or ask for all memory there is, so another
@@ -74,7 +76,8 @@ async def pdf_result(path: str, file: ToolFile, call: ToolCall) -> ToolResult:
         return result(answer, files=(file,))
     if len(texts) < answer.get("pages", 0):
         answer["note"] = f"text of the first {len(texts)} pages only; the document has them all"
-    answer["text"] = whole[:INLINE_BYTES_MAX].decode("utf-8", "ignore")
+    shown = data_within(redactor, whole, stop=INLINE_BYTES_MAX)
+    answer["text"] = shown.decode("utf-8", "ignore")
     if len(whole) <= INLINE_BYTES_MAX:
         return result(answer, files=(file,))
     answer |= {"truncated": True, "more": read_on(call.call)}

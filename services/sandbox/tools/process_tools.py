@@ -16,6 +16,7 @@ from services.sandbox.room import Seat
 from services.sandbox.tools.answers import Answer
 from services.sandbox.tools.commands import command_of
 from services.sandbox.tools.processes import Kept, Processes
+from services.secrets.cuts import within
 from services.worker.toolbox import ToolCall
 
 LABEL_CHARACTERS_MAX = 200
@@ -52,7 +53,7 @@ async def _start(
     """The handle is the call's: a start that is delivered twice finds its process."""
     command, ignored = command_of(seat, arguments, timeout_s=call.timeout_ms / 1000)
     words = (command.program, *command.args) if arguments.shell is None else (arguments.shell,)
-    label = " ".join(words)[:LABEL_CHARACTERS_MAX]
+    label = within(processes.redactor(), " ".join(words), stop=LABEL_CHARACTERS_MAX)
     kept = await processes.start(seat, f"p-{call.call}", label, command)
     answer: Answer = {"handle": kept.handle, "running": kept.running}
     return {**answer, "ignoredEnv": ignored} if ignored else answer

@@ -5,9 +5,11 @@ Their output is read all the time into a ring, so that no process ever waits for
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from domain.errors import Unavailable
+from domain.redaction import DataStream, Redactor
 from services.sandbox.failures import Code, ToolError
 from services.sandbox.port import Command, Process
 from services.sandbox.room import Room, Seat
@@ -67,12 +69,19 @@ class Kept:
         """Whether it has not ended yet."""
         return self.exit_code is None and not self.lost
 
-    async def follow(self) -> None:
-        """Read what it prints until it has ended."""
+    async def follow(self, redactor: Callable[[], Redactor]) -> None:
+        """Read what it prints until it has ended.
+
+        Each of its streams is cleaned by itself, before it is kept: whoever reads chooses where.
+        """
+        streams: dict[str, DataStream] = {}
         try:
             async for chunk in self.process.output():
-                self.output.add(chunk.data)
+                stream = streams.setdefault(chunk.stream, DataStream(redactor))
+                self.output.add(stream.feed(chunk.data))
                 await self._tell()
+            for stream in streams.values():
+                self.output.add(stream.end())
             self.exit_code = await self.process.wait()
         except (OSError, Unavailable):
             self.lost = True
@@ -112,8 +121,12 @@ class _Household:
 class Processes:
     """Every process that stays, of every room of this worker; `tasks` reads what they print."""
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, tasks: asyncio.TaskGroup, redactor: Callable[[], Redactor] = Redactor
+    ) -> None:
+        """`redactor` knows the values that must not be in what is kept (C15)."""
         self._tasks = tasks
+        self.redactor = redactor
         self._households: dict[tuple[int, str], _Household] = {}
 
     async def start(self, seat: Seat, handle: str, label: str, command: Command) -> Kept:
@@ -136,7 +149,7 @@ class Processes:
             sandbox = await seat.sandbox()
             kept = Kept(handle, label, await sandbox.start(command))
             household.kept[handle] = kept
-            self._tasks.create_task(kept.follow(), name=f"process {handle}")
+            self._tasks.create_task(kept.follow(self.redactor), name=f"process {handle}")
         finally:
             household.starting.discard(handle)
         _forget_oldest(household.kept)

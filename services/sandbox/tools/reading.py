@@ -14,6 +14,7 @@ from services.sandbox.tools.answers import Answer
 from services.sandbox.tools.desk import Desk
 from services.sandbox.tools.media import PDF, media_type_of
 from services.sandbox.trees import Walk
+from services.secrets.cuts import within
 
 READ_BYTES_MAX = 256 * 1024
 ENTRIES_MAX = 1000
@@ -38,7 +39,9 @@ def read_text_file(desk: Desk, arguments: ReadTextFile) -> Answer:
     text = text_of(arguments.path, desk.look(arguments.path).content)
     lines = lines_of(text)
     start, stop = bounds(arguments.from_, arguments.to, len(lines))
-    content = "".join(lines[start:stop])
+    begin = sum(map(len, lines[:start]))
+    end = begin + sum(map(len, lines[start:stop]))
+    content = within(desk.redactor(), text, begin, end)
     size = len(content.encode())
     if size > READ_BYTES_MAX:
         message = (

@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from domain.base_tools import ReadResult
 from domain.ids import RunRef
+from domain.redaction import Redactor
 from services.sandbox.failures import Code, ToolError
 from services.sandbox.tools.answers import Answer
 from services.sandbox.tools.reading import bounds
+from services.secrets.cuts import data_within
 
 RESULT_BYTES_MAX = 60_000
 
@@ -14,8 +16,12 @@ ReadWhole = Callable[[RunRef, str], Awaitable[bytes | None]]
 """(run, call) -> the whole output of an earlier call of the run, if it has one."""
 
 
-async def read_result(read_whole: ReadWhole, ref: RunRef, arguments: ReadResult) -> Answer:
+async def read_result(
+    read_whole: ReadWhole, ref: RunRef, arguments: ReadResult, redactor: Redactor
+) -> Answer:
     """Some lines or bytes of an output, as many as fit, and how many there are.
+
+    A value that became known only after the output was kept may lie where the model cuts.
 
     Raises:
         ToolError: no output is kept for that call, or an impossible range.
@@ -28,11 +34,11 @@ async def read_result(read_whole: ReadWhole, ref: RunRef, arguments: ReadResult)
         )
         raise ToolError(Code.NO_RESULT, message)
     by_bytes = arguments.unit == "bytes"
-    answer = (_bytes if by_bytes else _lines)(whole, arguments)
+    answer = (_bytes if by_bytes else _lines)(whole, arguments, redactor)
     return {"call": arguments.call, **answer, "totalBytes": len(whole)}
 
 
-def _lines(whole: bytes, arguments: ReadResult) -> Answer:
+def _lines(whole: bytes, arguments: ReadResult, redactor: Redactor) -> Answer:
     lines = _split(whole)
     start, stop = bounds(arguments.from_, arguments.to, len(lines))
     size = 0
@@ -47,15 +53,17 @@ def _lines(whole: bytes, arguments: ReadResult) -> Answer:
             f'answer; read it with unit "bytes" from {begins}'
         )
         raise ToolError(Code.TOO_LARGE, message, size=len(lines[start]))
-    content = b"".join(lines[start:fits])
+    begins = sum(map(len, lines[:start]))
+    content = data_within(redactor, whole, begins, begins + size)
     answer = _part(content, start, fits, more=fits < stop)
     return {**answer, "totalLines": len(lines)}
 
 
-def _bytes(whole: bytes, arguments: ReadResult) -> Answer:
+def _bytes(whole: bytes, arguments: ReadResult, redactor: Redactor) -> Answer:
     start, stop = bounds(arguments.from_, arguments.to, len(whole))
     fits = min(stop, start + RESULT_BYTES_MAX)
-    return _part(whole[start:fits], start, fits, more=fits < stop)
+    content = data_within(redactor, whole, start, fits)
+    return _part(content, start, fits, more=fits < stop)
 
 
 def _part(content: bytes, start: int, stop: int, *, more: bool) -> Answer:

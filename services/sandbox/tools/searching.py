@@ -10,23 +10,28 @@ import os
 import stat
 
 from domain.base_tools import Grep
+from domain.needles import Needles
+from domain.redaction import Redactor
 from services.sandbox.capture import INLINE_BYTES_MAX
 from services.sandbox.disk import READ_FLAGS, named_errors, shown, type_of
 from services.sandbox.failures import Code, ToolError
 from services.sandbox.globs import TooManyAlternatives, matcher
 from services.sandbox.helper import helper
 from services.sandbox.paths import STATE_FOLDER, relative_parts
-from services.sandbox.search import Request
+from services.sandbox.search import CLIPPED, Request
 from services.sandbox.tools.answers import Answer, read_on, result
 from services.sandbox.tools.reading import CUT
 from services.sandbox.workspace import Workspace
+from services.secrets.cuts import piece
 from services.worker.toolbox import ToolCall, ToolResult
 
 SEARCH_S = 10
 MODULE = "services.sandbox.search"
 
 
-async def grep(workspace: Workspace, arguments: Grep, call: ToolCall) -> ToolResult:
+async def grep(
+    workspace: Workspace, arguments: Grep, call: ToolCall, redactor: Redactor
+) -> ToolResult:
     """Search, for SEARCH_S seconds at most; what was found until then is answered.
 
     Raises:
@@ -42,7 +47,7 @@ async def grep(workspace: Workspace, arguments: Grep, call: ToolCall) -> ToolRes
         workspace.opened(arguments.path, READ_FLAGS) as top,
     ):
         request, prefix = _request(workspace, arguments, top)
-        found = _Found(prefix)
+        found = _Found(prefix, redactor.in_text)
         timeout_s = min(SEARCH_S, call.timeout_ms / 1000)
         async with helper(MODULE, json.dumps(request).encode(), (top,)) as running:
             await running.hear(found.take, timeout_s)
@@ -75,8 +80,9 @@ def _request(workspace: Workspace, arguments: Grep, top: int) -> tuple[Request, 
 class _Found:
     """What the search has said so far, as lines of text."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, secrets: Needles) -> None:
         self._prefix = prefix
+        self._secrets = secrets
         self.lines: list[str] = []
         self.matches = 0
         self.searched = 0
@@ -89,7 +95,7 @@ class _Found:
             case [str(path), int(number), str(text), bool(is_match)]:
                 name = shown(self._prefix + path).replace("\n", "\\n")
                 mark = ":" if is_match else "-"
-                self.lines.append(f"{name}{mark}{number}{mark}{text}\n")
+                self.lines.append(f"{name}{mark}{number}{mark}{self._shown(text)}\n")
                 self.matches += is_match
             case {"searched": int(searched), "skipped": int(skipped), "cut": str(cut)}:
                 self.searched, self.skipped, self.cut = searched, skipped, cut
@@ -99,6 +105,13 @@ class _Found:
                 raise ToolError(Code.INVALID_ARGUMENTS, message)
             case _:
                 raise AssertionError(said)
+
+    def _shown(self, text: str) -> str:
+        """A line, or the part of one, without a part of a value: what is around it is not known."""
+        before = CLIPPED if text.startswith(CLIPPED) else ""
+        after = CLIPPED if text.endswith(CLIPPED) else ""
+        part = text[len(before) : len(text) - len(after)]
+        return f"{before}{piece(self._secrets, part)}{after}"
 
 
 def _answer(arguments: Grep, found: _Found, call: ToolCall) -> ToolResult:
