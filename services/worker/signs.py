@@ -13,6 +13,9 @@ from eventlog.port import RENEW_S, Leases
 
 logger = logging.getLogger(__name__)
 
+DOUBTED_MAX = 10_000
+"""How many epochs without a lease are remembered."""
+
 
 class Sign(Record):
     """What a living epoch says of itself: its services, and the unclaimed work it is at."""
@@ -33,6 +36,10 @@ class Signs:
     renew_s: float = RENEW_S
     _live: dict[str, Sign] = field(default_factory=dict[str, Sign])
     _settled: bool = False
+    _begun: int = 0  # looks
+    _looked: int = 0  # the newest look that is over
+    _doubted: dict[str, int] = field(default_factory=dict[str, int])
+    """Epochs without a lease, and how many looks had begun when they were first asked for."""
 
     async def renew(self) -> None:
         """Say once that this epoch lives.
@@ -68,15 +75,28 @@ class Signs:
         Raises:
             Unavailable: the leases could not be read; nobody is presumed dead.
         """
+        self._begun += 1
+        this = self._begun
         live = await self.leases.live()
         self._settled = await self.leases.settled()
         self._live = {epoch: _read(data) for epoch, data in live.items()}
+        self._looked = max(this, self._looked)
+        for epoch in self._doubted.keys() & live.keys():
+            del self._doubted[epoch]
+        while len(self._doubted) > DOUBTED_MAX:
+            del self._doubted[next(iter(self._doubted))]
 
     def gone(self, epoch: str) -> bool:
-        """Whether an epoch has ended: proven, or its lease lapsed in a settled bucket."""
+        """Whether an epoch has ended: proven, or its lease lapsed in a settled bucket.
+
+        One that was born since the last look may hold work already; so it takes a look that began
+        after the first question about it.
+        """
         if self.certainly_dead(epoch):
             return True
-        return self._settled and epoch not in self._live
+        if not self._settled or epoch in self._live:
+            return False
+        return self._looked > self._doubted.setdefault(epoch, self._begun)
 
     def serves(self, service: str) -> bool:
         """Whether some living epoch offers that service."""
