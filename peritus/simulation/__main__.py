@@ -17,7 +17,8 @@ def main() -> int:
     parser.add_argument("--teams", action="store_true", help="only the worlds with many delegates")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a problem")
     options = parser.parse_args()
-    logging.disable(logging.CRITICAL)  # trouble is the point here, and reported at the end
+    logging.disable(logging.WARNING)  # trouble is the point here, and reported at the end
+    logging.getLogger().addHandler(logging.NullHandler())
     begun, failed, envelopes, faults, lives = time.monotonic(), 0, 0, 0, 0
     for seed in range(options.first, options.first + options.seeds):
         if options.teams and not has_team(seed):

@@ -86,6 +86,7 @@ class Books:
         self._asked: dict[str, tuple[RunRef, e.ToolCallRequested]] = {}  # by idempotency key
         self._leave: dict[str, str] = {}  # digest of the arguments a call may begin with, by key
         self._kept: dict[str, float] = {}  # since when a pause keeps a call back, by key
+        self._at_hand: set[str] = set()  # calls that somebody may have begun before a pause, by key
         self._paused: dict[RunRef, float] = {}
         self._freed: set[RunRef] = set()  # that a person resumed by itself
         self._spent: defaultdict[RunRef, Sum] = defaultdict(Sum)  # by root
@@ -345,7 +346,8 @@ class Books:
         safety = self._asked[key][1].safety
         if since is not None and safety is Safety.UNSAFE and now > since:
             self._problem(call.ref, f"call {call.call} began {now - since:.3f} s after a pause")
-        self._nothing_begins(call.ref, f"call {call.call} begins")
+        if key not in self._at_hand:
+            self._nothing_begins(call.ref, f"call {call.call} begins")
 
     # ------------------------------------------------------------------ pauses
 
@@ -358,7 +360,9 @@ class Books:
         self._paused[ref] = now_s()
         self._freed.discard(ref)
         for call in after.open_calls:
-            if not call.may_have_begun:
+            if call.may_have_begun:
+                self._at_hand.add(call.key)
+            else:
                 self._kept.setdefault(call.key, now_s())
 
     def _resumed(self, ref: RunRef) -> None:

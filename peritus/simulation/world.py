@@ -28,6 +28,7 @@ from peritus.simulation.actors import (
     SimulatedTools,
     definition,
 )
+from peritus.simulation.hidden import brought_to_light
 from peritus.simulation.invariants import Auditor
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import SimLoop, run
@@ -337,8 +338,26 @@ async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
     quotas = {MODEL.provider: QUOTAS[seed % 2]} if seed % 3 == 0 else {}
     world = World(seed, loop, random.Random(f"{seed}/world"), plan, server, quotas=quotas)
     auditor = watch(world)
+    with brought_to_light(world.ledger.problems):
+        await _play(world, auditor, people)
+    for letter in server.dead.letters.values():
+        world.ledger.dead.add(str(orjson.loads(letter.data).get("id")))
+    problems = auditor.close()
+    return Report(
+        seed=seed,
+        problems=tuple(problems),
+        envelopes=len(server.log.all),
+        lives=sum(node.life for node in world.nodes),
+        faults=len(plan.trace),
+        virtual_s=loop.time(),
+    )
+
+
+async def _play(world: World, auditor: Auditor, people: int) -> None:
+    """What happens in a world, from its first worker to its quiet end."""
+    seed, server = world.seed, world.server
     world.make_nodes()
-    person = server.backbone(faults=plan.client("people"))
+    person = server.backbone(faults=world.plan.client("people"))
     team = teams.job(seed) if has_team(seed) else None
     world.replies = teams.reply if team else None
     made = team.definition if team else definition()
@@ -358,17 +377,6 @@ async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
                 node.client.crash()
             if node.task is not None:
                 node.task.cancel()
-    for letter in server.dead.letters.values():
-        world.ledger.dead.add(str(orjson.loads(letter.data).get("id")))
-    problems = auditor.close()
-    return Report(
-        seed=seed,
-        problems=tuple(problems),
-        envelopes=len(server.log.all),
-        lives=sum(node.life for node in world.nodes),
-        faults=len(plan.trace),
-        virtual_s=loop.time(),
-    )
 
 
 def watch(world: World) -> Auditor:
