@@ -80,7 +80,7 @@ class Service:
         """Whether it serves."""
         assert self.alive, f"{self.name} ended: {self.said}"
         served = f"serving {self.name};" in self.said
-        return served and (self.name != "gateway" or self.url is not None)
+        return served and ("gateway" not in self.name or self.url is not None)
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -97,12 +97,13 @@ class Team:
     settings: Mapping[str, str]
     services: list[Service] = field(default_factory=list[Service])
 
-    def start(self, name: str) -> Service:
-        """Start one more process of a service."""
-        log = self.folder / f"{name}-{len(self.services)}.log"
+    def start(self, *names: str) -> Service:
+        """Start one more process of a service, or of several."""
+        name = ", ".join(sorted(names))
+        log = self.folder / f"{'-'.join(names)}-{len(self.services)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "peritus", "serve", name],
+                [sys.executable, "-m", "peritus", "serve", *names],
                 cwd=self.folder,
                 env=environment(**self.settings),
                 stdin=subprocess.DEVNULL,
@@ -132,7 +133,11 @@ class Team:
     @property
     def urls(self) -> list[str]:
         """Where the gateways listen now."""
-        return [url for one in self.living("gateway") if (url := one.url) is not None]
+        return [
+            url
+            for one in self.services
+            if "gateway" in one.name and not _killed(one) and (url := one.url) is not None
+        ]
 
     def report(self) -> str:
         """What all of them said."""

@@ -1,8 +1,9 @@
 """A secret planted in every source, and the search for it wherever a process leaves bytes (C15)."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,17 +46,39 @@ class Canary:
         found = self.redactor.finds(raw)
         return [] if found is None else [f"{what}: {found}"]
 
-    def shown_below(self, folder: Path) -> list[str]:
+    def shown_below(self, folder: Path, *, but: Path | None = None) -> list[str]:
         """Every file below a folder that shows a value, or is named like one."""
         return [
             line
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and path not in self.planted
+            if path.is_file()
+            and path not in self.planted
+            and not (but is not None and path.is_relative_to(but))
             for line in (
                 *self.shown_in(str(path), path.read_bytes()),
                 *self.shown_in(f"the name of {path}", str(path)),
             )
         ]
+
+    def shown_in_views(self, file: Path) -> list[str]:
+        """Every value of every row of a database of views that shows a value.
+
+        A file of SQLite breaks a long text over its pages: to search its bytes is not enough.
+        """
+        found: list[str] = []
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as views:
+            names = [name for (name,) in views.execute("SELECT name FROM sqlite_master")]
+            tables = views.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            rows = 0
+            for (table,) in tables:
+                for row in views.execute(f'SELECT * FROM "{table}"'):
+                    rows += 1
+                    for cell in row:
+                        data = cell if isinstance(cell, bytes) else str(cell)
+                        found += self.shown_in(f"{table}[{rows}]", data)
+            assert rows, f"{file} holds nothing"  # else nothing was looked at
+            found += self.shown_in("names of the views", " ".join(names))
+        return found
 
     async def shown_in_streams(self, url: str, token: str | None, prefix: str) -> list[str]:
         """Every message of every stream of a deployment that shows a value: subject, headers, data.
