@@ -17,12 +17,15 @@ demo: setup ## Runs the example expert on the scripted model: no key, no Docker.
 
 test: setup ## Runs all tests (under 10 minutes on 2 cores).
 	@echo "test: about 4,500 tests on all cores, with a real NATS server and real sandboxes"
-	$(BIN)/pytest -q -n auto -m "not thorough"
+	$(BIN)/pytest -q -n auto -m "not thorough and not backends"
+
+backends: setup ## The contract and the attacks of the sandbox, on Docker and the other backends.
+	$(BIN)/pytest -q -n auto -m "backends" tests/contract/sandbox tests/attacks
 
 test-all: setup ## The tests, with every variant of every backend.
 	$(BIN)/pytest -q -n auto
 
-check: format-check lint types imports test mutants ## All that CI runs.
+check: format-check lint types imports test backends mutants ## All that CI runs.
 
 format: setup ## Formats the code and fixes what ruff can fix.
 	$(BIN)/ruff format $(CODE)
@@ -59,4 +62,4 @@ bench: setup ## Measures the figures of the README; writes benchmarks/results/.
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test test-all check format format-check lint types imports simulate mutants kills sandbox-jobs bench clean
+.PHONY: help setup demo test backends test-all check format format-check lint types imports simulate mutants kills sandbox-jobs bench clean

@@ -253,25 +253,29 @@ async def seen_inside(sandbox: Sandbox, word: str) -> list[str]:
     return out(await sandbox.exec(shell(look, PATTERN=pattern))).splitlines()
 
 
-def tried(
-    *, often: Callable[[BackendUnderTest], bool], without: frozenset[str] = frozenset()
-) -> list[ParameterSet]:
-    """The backends as parameters of a fixture; those that are not tried often are `thorough`."""
+def tried(*, usual: frozenset[str], without: frozenset[str] = frozenset()) -> list[ParameterSet]:
+    """The backends as parameters of a fixture.
+
+    The default one is tried by every test run, the other `usual` ones by `make backends`, too, and
+    the rest by `make test-all`.
+    """
     return [
-        pytest.param(one, id=one.name, marks=() if often(one) else pytest.mark.thorough)
+        pytest.param(one, id=one.name, marks=_marks(one.name, usual))
         for one in BACKENDS
         if one.name not in without
     ]
 
 
+def _marks(name: str, usual: frozenset[str]) -> tuple[pytest.MarkDecorator, ...]:
+    if name == "bubblewrap":
+        return ()
+    return (pytest.mark.backends if name in usual else pytest.mark.thorough,)
+
+
 # What an attack gets from a kernel of its own is nothing of this machine, and looks like a success:
 # such a backend is attacked by its self-test alone, which knows the difference.
 ATTACKED = tried(
-    often=lambda one: not one.name.endswith("-unprivileged"),
+    usual=frozenset({"docker", "landlock"}),
     without=frozenset(one.name for one in BACKENDS if one.apart or one.name.endswith("-warm")),
 )
-UNDER_CONTRACT = tried(
-    often=lambda one: (
-        one.name not in {"docker-unprivileged", "docker-runsc", "docker-warm", "bubblewrap-warm"}
-    )
-)
+UNDER_CONTRACT = tried(usual=frozenset({"bubblewrap-unprivileged", "docker", "landlock"}))

@@ -119,7 +119,7 @@ async def test_c13_a_call_that_has_to_wait_for_long_is_given_back_and_asked_for_
     given_back = await failures(cluster, OTHER)
     assert given_back
     assert all("has to wait" in event.failure.message for event in given_back)
-    assert {(event.failure.kind, event.charged) for event in given_back} == {("rate_limited", 0)}
+    assert {(event.failure.kind, event.charged) for event in given_back} == {("held_back", 0)}
 
 
 async def test_c13_a_cancelled_run_takes_no_place_and_its_call_is_never_made() -> None:

@@ -138,7 +138,7 @@ async def patient_permit(world: World, limiter: Limiter, asked: Asked | None = N
             return await limiter.permit(asked)
         except ModelFailure as refusal:
             failure = refusal
-        assert (failure.kind, failure.retryable) == ("rate_limited", True)
+        assert (failure.kind, failure.retryable) == ("held_back", True)
         assert failure.usage == Usage()
         assert failure.retry_after_ms is not None
         await asyncio.sleep(failure.retry_after_ms / 1000)

@@ -45,7 +45,7 @@ def test_a_pause_asked_of_one_worker_holds_all_of_them(kind: FailureKind) -> Non
             for limiter in (one, two):
                 with pytest.raises(ModelFailure) as caught:
                     await world.call(limiter)
-                assert caught.value.kind == "rate_limited"
+                assert caught.value.kind == "held_back"
                 assert caught.value.usage == Usage()
                 assert (caught.value.retry_after_ms or 0) >= 19_980
             async with asyncio.TaskGroup() as tasks:
