@@ -11,7 +11,16 @@ import pytest
 from domain.events import ToolCallClaimed, ToolCallEnded, ToolCallRequested
 from eventlog.port import Backbone
 from peritus.feed import Heard, stored_events
-from tests.e2e.processes import TOKEN, Team, Watch, read_through, server, start_run, team
+from tests.e2e.processes import (
+    TOKEN,
+    Team,
+    Watch,
+    read_through,
+    server,
+    start_run,
+    team,
+    until,
+)
 from tests.support.gateway import Message
 
 pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.slow]
@@ -51,6 +60,7 @@ def folder(tmp_path: Path) -> Path:
 async def test_every_process_of_a_deployment_may_be_killed_once_and_the_run_completes(
     folder: Path,
 ) -> None:
+    ran = folder / "workspaces" / "default" / JOB / "ran"
     async with server(folder / "nats") as (nats, backbone):
         settings = {
             "PERITUS_NATS_URL": nats.url,
@@ -68,7 +78,7 @@ async def test_every_process_of_a_deployment_may_be_killed_once_and_the_run_comp
             ref = await start_run(services, body, "once")
             async with asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(read_through(services, ref))
-                await kill_each(services, Watch(backbone, ref))
+                await kill_each(services, Watch(backbone, ref), ran)
             again = await start_run(services, body, "once")
 
         state = await Watch(backbone, ref).state()
@@ -78,17 +88,17 @@ async def test_every_process_of_a_deployment_may_be_killed_once_and_the_run_comp
     assert again == ref, "the same key started a second run"
     assert state.status == "completed", state.failure_message
     check_read(reading.result(), heard)
-    check_calls(heard, (folder / "workspaces" / "default" / JOB / "ran").read_text().split())
+    check_calls(heard, ran.read_text().split())
 
 
-async def kill_each(services: Team, run: Watch) -> None:
+async def kill_each(services: Team, run: Watch, ran: Path) -> None:
     """Kill both loops in generations, both sandboxes in calls, the others while work goes on."""
     services.of(await run.generating(1)).kill()
-    services.of(await run.calling(1)).kill()
+    services.of(await at_work(run, 1, ran)).kill()
     services.of(await run.generating(2)).kill()
     for _ in range(2):
         services.start("loop")
-    services.of(await run.calling(2)).kill()
+    services.of(await at_work(run, 2, ran)).kill()
     for _ in range(2):
         services.start("sandbox")
     victims = (*services.living("gateway"), *services.living("projections"))
@@ -98,6 +108,17 @@ async def kill_each(services: Team, run: Watch) -> None:
         services.start(victim.name)
     await run.at_rest()
     await services.ready()
+
+
+async def at_work(run: Watch, step: int, ran: Path) -> int:
+    """The pid of the process whose call of that step has taken effect and goes on."""
+    pid = await run.calling(step)
+
+    async def has_run() -> bool:
+        return ran.exists() and len(ran.read_text().split()) >= step
+
+    await until(f"the effect of the call of step {step}", has_run)
+    return pid
 
 
 async def check_chain(backbone: Backbone, heard: list[Heard]) -> None:
