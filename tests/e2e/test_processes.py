@@ -115,10 +115,15 @@ async def at_work(run: Watch, step: int, ran: Path) -> int:
     pid = await run.calling(step)
 
     async def has_run() -> bool:
-        return ran.exists() and len(ran.read_text().split()) >= step
+        return effects(ran) >= step
 
     await until(f"the effect of the call of step {step}", has_run)
     return pid
+
+
+def effects(ran: Path) -> int:
+    """How many calls have taken effect, as they wrote down themselves."""
+    return len(ran.read_text().split()) if ran.exists() else 0
 
 
 async def check_chain(backbone: Backbone, heard: list[Heard]) -> None:
