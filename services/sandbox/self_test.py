@@ -32,6 +32,7 @@ PLACE = "self-test"
 PROBE_TIMEOUT_S = 30.0
 FROZEN_S = 0.05  # how long a frozen process is watched
 THAWED_S = 5.0
+KILLED = 137  # 128 + SIGKILL
 NOT_FOUND = (126, 127)  # what a shell, and the backends, answer for a program that is not there
 
 LIMITS = SandboxLimits(
@@ -144,8 +145,13 @@ async def _limits(sandbox: Sandbox) -> dict[str, bool]:
     memory = await _probe(sandbox, "memory", expected)
     return {
         **_said(felt),
-        "memory_limit": memory.exit_code != 0 or _said(memory)["memory_limit"],
+        "memory_limit": _killed(memory) or _said(memory).get("memory_limit", False),
     }
+
+
+def _killed(outcome: Outcome) -> bool:
+    """Whether a process was killed for what it used, and not because it took too long."""
+    return outcome.exit_code == KILLED and not outcome.timed_out
 
 
 async def _has_own_kernel(sandbox: Sandbox, kernel: str) -> bool:
