@@ -145,7 +145,8 @@ async def _limits(sandbox: Sandbox) -> dict[str, bool]:
     memory = await _probe(sandbox, "memory", expected)
     return {
         **_said(felt),
-        "memory_limit": _killed(memory) or _said(memory).get("memory_limit", False),
+        "memory_limit": _killed(memory)
+        or (memory.exit_code == 0 and _said(memory)["memory_limit"]),
     }
 
 
