@@ -147,7 +147,7 @@ async def bounded() -> dict[str, list[bytes]]:
 async def reformed() -> dict[str, list[bytes]]:
     """An expert that is made, added, called and removed; another one from a file."""
     desk = staffed()
-    desk.desk = replace(desk.desk, parse_definition=lambda _: _checker())
+    desk.desk = replace(desk.desk, parse_definition=_checker)
     await desk.start(ROOT)
     made = '{"key": "@boss/maker", "instruction": "Make it."}'
     await desk.tell(ROOT, replies(call("createExpert", made)))
@@ -165,7 +165,8 @@ async def reformed() -> dict[str, list[bytes]]:
     return {"reformed": desk.lines(ROOT)}
 
 
-def _checker() -> Definition:
+def _checker(text: str) -> Definition:
+    assert text == CONFIG
     checker = Expert(
         key="checker", instruction="Check it.", skills={BASE_SKILL: BaseSkill()}, model=MODEL
     )

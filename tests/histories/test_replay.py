@@ -1,7 +1,7 @@
 """Histories of every release replay for ever (rule 12, C17). Their files are never edited."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import orjson
 import pytest
@@ -26,14 +26,15 @@ def test_history_folds_to_what_it_led_to_when_it_was_written(path: Path) -> None
     assert as_known_then(found, expected) == expected
 
 
-def as_known_then(found: Any, expected: Any) -> Any:
+def as_known_then(found: object, expected: object) -> object:
     """What is found now, without what a later release has added to its limits and totals."""
     if not isinstance(found, dict) or not isinstance(expected, dict):
         return found
+    known = cast("dict[str, object]", expected)
     return {
-        name: as_known_then(value, expected[name])
-        for name, value in cast("dict[str, Any]", found).items()
-        if name in expected
+        name: as_known_then(value, known[name])
+        for name, value in cast("dict[str, object]", found).items()
+        if name in known
     }
 
 
