@@ -16,7 +16,7 @@ demo: setup ## Runs the example expert on the scripted model: no key, no Docker.
 	@examples/bugfix/demo.sh
 
 test: setup ## Runs all tests (under 10 minutes on 2 cores).
-	@echo "test: about 4,500 tests on all cores, with a real NATS server and real sandboxes"
+	@echo "test: about 6,000 tests on all cores, with a real NATS server and real sandboxes"
 	$(BIN)/pytest -q -n auto -m "not thorough and not backends"
 
 backends: setup ## The contract and the attacks of the sandbox, on Docker and the other backends.
