@@ -3,6 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.mutants.__main__ import PATCHES, ROOT
 
 
 def simulate(*arguments: str, hash_seed: str = "1") -> subprocess.CompletedProcess[str]:
@@ -33,3 +38,11 @@ def test_a_seed_is_the_same_world_in_two_processes() -> None:
     second = simulate("--seeds", "2", "--first", "6", hash_seed="2").stdout
     assert first.split(" worker lives")[0] == second.split(" worker lives")[0]
     assert "2 seeds" in first
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
+def test_every_planted_bug_fits_the_code_as_it_is(patch: Path) -> None:
+    """`make mutants` hunts them; this says early which has to be renewed."""
+    check = ["git", "apply", "--check", str(patch)]
+    fits = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert fits.returncode == 0, fits.stderr
