@@ -99,7 +99,7 @@ class SimulatedModel:
         on_delta: Callable[[Delta], Awaitable[None]],
         dice: random.Random,
     ) -> ModelReply:
-        await asyncio.sleep(dice.choice((0.0, 0.01, 0.3, 2.0, 45.0 if dice.random() < 0.1 else 0)))
+        await asyncio.sleep(dice.choice((0.0, 0.01, 0.3, 2.0, 45.0 if dice.random() < 0.4 else 0)))
         self._alive()
         await on_delta(Delta("text", 0, 0, "…"))
         if dice.random() < 0.08:

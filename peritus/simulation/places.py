@@ -20,7 +20,7 @@ from services.worker.reporter import Reporter
 REFUSED = 0.01
 """How likely the disk does not take a line."""
 
-STOPPED = 0.02
+STOPPED = 0.2
 """How likely the whole process is stopped right before a line, and goes on later."""
 
 
@@ -84,7 +84,6 @@ class SimJournals:
         self._passage.at(after=False)
         if self._dice.random() < STOPPED:
             self._passage.stop()
-            await asyncio.sleep(0)
         await self._passage.goes_on()
         if self._dice.random() < REFUSED:
             raise OSError(28, "simulated: no space left")

@@ -54,6 +54,12 @@ QUOTAS = (Quota(concurrency=1), Quota(concurrency=3, requests_per_min=12))
 LATE_S = STORM_S + CALM_S + 10
 """When half of the people of such a world come, in virtual seconds: a quota then holds exactly."""
 
+STOPPED_S = 45.0
+"""How long a process that was stopped before a line stands still: another takes its jobs over."""
+
+STOPPED_APART = 0.02
+"""How much less likely that is where no other worker shares its disk."""
+
 DISK_LOST = 0.25
 """How likely a worker's place dies with it."""
 
@@ -123,8 +129,10 @@ class World:
         node.client = client
 
         def stop() -> None:
-            if self.storm:
-                tasks.create_task(self._part(node))
+            if self.storm and (self.disk is not None or self.dice.random() < STOPPED_APART):
+                faults = self._faults(node)
+                faults.cut()  # at once: nothing more is done before the line
+                tasks.create_task(self._mend(faults, STOPPED_S))
 
         node.task = tasks.create_task(self._live(node, client, stop), name=node.epoch)
 
@@ -218,7 +226,10 @@ class World:
         """Cut a worker off for longer than a lease, or not quite: it lives, and does not know."""
         faults = self._faults(node)
         faults.cut()
-        await asyncio.sleep(self.dice.choice((5.0, 28.0, 45.0)))
+        await self._mend(faults, self.dice.choice((5.0, 28.0, 45.0)))
+
+    async def _mend(self, faults: ClientFaults, after_s: float) -> None:
+        await asyncio.sleep(after_s)
         faults.mend()
 
     async def _kill(self, node: Node, tasks: asyncio.TaskGroup) -> None:
