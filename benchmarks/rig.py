@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from eventlog.jetstream.backbone import connect_backbone
 from eventlog.jetstream.durability import Durability
 from eventlog.port import Backbone
 from peritus.worker import WorkerParts, run_worker
+from services.loop.generations import Generate
 from services.loop.models.port import Delta, ModelReply
 from services.tool.local import LocalToolBox, RegisteredTool
 from services.worker.epoch import this_epoch
@@ -117,9 +118,24 @@ class Rig:
         raise RuntimeError("the log ended")
 
 
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Experts, what their model says, and their tools."""
+
+    definition: Definition
+    generate: Generate
+    tools: Mapping[str, RegisteredTool]
+
+
+def pings() -> Workload:
+    """The workloads W(k), and the fan of 16."""
+    return Workload(definition(), generate, {"ping": RegisteredTool(PING, ping)})
+
+
 @asynccontextmanager
-async def rig(durability: Durability) -> AsyncGenerator[Rig]:
+async def rig(durability: Durability, work: Workload | None = None) -> AsyncGenerator[Rig]:
     """A fresh server and one worker with all services but the sandbox."""
+    work = work or pings()
     with tempfile.TemporaryDirectory(prefix="peritus-bench-") as name:
         folder = Path(name)
         async with (
@@ -130,15 +146,15 @@ async def rig(durability: Durability) -> AsyncGenerator[Rig]:
             ) as floor,
             asyncio.TaskGroup() as tasks,
         ):
-            digest = await backbone.blobs.put("bench", definition().to_bytes())
-            box = LocalToolBox({"ping": RegisteredTool(PING, ping)})
+            digest = await backbone.blobs.put("bench", work.definition.to_bytes())
+            box = LocalToolBox(work.tools)
             parts = WorkerParts(
                 backbone=backbone,
                 epoch=str(this_epoch()),
                 now_ms=now_ms,
                 new_id=new_id,
                 certainly_dead=lambda _: False,
-                generate=generate,
+                generate=work.generate,
                 toolboxes={Lane.TOOL: box},
                 local_tools=box.specs(),
             )
