@@ -6,7 +6,7 @@ import pytest
 
 from domain import commands as c
 from domain.content import CallPart
-from domain.effects import CancelChild, effects
+from domain.effects import effects
 from domain.events import (
     ApprovalRequested,
     DelegationRequested,
@@ -17,13 +17,11 @@ from domain.events import (
     GenerationSuperseded,
     LimitReached,
     RunStopped,
-    TimerArmed,
 )
 from domain.limits import Limits, ModelChoice, Price, Usage
 from domain.state import RunState
 from tests.support.runs import (
     MODEL,
-    NOW_MS,
     Asked,
     approves,
     asks_for,
@@ -40,11 +38,9 @@ from tests.support.runs import (
     read_by_model,
     replies,
     result,
-    situation,
     start,
     steers,
     team,
-    tells,
     when,
 )
 
@@ -453,46 +449,6 @@ def test_late_end_of_an_attempt_from_before_the_continue_settles_what_was_before
     after = when(state, late).after
     assert after.money_charged < state.money_charged
     assert (after.tokens_left, after.money_left) == left, "the new budget gains nothing by it"
-
-
-# ---------------------------------------------------------------- time
-
-
-def wall(limits: Limits) -> list[TimerArmed]:
-    armed = given(start(limits)).timers.values()
-    return [one for one in armed if one.purpose == "wall_time"]
-
-
-def test_time_bounds_a_run_only_where_somebody_set_it() -> None:
-    """C8."""
-    assert wall(Limits()) == []
-    (timer,) = wall(Limits(wall_ms_max=60_000))
-    assert timer.due_ms == NOW_MS + 60_000
-
-
-def test_run_whose_time_is_over_gives_its_calls_their_grace_and_stops_with_that_reason() -> None:
-    state = given(start(Limits(wall_ms_max=60_000)), replies(call("exec"), delegate()))
-    then = when(state, fires("wall_time"))
-    assert then.types[:2] == ["timer.fired.v1", "run.cancel_requested.v2"]
-    assert [type(one) for one in then.effects if isinstance(one, CancelChild)] == [CancelChild]
-    state = when(then.after, tells("c1-1", "cancelled")).after
-    over = when(state, fires("cancel_grace"))
-    assert outcomes(over.after) == {"c1-0": "outcome_unknown", "c1-1": "cancelled"}
-    assert stopped(over.events) == "wall_time"
-
-
-def test_continued_run_has_its_time_anew_and_an_old_timer_means_nothing() -> None:
-    state = given(start(Limits(wall_ms_max=60_000)))
-    old = fires("wall_time")(state)
-    state = when(state, replies("done")).after
-    assert state.timers == {}
-    later = situation(NOW_MS + 9_000)
-    state = when(state, goes_on(), later).after
-    assert [one.due_ms for one in state.timers.values()] == [NOW_MS + 69_000]
-    assert when(state, old).events == ()
-    more = goes_on().model_copy(update={"wall_ms_max": 5_000})
-    state = when(given(start(), replies("done")), more).after
-    assert [one.due_ms for one in state.timers.values()] == [NOW_MS + 5_000]
 
 
 def test_charges_are_in_the_log() -> None:
