@@ -127,8 +127,8 @@ def reply(request: ModelRequest, dice: random.Random) -> ModelReply:
 
 def _delegations(request: ModelRequest, expert: str, dice: random.Random) -> list[CallPart]:
     """As many as the task says: `boss LEADS WORKERS` or `lead WORKERS NUMBER`."""
-    first = request.messages[0].parts
-    task = text_of(tuple(part for part in first if isinstance(part, TextPart)))
+    texts = (part for part in request.messages[0].parts if isinstance(part, TextPart))
+    task = text_of(tuple(texts)[:1])  # what people said meanwhile comes after it
     match task.split():
         case ["boss", leads, workers] if expert == "boss":
             return [_delegation("lead", f"lead {workers} {n}", n) for n in range(int(leads))]
