@@ -63,5 +63,5 @@ def _still_due(state: RunState, taken: e.SnapshotTaken) -> Checkpoint | None:
 
 def _waits_for_sandbox(state: RunState, call: Call) -> bool:
     """Whether the worker that holds the workspace may begin a call: not one that is kept back."""
-    kept = state.paused or call.id in state.approvals
+    kept = call.id in state.approvals or (state.paused and not call.may_have_begun)
     return call.lane is Lane.SANDBOX and call.ended is None and not kept

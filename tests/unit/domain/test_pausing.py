@@ -3,6 +3,7 @@
 import pytest
 
 from domain import commands as c
+from domain.decisions.sandbox import PLACE_RETURN_MS
 from domain.effects import CallTool, Effect, Generate, ReformTeam, effects
 from domain.events import Parent, PolicyChanged, RunPaused
 from domain.limits import Limits
@@ -10,6 +11,7 @@ from domain.policy import PolicyRule
 from domain.state import RunState
 from tests.support.runs import (
     ELSEWHERE,
+    NOW_MS,
     REF,
     adds,
     approves,
@@ -30,6 +32,7 @@ from tests.support.runs import (
     restarted,
     result,
     resumes,
+    situation,
     start,
     team,
     tells,
@@ -132,6 +135,19 @@ def test_call_that_a_worker_may_have_begun_stays_with_it() -> None:
     assert state.calls["c1-0"].may_have_begun
     assert list(handed_out(effects(state))) == ["c1-0"]
     assert when(state, result("c1-0")).types == ["tool_call.ended.v1", "step.ended.v1"]
+
+
+def test_call_at_work_is_not_forgotten_when_its_workspace_moves_in_a_pause() -> None:
+    """C3: it may have run at every worker that held the workspace; then nobody runs it again."""
+    state = given(start(), replies(call("exec")), pauses())
+    state = when(state, PLACED.model_copy(update={"epoch": "e2"})).after
+    state = when(state, claim("c1-0", "e2")).after
+    assert state.calls["c1-0"].holder == "e2"
+    state = when(state, c.AbandonHolder(holder="e2")).after
+    assert state.calls["c1-0"].may_have_begun
+    elsewhere = PLACED.model_copy(update={"place": "other", "epoch": "e3"})
+    moved = when(state, elsewhere, situation(NOW_MS + PLACE_RETURN_MS))
+    assert outcomes(moved.after) == {"c1-0": "outcome_unknown"}
 
 
 def test_retry_that_comes_due_waits_for_the_resume() -> None:
