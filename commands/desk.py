@@ -193,6 +193,7 @@ class Desk:
         if call.lane not in WORK_LANES:
             return
         held = state.sandbox if call.lane is Lane.SANDBOX else None
+        entry = state.tool(call.tool)  # None: it was taken from the team since
         work = CallToolWork(
             number=held.number if held is not None and held.lost_ms is None else None,
             call=call.id,
@@ -200,10 +201,11 @@ class Desk:
             lane=call.lane,
             tool=call.tool,
             skill=call.skill,
+            remote=entry.remote if entry else "",
             safety=call.safety,
             arguments=call.arguments,
             key=call.key,
-            timeout_ms=state.limits.call_timeout_ms,
+            timeout_ms=(entry and entry.timeout_ms) or state.limits.call_timeout_ms,
             expert=state.expert,
             definition=state.definition,
             parent=state.parent.run if state.parent else "",

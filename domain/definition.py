@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field
 
 from domain.errors import Rejected
 from domain.limits import Limits, ModelChoice
+from domain.mcp import OAuth, ServerUse
 from domain.policy import PolicyRule
 from domain.provider_tools import ProviderSkill, ProviderTool
 from domain.record import Record, canonical, digest_of
@@ -26,30 +27,26 @@ class BaseSkill(Record):
     required_env: tuple[str, ...] = ()
 
 
-class McpStdioSkill(Record):
-    """An MCP server started as a process."""
+class McpStdioSkill(ServerUse):
+    """An MCP server started as a process in the sandbox."""
 
     kind: Literal["mcp_stdio"] = "mcp_stdio"
-    description: str = ""
-    rule: str = ""
-    pick: tuple[str, ...] = ()
-    omit: tuple[str, ...] = ()
     command: str
     args: tuple[str, ...] = ()
     required_env: tuple[str, ...] = ()
-    allowed_domains: tuple[str, ...] = ()
 
 
-class McpHttpSkill(Record):
-    """An MCP server reached by HTTP."""
+class McpHttpSkill(ServerUse):
+    """An MCP server reached by HTTP.
+
+    In the values of `headers`, `${NAME}` stands for the secret of that name.
+    """
 
     kind: Literal["mcp_http"] = "mcp_http"
-    description: str = ""
-    rule: str = ""
-    pick: tuple[str, ...] = ()
-    omit: tuple[str, ...] = ()
     endpoint: str
-    allowed_domains: tuple[str, ...] = ()
+    transport: Literal["streamable_http", "sse"] = "streamable_http"
+    headers: dict[str, str] = Field(default_factory=dict[str, str])
+    oauth: OAuth | None = None
 
 
 class InteractiveTool(Record):

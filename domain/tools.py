@@ -34,6 +34,8 @@ class ToolEntry(Record):
     safety: Safety
     expert: str | None = None  # the delegate's key when the lane is `delegate`
     input_schema: dict[str, Any] | None = None  # of a delegate with typed input
+    remote: str = ""  # of a tool of an MCP server: what the server knows it by
+    timeout_ms: int | None = None  # of each call; None: what the run's limits say
 
 
 class ToolSpec(Record):

@@ -1,6 +1,5 @@
 """The tools an expert has by its definition: as its model sees them, and as deciding does."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, assert_never
 
@@ -19,6 +18,8 @@ from domain.definition import (
     delegate_tool_name,
 )
 from domain.errors import Rejected
+from domain.mcp import ToolOverride, safety_of
+from domain.names import TOOL_NAME, tool_names
 from domain.team_tools import team_tools
 from domain.tools import Lane, LocalTool, Safety, ToolEntry, ToolSpec
 
@@ -28,8 +29,8 @@ DELEGATES = "delegates"
 MERGE = "mergeWorkspace"
 """The base tool that only makes sense to whoever has delegates that work in copies."""
 
-TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What the strictest of the providers takes as the name of a tool."""
+READ_RESULT = "readResult"
+"""The base tool that every expert has whose tools may return more than it can be shown."""
 
 QUERY: dict[str, Any] = {
     "type": "object",
@@ -53,15 +54,14 @@ class Tool(NamedTuple):
 
 
 def unsupported_reason(name: str, skill: Skill) -> str | None:
-    """Why this release cannot start an expert with that skill; None if it can."""
+    """Why an expert with that skill cannot be started; None if it can."""
     match skill:
         case BaseSkill() | LocalSkill() | InteractiveSkill() | TopologySkill():
             return None
         case McpStdioSkill() | McpHttpSkill():
-            return (
-                f"skill {name!r} is an MCP server; this release runs the base skill, local, "
-                "interactive and topology skills"
-            )
+            if skill.catalogue is not None:
+                return None
+            return f"nobody has asked the MCP server of skill {name!r} for its tools yet"
         case _:
             assert_never(skill)
 
@@ -76,11 +76,19 @@ def tools_of(
 
     Raises:
         Rejected: a skill is of a kind this release does not run, a local tool is not registered,
-            or two tools have one name or a name no provider takes.
+            or two tools have one name or a name no provider takes; or nobody knows yet what an
+            MCP server offers.
     """
     tools: dict[str, Tool] = {}
     for tool in _all_tools(definition, expert, skills, extra_tools):
         _add(tools, expert, tool)
+    remote = list(_remote_tools(expert, skills))
+    names = tool_names(tools, ((tool.entry.skill, tool.entry.remote) for tool in remote))
+    for tool in remote:
+        _add(tools, expert, _renamed(tool, names[tool.entry.skill, tool.entry.remote]))
+    if remote and READ_RESULT not in tools:  # what is too long for a result is read by that
+        base = select_base_tools(pick=(READ_RESULT,))[READ_RESULT]
+        _add(tools, expert, Tool(base.spec, base.entry))
     return [tools[name] for name in sorted(tools)]
 
 
@@ -108,13 +116,45 @@ def _all_tools(
                 team = team_tools(name, pick=skill.pick, omit=skill.omit)
                 yield from (Tool(tool.spec, tool.entry) for tool in team)
             case McpStdioSkill() | McpHttpSkill():
-                reason = unsupported_reason(name, skill)
-                message = f"expert {expert.key!r} cannot be started: {reason}"
-                raise Rejected(code="skill_not_supported", message=message)
+                pass  # named after all others
             case _:
                 assert_never(skill)
     for key in expert.delegates:
         yield _delegate_tool(definition.expert(key))
+
+
+def _remote_tools(expert: Expert, skills: Mapping[str, Skill]) -> Iterator[Tool]:
+    """The tools of MCP servers, by the names their servers have for them."""
+    for name, skill in skills.items():
+        if not isinstance(skill, (McpStdioSkill, McpHttpSkill)):
+            continue
+        reason = unsupported_reason(name, skill)
+        if reason is not None or skill.catalogue is None:
+            message = f"expert {expert.key!r} cannot be started: {reason}"
+            raise Rejected(code="skill_not_resolved", message=message)
+        lane = Lane.SANDBOX if isinstance(skill, McpStdioSkill) else Lane.TOOL
+        for tool in skill.catalogue.chosen(skill.pick, skill.omit):
+            override = skill.overrides.get(tool.name, ToolOverride())
+            entry = ToolEntry(
+                name=tool.name,
+                skill=name,
+                lane=lane,
+                safety=safety_of(tool, override),
+                remote=tool.remote,
+                timeout_ms=override.timeout_ms or skill.timeout_ms,
+            )
+            spec = ToolSpec(
+                name=tool.name,
+                description=tool.description or f"A tool of the skill {name}.",
+                parameters=tool.input_schema,
+            )
+            yield Tool(spec, entry)
+
+
+def _renamed(tool: Tool, name: str) -> Tool:
+    return Tool(
+        tool.spec.model_copy(update={"name": name}), tool.entry.model_copy(update={"name": name})
+    )
 
 
 def _has_copies(definition: Definition, expert: Expert) -> bool:

@@ -26,6 +26,7 @@ class CallToolWork(Record):
     lane: Lane
     tool: str
     skill: str
+    remote: str = ""  # of a tool of an MCP server: what the server knows it by
     safety: Safety
     arguments: Text
     key: str

@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 
 from eventlog.jetstream.tasks import background
 from peritus.cli.loop import Out, notice
-from services.sandbox.port import Chunk, Command, Process, Sandbox
+from services.sandbox.port import Command, Sandbox
 from services.sandbox.process import readable
+from services.worker.process import Chunk, Process
 
 STDIN, STDERR = 0, 2
 READ_BYTES = 64 * 1024

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from domain.definition import Skill, delegate_tool_name
-from domain.toolset import TOOL_NAME
+from domain.names import TOOL_NAME
 from domain.topology import edge_problem, find_cycles, key_problem
 from peritus.definitions.lines import Loc
 from peritus.definitions.report import Report, did_you_mean

@@ -15,17 +15,9 @@ from services.sandbox.egress.policy import EgressPolicy
 from services.sandbox.egress.tally import Tally
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.policy import Allowance
-from services.sandbox.port import (
-    Backend,
-    Command,
-    OnBytes,
-    Outcome,
-    Owner,
-    Process,
-    Sandbox,
-    SandboxSpec,
-)
+from services.sandbox.port import Backend, Command, OnBytes, Outcome, Owner, Sandbox, SandboxSpec
 from services.sandbox.workspace import Workspace
+from services.worker.process import Process
 
 logger = logging.getLogger(__name__)
 

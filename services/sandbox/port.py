@@ -5,7 +5,7 @@ network, which is none; a *process* in it either runs to its end (`exec`) or sta
 """
 
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from domain.secrets import SecretValue
 from services.sandbox.capture import Capture, Clean
 from services.sandbox.paths import MOUNT
 from services.sandbox.workspace import Workspace
+from services.worker.process import Process
 
 OnBytes = Callable[[bytes], Awaitable[None]]
 """Hears what a command prints while it runs; the command waits for it."""
@@ -116,45 +117,6 @@ class Outcome:
     stderr: Capture
     duration_ms: int
     killed_by: Literal["", "timeout", "memory"] = ""
-
-
-class Chunk(NamedTuple):
-    """A piece of a stream; `offset` counts the bytes of that stream before it."""
-
-    stream: Literal["stdout", "stderr"]
-    offset: int
-    data: bytes
-
-
-class Process(Protocol):
-    """A process that stays. Its streams have an order and a window: nothing is lost or piled up."""
-
-    async def write(self, data: bytes) -> None:
-        """Write to its standard input; waits while the process does not read.
-
-        Raises:
-            BrokenPipeError: it reads no more.
-        """
-        ...
-
-    async def close_stdin(self) -> None:
-        """Let it read the end of its input; closing twice is harmless."""
-        ...
-
-    def output(self) -> AsyncIterator[Chunk]:
-        """What it prints, in order within each stream, until both have ended. For one reader.
-
-        A process that is not read stops at WINDOW_BYTES and the kernel's pipe, and waits.
-        """
-        ...
-
-    async def wait(self) -> int:
-        """Its exit code, once it has ended by itself or was stopped."""
-        ...
-
-    async def stop(self, grace_s: float = 2.0) -> int:
-        """SIGTERM to its group, then SIGKILL to all it started; nothing of it is left after."""
-        ...
 
 
 class Sandbox(Protocol):

@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from typing import Literal, NamedTuple, Protocol
 
 from services.sandbox.failures import SandboxUnavailable
-from services.sandbox.port import WINDOW_BYTES, Chunk, OnBytes
+from services.sandbox.port import WINDOW_BYTES, OnBytes
+from services.worker.process import Chunk
 
 CHUNK_BYTES = 64 * 1024
 REAP_S = 10.0

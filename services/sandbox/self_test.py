@@ -19,12 +19,12 @@ from services.sandbox.port import (
     Command,
     Outcome,
     Owner,
-    Process,
     Sandbox,
     SandboxSpec,
 )
 from services.sandbox.shell_probe import SHELL_PROBE
 from services.sandbox.workspace import Workspace
+from services.worker.process import Process
 
 PLACE = "self-test"
 """The place of the sandboxes that are attacked, which no worker serves."""

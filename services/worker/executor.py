@@ -241,6 +241,9 @@ class Executor:
             expert=work.expert,
             definition=work.definition,
             parent=work.parent,
+            skill=work.skill,
+            remote=work.remote,
+            safety=work.safety,
         )
         live = LiveOutput(self.backbone.live, ref, work.call, redactor=self.redactor)
         try:

@@ -7,6 +7,7 @@ from typing import Protocol
 from domain.content import ContentPart
 from domain.ids import RunRef
 from domain.sandbox import EgressRow
+from domain.tools import Safety
 
 OnOutput = Callable[[str], Awaitable[None]]
 """Hears output while a call still runs: for people who watch, never for the record.
@@ -28,6 +29,9 @@ class ToolCall:
     expert: str = ""  # the key of the run's expert
     definition: str = ""  # digest of the definition it is of
     parent: str = ""  # the run that asked for this one
+    skill: str = ""  # the key of the expert's skill
+    remote: str = ""  # of a tool of an MCP server: what the server knows it by
+    safety: Safety = Safety.UNSAFE
 
 
 @dataclass(frozen=True, slots=True)

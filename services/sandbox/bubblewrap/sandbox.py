@@ -13,8 +13,9 @@ from services.sandbox.bubblewrap.body import Caged
 from services.sandbox.bubblewrap.launch import HELLO, Launcher
 from services.sandbox.capture import Capture
 from services.sandbox.failures import SandboxUnavailable
-from services.sandbox.port import Command, OnBytes, Outcome, Process
+from services.sandbox.port import Command, OnBytes, Outcome
 from services.sandbox.process import CHUNK_BYTES, Body, Ends, Staying, bury, readable, run_to_end
+from services.worker.process import Process
 
 TERMINATE_GRACE_S = 2.0
 START_S = 30.0

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from services.sandbox.docker.engine import EngineError
-from services.sandbox.port import WINDOW_BYTES, Chunk
+from services.sandbox.port import WINDOW_BYTES
+from services.worker.process import Chunk
 
 Stream = Literal["stdout", "stderr"]
 

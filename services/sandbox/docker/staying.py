@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from services.sandbox.docker.running import Running, in_time
-from services.sandbox.port import Chunk
+from services.worker.process import Chunk
 
 
 class StayingProcess:

@@ -30,7 +30,7 @@ from services.sandbox.landlock.launcher import (
 )
 from services.sandbox.landlock.rules import make_rules
 from services.sandbox.paths import MOUNT
-from services.sandbox.port import Command, OnBytes, Outcome, Process, SandboxSpec
+from services.sandbox.port import Command, OnBytes, Outcome, SandboxSpec
 from services.sandbox.process import (
     Child,
     Ends,
@@ -42,6 +42,7 @@ from services.sandbox.process import (
     run_to_end,
     spawn,
 )
+from services.worker.process import Process
 
 GRACE_S = 2.0
 START_S = 30.0

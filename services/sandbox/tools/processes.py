@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from domain.errors import Unavailable
 from domain.redaction import DataStream, Redactor
 from services.sandbox.failures import Code, ToolError
-from services.sandbox.port import Command, Process
+from services.sandbox.port import Command
 from services.sandbox.room import Room, Seat
+from services.worker.process import Process
 
 RUNNING_MAX = 8
 """How many processes of one run run at once."""

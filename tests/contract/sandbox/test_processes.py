@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from services.sandbox.failures import SandboxUnavailable
-from services.sandbox.port import WINDOW_BYTES, Backend, Chunk, Command, Process, Sandbox
+from services.sandbox.port import WINDOW_BYTES, Backend, Command, Sandbox
 from services.sandbox.workspace import Workspace
+from services.worker.process import Chunk, Process
 from tests.contract.sandbox_backends import BOUND_S, marker, processes_with, python, shell, spec
 
 Seen = Callable[[str], Awaitable[list[str]]]
