@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from services.sandbox.egress.addresses import Guard, is_own, is_public, networks
+from domain.addresses import Guard, is_public, networks
+from services.network.own import is_own
 
 SIOCGIFADDR = 0x8915
 
@@ -57,17 +58,17 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("text", FORBIDDEN)
 def test_what_is_not_public_is_not_dialled(text: str) -> None:
-    assert not Guard().admits(ipaddress.ip_address(text))
+    assert not Guard(is_own).admits(ipaddress.ip_address(text))
 
 
 @pytest.mark.parametrize("text", ["8.8.8.8", "151.101.0.223", "2606:4700::1111", "2a04:4e42::223"])
 def test_what_is_public_is(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
-    assert Guard().admits(ipaddress.ip_address(text))
+    assert Guard(is_own).admits(ipaddress.ip_address(text))
 
 
 def test_an_operator_allows_what_is_private() -> None:
-    guard = Guard(networks(("10.1.0.0/16", "127.0.0.0/8", "fc00::/7")))
+    guard = Guard(is_own, networks(("10.1.0.0/16", "127.0.0.0/8", "fc00::/7")))
     for text in ("10.1.2.3", "127.0.0.1", "fc00::1"):
         assert guard.admits(ipaddress.ip_address(text))
     for text in ("10.2.0.1", "::ffff:10.1.2.3", "::1"):
@@ -79,12 +80,12 @@ def test_an_operator_allows_what_is_private() -> None:
     ["169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "::"],
 )
 def test_nobody_allows_metadata(text: str) -> None:
-    guard = Guard(networks(("0.0.0.0/0", "::/0")))
+    guard = Guard(is_own, networks(("0.0.0.0/0", "::/0")))
     assert not guard.admits(ipaddress.ip_address(text))
 
 
 def test_an_operator_denies_what_is_public() -> None:
-    guard = Guard(networks(("8.0.0.0/8",)), networks(("8.8.8.8/32",)))
+    guard = Guard(is_own, networks(("8.0.0.0/8",)), networks(("8.8.8.8/32",)))
     assert not guard.admits(ipaddress.ip_address("8.8.8.8"))
     assert guard.admits(ipaddress.ip_address("8.8.4.4"))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.sandbox.egress.addresses import Address
+from domain.addresses import Address
 from services.sandbox.egress.authority import Authority
 from services.sandbox.egress.budget import Budget
 from services.sandbox.egress.guest import Guest

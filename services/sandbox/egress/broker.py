@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from domain.sandbox import EgressRow
+from services.network.roots import system_roots
 from services.sandbox.egress.environment import Surroundings
 from services.sandbox.egress.launch import Ask, Life, ProxyDied, launch
 from services.sandbox.egress.policy import EgressPolicy, EgressSettings
-from services.sandbox.egress.roots import system_roots
 from services.sandbox.egress.tally import Tally
 from services.sandbox.egress.wire import (
     Attach,

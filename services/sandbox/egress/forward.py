@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import h11
 
-from services.sandbox.egress.addresses import Address
+from domain.addresses import Address
 from services.sandbox.egress.clean import Cleaner
 from services.sandbox.egress.guest import Guest
 from services.sandbox.egress.http import Headers, Http, check_head, header, passed_on

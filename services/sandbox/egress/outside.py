@@ -9,7 +9,8 @@ import socket
 import ssl
 from collections.abc import Sequence
 
-from services.sandbox.egress.addresses import Address, Guard, networks
+from domain.addresses import Address, Guard, networks
+from services.network.own import is_own
 from services.sandbox.egress.names import Where
 from services.sandbox.egress.policy import EgressSettings
 from services.sandbox.egress.refusals import Reason, Refused
@@ -25,7 +26,7 @@ class Outside:
     def __init__(self, settings: EgressSettings, roots: str | None) -> None:
         self._settings = settings
         self._roots = roots
-        self._guard = Guard(networks(settings.allow_cidrs), networks(settings.deny_cidrs))
+        self._guard = Guard(is_own, networks(settings.allow_cidrs), networks(settings.deny_cidrs))
         self._trust: ssl.SSLContext | None = None
 
     async def addresses(self, where: Where) -> tuple[Address, ...]:

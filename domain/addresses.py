@@ -1,8 +1,7 @@
-"""Which addresses may be dialled: public ones, and what an operator allows. Not names."""
+"""Which addresses may be dialled: public ones, and what an operator allows. Not names; pure."""
 
 import ipaddress
-import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -24,7 +23,7 @@ NEVER = tuple(
         "::/128",
     )
 )
-"""What nobody can allow: it would hand a sandbox the machine's own identity, or is no host."""
+"""What nobody can allow: it would hand out the machine's own identity, or is no host."""
 
 PUBLIC_V6 = ipaddress.ip_network("2000::/3")
 WRAPPED = tuple(ipaddress.ip_network(text) for text in ("2001::/32", "2002::/16"))
@@ -38,8 +37,9 @@ def networks(texts: Sequence[str]) -> tuple[Network, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Says which addresses may be dialled."""
+    """Says which addresses may be dialled. `is_own`: whether one is of this machine."""
 
+    is_own: Callable[[Address], bool]
     allowed: tuple[Network, ...] = ()
     denied: tuple[Network, ...] = ()
 
@@ -51,7 +51,7 @@ class Guard:
             return False
         if _within(address, self.allowed):
             return True
-        return is_public(address) and not is_own(address)
+        return is_public(address) and not self.is_own(address)
 
 
 def is_public(address: Address) -> bool:
@@ -61,17 +61,6 @@ def is_public(address: Address) -> bool:
     ):
         return False
     return address.is_global and not address.is_reserved and not address.is_multicast
-
-
-def is_own(address: Address) -> bool:
-    """Whether it is an address of this machine: then it would send from there. Sends nothing."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(address), 9))
-            return ipaddress.ip_address(probe.getsockname()[0]) == address
-    except OSError:
-        return False  # there is no way to it: dialling it will say so
 
 
 def _within(address: Address, among: Sequence[Network]) -> bool:

@@ -1,4 +1,4 @@
-"""Where the system keeps the certificates it trusts. Not whom the proxy itself vouches for."""
+"""Where the system keeps the certificates it trusts. Not whom a proxy of ours vouches for."""
 
 import ssl
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""What every service that reaches out knows of this machine's network. Not whom it may reach."""
