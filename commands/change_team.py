@@ -1,12 +1,15 @@
 """Carry out a call that changes a run's team: read, change, store, then decide (rule 13)."""
 
 from itertools import chain
+from typing import Any
 
 from commands.desk import Desk
+from commands.discovery import discover, unresolved, with_catalogue
 from commands.pinning import pin, read_definition
 from domain.commands import CloseTeamCall, PinnedContext
 from domain.content import BlobRef, Text
 from domain.decisions.tool_calls import kept_back
+from domain.definition import Definition
 from domain.errors import Rejected, TooLarge, Unavailable
 from domain.events import TeamAction
 from domain.ids import RunRef
@@ -14,6 +17,7 @@ from domain.loop_tools import parse_arguments
 from domain.policy import PolicyRule
 from domain.record import canonical
 from domain.state import Call, RunState
+from domain.team import TeamChange
 from domain.team import change_team as changed_team
 from domain.tools import Lane
 
@@ -67,20 +71,45 @@ async def _prepared(
         action = ACTIONS[call.tool]
         rules = _rules_beside(state)
         change = changed_team(definition, state.expert, action, arguments, found, rules=rules)
+        changed = await _with_tools(desk, state.ref.tenant, change.definition)
         child = state.parent is not None
-        context = await pin(desk, state.ref.tenant, change.definition, state.expert, child=child)
+        context = await pin(desk, state.ref.tenant, changed, state.expert, child=child)
     except Rejected as error:
         return _failed(state, call.id, error.code, error.message), None
-    await desk.backbone.blobs.put(state.ref.tenant, change.definition.to_bytes())
+    await desk.backbone.blobs.put(state.ref.tenant, changed.to_bytes())
     command = CloseTeamCall(
         call=call.id,
         base=state.definition,
-        definition=change.definition.digest(),
+        definition=changed.digest(),
         action=action,
         names=change.names,
-        content=canonical(change.result).decode(),
+        content=canonical(_result(change, context, action)).decode(),
     )
     return command, context
+
+
+async def _with_tools(desk: Desk, tenant: str, definition: Definition) -> Definition:
+    """The definition, with what each MCP server offers that has come to it.
+
+    Raises:
+        Rejected: one cannot be used, or nobody could say.
+    """
+    for key, expert in definition.experts.items():
+        for skill in unresolved(expert):
+            try:
+                found = await discover(desk.backbone, tenant, definition, key, skill)
+            except Unavailable as error:
+                raise Rejected("skill_failed", str(error)) from error
+            definition = with_catalogue(definition, key, skill, found)
+    return definition
+
+
+def _result(change: TeamChange, context: PinnedContext, action: TeamAction) -> dict[str, Any]:
+    """What the model is told; of a new skill, what its tools are called."""
+    if action != "addSkill":
+        return change.result
+    tools = [tool.name for tool in context.tools if tool.skill in change.names]
+    return {**change.result, "tools": tools}
 
 
 def _failed(state: RunState, call: str, code: str, message: str) -> CloseTeamCall:

@@ -84,12 +84,13 @@ def judge(layers: Iterable[PolicyLayer], people: Iterable[PolicyRule], asked: As
 
 def _first(rules: Iterable[PolicyRule], asked: Asked) -> Judgement | None:
     for rule in rules:
-        if _matches(rule, asked):
+        if matches(rule, asked):
             return Judgement(rule.verdict, rule.reason)
     return None
 
 
-def _matches(rule: PolicyRule, asked: Asked) -> bool:
+def matches(rule: PolicyRule, asked: Asked) -> bool:
+    """Whether a rule has a say in a call."""
     named = ((asked.expert, rule.expert), (asked.skill, rule.skill), (asked.tool, rule.tool))
     if not all(fnmatchcase(value, pattern) for value, pattern in named):
         return False

@@ -4,24 +4,19 @@ An expert that a model made, or wrote into a file, gets its maker's model and no
 maker has not: no other key, host, secret, image, limit or tool (C15, C16).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from domain.base_tools import BASE_TOOLS, select_base_tools
+from domain.base_tools import BASE_TOOLS
 from domain.definition import (
     BASE_SKILL,
     BaseSkill,
     Definition,
     Expert,
     InteractiveSkill,
-    InteractiveTool,
-    LocalSkill,
-    McpHttpSkill,
-    McpStdioSkill,
-    Skill,
     TopologySkill,
     delegate_tool_name,
     sandbox_of,
@@ -31,6 +26,7 @@ from domain.events import TeamAction
 from domain.policy import ANY, PolicyRule
 from domain.sandbox import SandboxSettings, SecretGrant, covers
 from domain.schemas import model_schema_fault
+from domain.team_skills import Maker, asked_skill, skills_within
 from domain.team_tools import (
     ARGUMENTS,
     AddDelegateFromConfig,
@@ -87,7 +83,7 @@ def change_team(
         case AddDelegateFromConfig():
             return _from_config(definition, own, asked, found, above)
         case AddSkill():
-            return _add_skill(definition, own, asked)
+            return _add_skill(definition, Maker(own, (*above, *own.policy)), asked)
         case RemoveSkill():
             return _remove_skill(definition, own, asked.name)
         case _:
@@ -173,50 +169,14 @@ def _from_config(
     return TeamChange(added.definition, (asked.expert_key,), result)
 
 
-def _add_skill(definition: Definition, own: Expert, asked: AddSkill) -> TeamChange:
+def _add_skill(definition: Definition, maker: Maker, asked: AddSkill) -> TeamChange:
+    own = maker.expert
     if asked.name in own.skills:
         raise Rejected("skill_exists", f"you have a skill {asked.name!r} already")
-    skill = _skill(asked)
+    skill = asked_skill(asked, maker)
     changed = own.model_copy(update={"skills": {**own.skills, asked.name: skill}})
     tools = sorted(skill.tools) if isinstance(skill, InteractiveSkill) else []
     return TeamChange(_with(definition, changed), (asked.name,), {"tools": tools})
-
-
-def _skill(asked: AddSkill) -> Skill:
-    shared: dict[str, Any] = {
-        "description": asked.description or "",
-        "rule": asked.rule or "",
-    }
-    chosen: dict[str, Any] = {"pick": tuple(asked.pick or ()), "omit": tuple(asked.omit or ())}
-    match asked.type:
-        case "interactiveSkill":
-            return InteractiveSkill(**shared, tools=_questions(asked.tools))
-        case "mcpStdioSkill":
-            if not asked.command:
-                raise Rejected("invalid_arguments", "command: an mcpStdioSkill needs one")
-            args = tuple(asked.args or ())
-            return McpStdioSkill(**shared, **chosen, command=asked.command, args=args)
-        case "mcpSseSkill":
-            if not asked.endpoint:
-                raise Rejected("invalid_arguments", "endpoint: an mcpSseSkill needs one")
-            return McpHttpSkill(**shared, **chosen, endpoint=asked.endpoint)
-        case _:
-            assert_never(asked.type)
-
-
-def _questions(tools: Mapping[str, Mapping[str, Any]] | None) -> dict[str, InteractiveTool]:
-    if not tools:
-        raise Rejected("invalid_arguments", "tools: an interactiveSkill needs at least one")
-    found: dict[str, InteractiveTool] = {}
-    for name, table in tools.items():
-        schema = table.get("inputJsonSchema", {"type": "object"})
-        fault = model_schema_fault(schema)
-        if fault is not None:
-            raise Rejected("invalid_arguments", f"tools.{name}.inputJsonSchema: {fault}")
-        found[name] = InteractiveTool(
-            description=str(table.get("description", "")), parameters=schema
-        )
-    return found
 
 
 def _remove_skill(definition: Definition, own: Expert, name: str) -> TeamChange:
@@ -237,7 +197,7 @@ CONFIG = "config"
 
 def _hemmed(expert: Expert, maker: Expert, above: tuple[PolicyRule, ...]) -> Expert:
     """An expert of a file, with nothing that its maker has not."""
-    skills = _skills_within(expert, maker)
+    skills = skills_within(expert, Maker(maker, (*above, *maker.policy)))
     return expert.model_copy(
         update={
             "origin": CONFIG,
@@ -249,44 +209,6 @@ def _hemmed(expert: Expert, maker: Expert, above: tuple[PolicyRule, ...]) -> Exp
             "sandbox": _sandbox_within(sandbox_of(expert), sandbox_of(maker)),
             "policy": (*_rules_for(expert.key, maker, above), *expert.policy),
         }
-    )
-
-
-def _skills_within(expert: Expert, maker: Expert) -> dict[str, Skill]:
-    """The skills of an expert of a file, without tools that its maker has not.
-
-    What the maker has keeps the maker's name for it: rules about a skill go by that.
-    """
-    found: dict[str, Skill] = {}
-    local = {
-        tool
-        for skill in expert.skills.values()
-        if isinstance(skill, LocalSkill)
-        for tool in skill.tools
-    }
-    reforms = any(isinstance(skill, TopologySkill) for skill in expert.skills.values())
-    for name, skill in maker.skills.items():
-        if isinstance(skill, LocalSkill) and local.intersection(skill.tools):
-            kept = tuple(tool for tool in skill.tools if tool in local)
-            found[name] = skill.model_copy(update={"tools": kept, "rule": ""})
-        elif isinstance(skill, TopologySkill) and reforms:
-            found[name] = skill
-    for name, skill in expert.skills.items():
-        if isinstance(skill, BaseSkill):
-            found[name] = _base_within(skill, maker)
-        elif not isinstance(skill, (LocalSkill, TopologySkill)):
-            found[name] = skill
-    return {name: found[name] for name in sorted(found)}
-
-
-def _base_within(skill: BaseSkill, maker: Expert) -> BaseSkill:
-    base = maker.skills.get(BASE_SKILL)
-    has: Iterable[str] = ()
-    if isinstance(base, BaseSkill):
-        has = select_base_tools(pick=base.pick, omit=base.omit)
-    omit = {*skill.omit, *(name for name in BASE_TOOLS if name not in has)}
-    return skill.model_copy(
-        update={"omit": tuple(sorted(omit)), "allowed_domains": (), "required_env": ()}
     )
 
 

@@ -6,7 +6,7 @@ Both forms, `eventlog.jetstream` and `eventlog.memory`, pass the one suite in `t
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from domain.ids import RunRef
 from domain.rate import Scope
@@ -338,15 +338,20 @@ class LiveChannel(Protocol):
 
 Answer = Callable[[RunRef, bytes], Awaitable[bytes]]
 
+Topic = Literal["ask", "ask-tool", "ask-sandbox"]
+"""Whom a question is for: any loop, tool or sandbox service."""
+
 
 class Requests(Protocol):
     """Request and reply between workers: fast, and allowed to fail; COMMANDS is the durable way."""
 
-    async def ask(self, ref: RunRef, data: bytes, *, timeout_s: float) -> bytes | None:
+    async def ask(
+        self, ref: RunRef, data: bytes, *, timeout_s: float, topic: Topic = "ask"
+    ) -> bytes | None:
         """One answer, or None when nobody answered in time."""
         ...
 
-    def serve(self, answer: Answer) -> AbstractAsyncContextManager[None]:
+    def serve(self, answer: Answer, *, topic: Topic = "ask") -> AbstractAsyncContextManager[None]:
         """Answer questions while the context is open; each question goes to one server."""
         ...
 

@@ -14,7 +14,7 @@ from domain.definition import Definition
 from domain.policy import PolicyRule
 from domain.redaction import Redactor
 from domain.tools import Lane, LocalTool
-from eventlog.port import RENEW_S, Backbone
+from eventlog.port import RENEW_S, Answer, Backbone, Requests, Topic
 from eventlog.port import Lane as WorkLane
 from services.loop.generations import Generate
 from services.loop.service import LoopLimits, LoopService
@@ -54,6 +54,8 @@ class WorkerParts:
     operator_rules: tuple[PolicyRule, ...] = ()
     parse_definition: Callable[[str], Definition] = no_definitions
     beside: tuple[Callable[[], Awaitable[None]], ...] = ()  # what runs as long as the worker
+    answers: Mapping[Topic, Answer] = field(default_factory=dict[Topic, Answer])
+    """What this worker answers, beside what its loop service does."""
     keepers: Mapping[Lane, Callable[[Reporter], Keeper]] = field(
         default_factory=dict[Lane, Callable[[Reporter], Keeper]]
     )
@@ -98,6 +100,11 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
         )
         for number, run in enumerate(parts.beside):
             tasks.create_task(_beside(run), name=f"beside {number}")
+        for topic, answer in parts.answers.items():
+            listens = asyncio.Event()
+            answering = _answering(parts.backbone.requests, topic, answer, listens)
+            tasks.create_task(answering, name=f"answers {topic}")
+            await listens.wait()
         await signs.renew()  # before any work can be held by this epoch
         tasks.create_task(signs.run(), name="signs of life")
         for executor in _executors(parts, desk, bench):
@@ -112,6 +119,14 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
 
 async def _beside(run: Callable[[], Awaitable[None]]) -> None:
     await run()
+
+
+async def _answering(
+    requests: Requests, topic: Topic, answer: Answer, listens: asyncio.Event
+) -> None:
+    async with requests.serve(answer, topic=topic):
+        listens.set()
+        await asyncio.get_running_loop().create_future()
 
 
 def _executors(parts: WorkerParts, desk: Desk, bench: Bench) -> list[Executor]:

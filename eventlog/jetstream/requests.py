@@ -12,7 +12,7 @@ from domain.ids import RunRef
 from eventlog.jetstream.connection import Link
 from eventlog.jetstream.subjects import Names, ref_of
 from eventlog.jetstream.tasks import background
-from eventlog.port import Answer
+from eventlog.port import Answer, Topic
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,9 @@ class JetStreamRequests:
         self._link = link
         self._names = names
 
-    async def ask(self, ref: RunRef, data: bytes, *, timeout_s: float) -> bytes | None:
+    async def ask(
+        self, ref: RunRef, data: bytes, *, timeout_s: float, topic: Topic = "ask"
+    ) -> bytes | None:
         """One answer, or None when nobody answered in time.
 
         Raises:
@@ -39,7 +41,7 @@ class JetStreamRequests:
             return None
         try:
             answer = await self._link.request(
-                self._names.run("ask", ref), data, timeout_s=timeout_s
+                self._names.run(topic, ref), data, timeout_s=timeout_s
             )
         except Unavailable:
             return None
@@ -48,7 +50,7 @@ class JetStreamRequests:
         return answer.data
 
     @asynccontextmanager
-    async def serve(self, answer: Answer) -> AsyncGenerator[None]:
+    async def serve(self, answer: Answer, *, topic: Topic = "ask") -> AsyncGenerator[None]:
         """Answer questions while the context is open; each question goes to one server.
 
         Answers still in work when it closes are cancelled: who asked takes the durable way.
@@ -65,7 +67,7 @@ class JetStreamRequests:
                     at_work.add(task)
                     task.add_done_callback(at_work.discard)
 
-            everyone = self._names.runs("ask", RunRef("*", "*", "*"))
+            everyone = self._names.runs(topic, RunRef("*", "*", "*"))
             subscription = await self._link.subscribe(everyone, take, queue=QUEUE)
             try:
                 await self._link.flush()

@@ -12,7 +12,7 @@ from eventlog.memory.client import Client
 from eventlog.memory.faults import Crashed, FaultPoint, Kind
 from eventlog.memory.inbox import Inbox
 from eventlog.memory.log import check_size
-from eventlog.port import Answer
+from eventlog.port import Answer, Topic
 
 _LOST = (Kind.DROP, Kind.VANISH, Kind.REFUSE)
 
@@ -23,6 +23,7 @@ class Question:
 
     ref: RunRef
     data: bytes
+    topic: Topic
     answer: asyncio.Future[bytes]
 
     def settle(self, data: bytes) -> None:
@@ -38,16 +39,24 @@ class Desk:
         self.servers: deque[Server] = deque()
 
     def post(self, question: Question) -> None:
-        """Hand it to one server, if there is one."""
-        if self.servers:
-            self.servers[0].inbox.put(question)
-            self.servers.rotate(-1)
+        """Hand it to one server of its topic, if there is one; they take turns."""
+        for server in self.servers:
+            if server.topic == question.topic:
+                server.inbox.put(question)
+                self.servers.remove(server)
+                self.servers.append(server)
+                return
+
+    def serves(self, topic: Topic) -> bool:
+        """Whether somebody answers questions of a topic."""
+        return any(server.topic == topic for server in self.servers)
 
 
 class Server:
     """One `serve` of one client."""
 
-    def __init__(self, client: Client, desk: Desk, answer: Answer) -> None:
+    def __init__(self, client: Client, desk: Desk, answer: Answer, topic: Topic) -> None:
+        self.topic = topic
         self.inbox: Inbox[Question] = Inbox(client)
         self._client = client
         self._desk = desk
@@ -101,20 +110,22 @@ class MemoryRequests:
         self._client = client
         self._desk = desk
 
-    async def ask(self, ref: RunRef, data: bytes, *, timeout_s: float) -> bytes | None:
+    async def ask(
+        self, ref: RunRef, data: bytes, *, timeout_s: float, topic: Topic = "ask"
+    ) -> bytes | None:
         """One answer, or None when nobody answered in time."""
         client = self._client
         client.alive()
         check_size(data)
-        question = Question(ref, data, asyncio.get_running_loop().create_future())
+        question = Question(ref, data, topic, asyncio.get_running_loop().create_future())
         if client.quiet:
-            if not self._desk.servers:
+            if not self._desk.serves(topic):
                 await asyncio.sleep(0)
                 return None
             self._desk.post(question)
         else:
             fault = await client.leave(FaultPoint.REQUEST)
-            if not self._desk.servers and fault.kind is Kind.NONE:
+            if not self._desk.serves(topic) and fault.kind is Kind.NONE:
                 await client.sleep(fault.delay_s)
                 return None
             if fault.kind not in _LOST:
@@ -126,13 +137,13 @@ class MemoryRequests:
         except TimeoutError:
             return None
 
-    def serve(self, answer: Answer) -> AbstractAsyncContextManager[None]:
+    def serve(self, answer: Answer, *, topic: Topic = "ask") -> AbstractAsyncContextManager[None]:
         """Answer questions while the context is open; each question goes to one server."""
-        return self._serve(answer)
+        return self._serve(answer, topic)
 
     @asynccontextmanager
-    async def _serve(self, answer: Answer) -> AsyncGenerator[None]:
-        server = Server(self._client, self._desk, answer)
+    async def _serve(self, answer: Answer, topic: Topic) -> AsyncGenerator[None]:
+        server = Server(self._client, self._desk, answer, topic)
         key = self._client.register(server)
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -169,6 +169,21 @@ async def test_without_a_server_a_question_has_no_answer(backbone: Backbone) -> 
     assert await backbone.requests.ask(ALPHA, b"anybody?", timeout_s=0.2) is None
 
 
+async def test_a_question_goes_only_to_servers_of_its_topic(
+    backbone: Backbone, other: Backbone
+) -> None:
+    async def whisper(_ref: RunRef, data: bytes) -> bytes:
+        return data.lower()
+
+    async with other.requests.serve(shout), other.requests.serve(whisper, topic="ask-tool"):
+        for _ in range(3):
+            said = await backbone.requests.ask(ALPHA, b"HI", timeout_s=BOUND_S, topic="ask-tool")
+            assert said == b"hi"
+            assert await backbone.requests.ask(ALPHA, b"HI", timeout_s=BOUND_S) == b"alpha HI!"
+        nobody = backbone.requests.ask(ALPHA, b"HI", timeout_s=0.2, topic="ask-sandbox")
+        assert await nobody is None
+
+
 async def test_a_server_that_closed_answers_no_more(backbone: Backbone, other: Backbone) -> None:
     async with other.requests.serve(shout):
         assert await backbone.requests.ask(ALPHA, b"x", timeout_s=BOUND_S) == b"alpha x!"
