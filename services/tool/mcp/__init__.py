@@ -1,0 +1,1 @@
+"""Speaks MCP with servers of skills, as a client. Not where their processes run."""
