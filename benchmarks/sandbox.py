@@ -143,8 +143,12 @@ def main() -> int:
     import uvloop  # noqa: PLC0415 - as in production, see peritus.cli
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("backends", nargs="*", choices=[*BACKENDS, []], default=[*BACKENDS])
-    for name in parser.parse_args().backends:
+    parser.add_argument("backends", nargs="*", metavar="BACKEND", help=", ".join(BACKENDS))
+    asked = parser.parse_args().backends or [*BACKENDS]
+    unknown = [name for name in asked if name not in BACKENDS]
+    if unknown:
+        parser.error(f"there is no backend {unknown[0]!r}; there are: {', '.join(BACKENDS)}")
+    for name in asked:
         report = {
             "measured_at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             "machine": machine(),

@@ -123,5 +123,19 @@ async def measure() -> dict[str, float]:
         }
 
 
+def main() -> int:
+    """Measure, print, and keep."""
+    report = {
+        "measured_at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": machine(),
+        "figures": asyncio.run(measure()),
+    }
+    text = json.dumps(report, indent=2) + "\n"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "sandbox_docker.json").write_text(text)
+    sys.stdout.write(text)
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(measure()), indent=2) + "\n")
+    sys.exit(main())
