@@ -23,6 +23,9 @@ PERIOD_US = 100_000
 OVERHEAD_PROCESSES = 16
 """What the sandbox itself needs beside the processes an agent may have: a few for each command."""
 
+NAMESAKES_MAX = 100
+"""How many groups of one number there may be: one epoch may have several backends."""
+
 POLL_S = 0.001
 WAIT_S = 10.0
 """How long the kernel may take to freeze or to remove processes, in seconds."""
@@ -76,12 +79,26 @@ class Cgroups:
         return tuple(root / label for root in self.roots())
 
     def make(self, place: str, epoch: str, number: int, limits: SandboxLimits) -> "Group":
-        """Make the group of one sandbox.
+        """Make the group of one sandbox; beside those that others made under the same number.
 
         Raises:
             SandboxUnavailable: the kernel refuses; nothing of it is left.
         """
-        label = Path(NAME, quote(place, safe=""), quote(epoch, safe=""), str(number))
+        above = Path(NAME, quote(place, safe=""), quote(epoch, safe=""))
+        names = (str(number), *(f"{number}-{other}" for other in range(1, NAMESAKES_MAX)))
+        for name in names:
+            with contextlib.suppress(FileExistsError):
+                return self._make(above / name, limits)
+        message = f"no control group can be made: {NAMESAKES_MAX} are there by the number {number}"
+        raise SandboxUnavailable(message)
+
+    def _make(self, label: Path, limits: SandboxLimits) -> "Group":
+        """Make a group of that name.
+
+        Raises:
+            FileExistsError: it is another's.
+            SandboxUnavailable: the kernel refuses; nothing of it is left.
+        """
         group = Group(
             folders=tuple(root / label for root in self.roots()),
             memory=_below(self.limiting.get("memory"), label),
@@ -89,13 +106,18 @@ class Cgroups:
             freezer=_below(self.freezer, label),
         )
         try:
-            for folder in group.folders:
-                folder.mkdir(parents=True)
+            group.folders[0].mkdir(parents=True)  # whoever makes this one has the name
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise _refused(error) from error
+        try:
+            for folder in group.folders[1:]:
+                folder.mkdir(parents=True, exist_ok=True)
             self._limit(label, limits)
         except OSError as error:
             group.discard()
-            message = f"no control group can be made: {error}"
-            raise SandboxUnavailable(message) from error
+            raise _refused(error) from error
         return group
 
     def _limit(self, label: Path, limits: SandboxLimits) -> None:
@@ -204,6 +226,10 @@ class Group:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         return not any(folder.exists() for folder in self.folders)
+
+
+def _refused(error: OSError) -> SandboxUnavailable:
+    return SandboxUnavailable(f"no control group can be made: {error}")
 
 
 async def end_epoch(folders: list[Path]) -> int:

@@ -8,6 +8,7 @@ import pytest
 from domain.sandbox import MIB, SandboxLimits
 from services.sandbox.bubblewrap.users import user_for
 from services.sandbox.cgroups import Cgroups, forget
+from services.sandbox.failures import SandboxUnavailable
 
 V1 = "30 20 0:20 / {root}/{name} rw - cgroup cgroup rw,{name}"
 V2 = "31 20 0:21 / {root}/unified rw - cgroup2 cgroup2 rw"
@@ -71,6 +72,22 @@ def test_names_of_places_and_epochs_may_be_anything(tmp_path: Path) -> None:
     assert group.discard()
     forget(list(groups.of_epoch("../../up", "a/b c")))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_group_that_another_has_made_is_left_alone(tmp_path: Path) -> None:
+    first = Cgroups({}, tmp_path, None).make("place", "epoch", 1, SandboxLimits())
+    other = Cgroups({}, tmp_path, None).make("place", "epoch", 1, SandboxLimits())
+
+    assert not set(first.folders) & set(other.folders)
+    assert other.discard()
+    assert all(folder.is_dir() for folder in first.folders)
+
+
+def test_a_folder_that_takes_no_group_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "peritus").write_text("")
+
+    with pytest.raises(SandboxUnavailable, match="no control group can be made"):
+        Cgroups({}, tmp_path, None).make("place", "epoch", 1, SandboxLimits())
 
 
 @pytest.mark.sandbox
