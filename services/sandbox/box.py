@@ -61,6 +61,10 @@ class Equipped:
         """The listening socket of the sandbox."""
         return self._inner.proxy
 
+    def where(self, inner: str) -> str:
+        """What a command is to call a path in a folder that the sandbox was given."""
+        return self._inner.where(inner)
+
     async def exec(
         self,
         command: Command,

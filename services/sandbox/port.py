@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from domain.record import Record
@@ -29,6 +30,9 @@ FILES_FOLDER = "/run/peritus"
 
 SECRETS_FOLDER = "/run/secrets"
 """Where `SandboxSpec.secret_files` lie inside, in memory, mode 0400."""
+
+GIVEN_FOLDER = "/opt/peritus"
+"""Where `SandboxSpec.folders` lie inside."""
 
 STDIN_BYTES_MAX = 1024 * 1024
 
@@ -75,6 +79,8 @@ class SandboxSpec:
     image: str | None = None  # for backends that have images; None: the operator's
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])  # by plain name
     secret_files: Mapping[str, SecretValue] = field(default_factory=dict[str, SecretValue])
+    folders: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """Folders of the host that are read and run inside, by their place there: in GIVEN_FOLDER."""
 
 
 class Kind(NamedTuple):
@@ -127,6 +133,13 @@ class Sandbox(Protocol):
         """The listening socket at 127.0.0.1:PROXY_PORT inside, served from outside.
 
         It stays the sandbox's: duplicate it to hand it on. None when the spec wants no egress.
+        """
+        ...
+
+    def where(self, inner: str) -> str:
+        """What a command is to call a path in one of the spec's folders.
+
+        The path itself, where the sandbox has a root of its own.
         """
         ...
 

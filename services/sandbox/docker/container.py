@@ -66,6 +66,7 @@ class Shape(NamedTuple):
     files_bytes: int
     secrets_bytes: int
     workspace: dict[str, Any] | None
+    folders: tuple[dict[str, Any], ...] = ()
 
 
 def shape_of(spec: SandboxSpec) -> Shape:
@@ -81,6 +82,9 @@ def shape_of(spec: SandboxSpec) -> Shape:
         files_bytes=sum(map(len, spec.files.values())) + PAGE * (1 + len(spec.files)),
         secrets_bytes=PAGE * (1 + len(spec.secret_files)),
         workspace=_workspace(spec),
+        folders=tuple(
+            _mount(outer, inner, read_only=True) for inner, outer in spec.folders.items()
+        ),
     )
 
 
@@ -132,7 +136,7 @@ def host_settings(
         "oom_score_adj": 500,
         "ulimits": _ulimits(limits),
         "tmpfs": _in_memory(shape, place),
-        "mounts": [] if shape.workspace is None else [shape.workspace],
+        "mounts": [] if shape.workspace is None else [shape.workspace, *shape.folders],
         "log_config": {"Type": "none", "Config": {}},
         # Else the engine copies in what the host's resolver is.
         "dns": ["127.0.0.1"],
@@ -175,10 +179,15 @@ def _in_memory(shape: Shape, place: Place) -> dict[str, str]:
 
 def _workspace(spec: SandboxSpec) -> dict[str, Any]:
     """A mount by the API's own form: a folder that is missing is an error, and not made."""
+    source = Path(f"/proc/self/fd/{spec.workspace.fileno()}").readlink()
+    return _mount(source, MOUNT, read_only=spec.read_only)
+
+
+def _mount(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
     return {
         "Type": "bind",
-        "Source": str(Path(f"/proc/self/fd/{spec.workspace.fileno()}").readlink()),
-        "Target": MOUNT,
-        "ReadOnly": spec.read_only,
+        "Source": str(source),
+        "Target": target,
+        "ReadOnly": read_only,
         "BindOptions": {"Propagation": "rprivate"},
     }

@@ -133,7 +133,8 @@ def move_in(order: Order, spec: SandboxSpec, opened: Opened) -> Opened:
         with _held(opened):
             user, group = spec.workspace.owner()
             wanted = str(order.images.find(spec.image)["Id"])
-            if wanted != opened.image or user == opened.keeper_user or opened.host is None:
+            other = wanted != opened.image or user == opened.keeper_user
+            if other or spec.folders or opened.host is None:
                 message = "the container that was made ahead is not of the kind that is wanted"
                 raise SandboxUnavailable(message)
             put_in(opened.host, spec.workspace.fileno())
@@ -233,8 +234,11 @@ def _furnish(order: Order, spec: SandboxSpec, api: Api, opened: Opened) -> None:
     engine, plain = order.engine, order.settings.runtime in RUNC
     line = script.writing(FILES_FOLDER, spec.files, FILE_MODE)
     if opened.host is None and plain:
-        inode = os.fstat(spec.workspace.fileno()).st_ino
-        line += b'[ "$(ls -di %s)" = "%d %s" ]' % (MOUNT.encode(), inode, MOUNT.encode())
+        seen = {MOUNT: os.fstat(spec.workspace.fileno()), **_stats(spec)}
+        line += b" && ".join(
+            b'[ "$(ls -di %s)" = "%d %s" ]' % (place.encode(), found.st_ino, place.encode())
+            for place, found in seen.items()
+        )
     else:
         if opened.host is not None:
             _check_workspace(opened.host, spec)
@@ -265,14 +269,25 @@ def _furnish(order: Order, spec: SandboxSpec, api: Api, opened: Opened) -> None:
         opened.proxy = listen_inside(opened.host, PROXY_PORT)
 
 
-def _check_workspace(host: Host, spec: SandboxSpec) -> None:
+def _stats(spec: SandboxSpec) -> dict[str, os.stat_result]:
+    """The folders of a spec, as they are here."""
     try:
-        found = Path(f"/proc/{host.pid}/root{MOUNT}").stat()
-    except PermissionError:
-        return  # only root may look; the engine is on this machine and was given the path
-    if not os.path.samestat(found, os.fstat(spec.workspace.fileno())):
-        message = "the engine mounted another folder than the workspace: was it moved meanwhile?"
-        raise SandboxUnavailable(message)
+        return {inner: outer.stat() for inner, outer in spec.folders.items()}
+    except OSError as error:
+        message = f"a folder cannot be shown inside: {error.strerror}"
+        raise SandboxUnavailable(message) from error
+
+
+def _check_workspace(host: Host, spec: SandboxSpec) -> None:
+    wanted = {MOUNT: os.fstat(spec.workspace.fileno()), **_stats(spec)}
+    for place, stat in wanted.items():
+        try:
+            found = Path(f"/proc/{host.pid}/root{place}").stat()
+        except PermissionError:
+            return  # only root may look; the engine is on this machine and was given the path
+        if not os.path.samestat(found, stat):
+            message = f"the engine mounted another folder at {place}: was it moved meanwhile?"
+            raise SandboxUnavailable(message)
 
 
 def _look_for_token(order: Order, spec: SandboxSpec, api: Api, opened: Opened) -> None:

@@ -62,6 +62,10 @@ class DockerSandbox:
         """The listener of the proxy inside."""
         return self._opened.proxy
 
+    def where(self, inner: str) -> str:
+        """A path in a folder that was given: the same, in a root of its own."""
+        return inner
+
     async def exec(
         self,
         command: Command,

@@ -19,6 +19,7 @@ from pathlib import Path
 from services.sandbox.capture import Capture
 from services.sandbox.environment import SYSTEM_PATH, whole_env
 from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.folders import open_folders
 from services.sandbox.landlock.launcher import (
     FAILED,
     FREEZE,
@@ -91,10 +92,11 @@ class Fence:
         workspace = self.spec.workspace.fileno()
         tmp = os.open(self.tmp, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         opened.callback(os.close, tmp)
+        given = open_folders(opened, self.spec.folders).values()
         rules = make_rules(
             self.readable,
             changeable=(tmp,) if self.spec.read_only else (workspace, tmp),
-            read_only=(workspace,) if self.spec.read_only else (),
+            read_only=(workspace, *given) if self.spec.read_only else tuple(given),
         )
         opened.callback(os.close, rules)
         filters = [_held(opened, one) for one in self.filters]
@@ -244,6 +246,13 @@ class LandlockSandbox:
     def proxy(self) -> socket.socket | None:
         """None: there is no network of its own to put a listener in."""
         return None
+
+    def where(self, inner: str) -> str:
+        """A path in a folder that was given, where it really is."""
+        for given, folder in self._fence.spec.folders.items():
+            if inner == given or inner.startswith(f"{given}/"):
+                return f"{folder}{inner.removeprefix(given)}"
+        return inner
 
     async def exec(
         self,
