@@ -3,6 +3,9 @@
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -30,6 +33,14 @@ WRAPPED = tuple(ipaddress.ip_network(text) for text in ("2001::/32", "2002::/16"
 """IPv6 addresses that hold an IPv4 address (Teredo, 6to4); others lie outside PUBLIC_V6."""
 
 
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text, strict=False))
+
+
+NetworkText = Annotated[str, AfterValidator(_network)]
+"""A network as a setting spells it: `10.1.0.0/16`, or one address."""
+
+
 def networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Networks as settings spell them."""
     return tuple(ipaddress.ip_network(text) for text in texts)
@@ -49,9 +60,13 @@ class Guard:
             return False
         if _within(address, NEVER) or _within(address, self.denied):
             return False
-        if _within(address, self.allowed):
+        if self.is_exception(address):
             return True
         return is_public(address) and not self.is_own(address)
+
+    def is_exception(self, address: Address) -> bool:
+        """Whether an operator allowed it by name: a network of theirs."""
+        return _within(address, self.allowed)
 
 
 def is_public(address: Address) -> bool:

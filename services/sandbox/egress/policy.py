@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from domain.addresses import NetworkText
 from domain.record import Record
 from domain.sandbox import GIB, MIB, SandboxSettings, SecretGrant, covers
 from services.sandbox.egress.names import clean_host
@@ -22,10 +23,6 @@ def _pattern(text: str) -> str:
         raise ValueError(message) from error
 
 
-def _network(text: str) -> str:
-    return str(ipaddress.ip_network(text, strict=False))
-
-
 def _address(text: str) -> str:
     return str(ipaddress.ip_address(text))
 
@@ -41,7 +38,6 @@ def _host(text: str) -> str:
 HostName = Annotated[str, AfterValidator(_host)]
 AddressText = Annotated[str, AfterValidator(_address)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
-Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -79,9 +75,9 @@ class EgressSettings(Record):
     """What the operator says about all egress of a worker. No definition can change it."""
 
     ports: tuple[Port, ...] = (443, 80)
-    allow_cidrs: tuple[Network, ...] = ()
+    allow_cidrs: tuple[NetworkText, ...] = ()
     """Addresses that may be dialled although they are not public: a private package index."""
-    deny_cidrs: tuple[Network, ...] = ()
+    deny_cidrs: tuple[NetworkText, ...] = ()
     """Public addresses that may not be dialled: this machine's own, as others see it."""
     hosts: dict[HostName, AddressText] = Field(default_factory=dict[str, str])
     """Names with a fixed address, instead of what the resolver says. It is checked like others."""

@@ -71,12 +71,12 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
             async with asyncio.timeout(timeout):
                 addresses = [one for one in await self._resolved(where) if self._admits(one)]
                 if not addresses:
-                    raise Refused(
-                        f"{where.name} has no address that may be reached: {self._refusal}"
-                    )
+                    message = f"{where.name} has no address that may be reached: {self._refusal}"
+                    raise Refused(message)
                 return await self._first(where, addresses, local_address, socket_options)
         except TimeoutError:
-            raise httpcore2.ConnectTimeout(f"{where.name} did not answer in time") from None
+            message = f"{where.name} did not answer in time"
+            raise httpcore2.ConnectTimeout(message) from None
 
     async def _first(
         self,
@@ -96,13 +96,15 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
                 )
             except httpcore2.ConnectError as error:
                 last = error
-        raise httpcore2.ConnectError(f"{where.name}:{where.port} takes no connection") from last
+        message = f"{where.name}:{where.port} takes no connection"
+        raise httpcore2.ConnectError(message) from last
 
     async def _resolved(self, where: Host) -> list[Address]:
         try:
             return await resolved(where)
         except (OSError, UnicodeError):
-            raise httpcore2.ConnectError(f"no address is known for {where.name}") from None
+            message = f"no address is known for {where.name}"
+            raise httpcore2.ConnectError(message) from None
 
 
 def plain_admits(guard: Guard) -> Admits:
