@@ -71,11 +71,11 @@ def one_definition(load: Callable[[], Definition]) -> DefinitionSource:
         definition = load()
         if provider is None and model is None:
             return definition
-        changes: dict[str, str | None] = {}
+        changes: dict[str, object] = {}
         if model is not None:
             changes["model"] = model
         if provider is not None:
-            changes |= {"provider": provider, "base_url": None}
+            changes |= {"provider": provider, "base_url": None, "headers": {}}
         experts = {
             key: expert.model_copy(update={"model": expert.model.model_copy(update=changes)})
             for key, expert in definition.experts.items()

@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from domain.definition import BaseSkill, Definition, McpStdioSkill
+from domain.definition import BaseSkill, Definition, McpHttpSkill, McpStdioSkill, Skill
 from domain.errors import Rejected
+from domain.references import references_in
 from domain.secrets import Audit, SecretRef
 from peritus.definitions import read_env_paths
 from peritus.definitions.load import ENV_PATHS
+from peritus.held import DefinitionSecrets
 from peritus.logs import REDACTIONS
 from peritus.project import Project
 from peritus.settings import Settings
+from services.loop.models.own_secrets import own_secrets
 from services.loop.models.registry import PROVIDERS
 from services.secrets.audit import log_access
-from services.secrets.config import SecretsConfig, open_source
+from services.secrets.config import SecretsConfig, open_source, providers_of
 from services.secrets.identity import default_identity_path
 from services.secrets.plain import folders
 from services.secrets.redactions import Redactions
@@ -124,10 +127,16 @@ def project_keys(settings: Settings, project: Project, env_files: Sequence[Path]
         keyring=settings.secrets_keyring,
     )
     learn_own(settings)
-    secrets = open_secrets(config)
+    secrets = project_secrets(project, config)
     for trouble in secrets.learn(MODEL_KEYS):
         logger.warning("not all secrets are known, so not all can be taken out: %s", trouble)
     return Keys.of(secrets, config)
+
+
+def project_secrets(project: Project, config: SecretsConfig) -> Secrets:
+    """The same places, and after them the definition file, for what is written in it."""
+    written = [] if project.config is None else [DefinitionSecrets(project.config)]
+    return Secrets([*providers_of(config), *written], REDACTIONS, log_access)
 
 
 def open_secrets(
@@ -173,9 +182,21 @@ def _needs_of(definition: Definition, key: str) -> Iterator[Need]:
         who = f"provider {expert.model.provider}"
         yield Need(provider.key, who, provider.key_needed and not own_server)
         yield from (Need(name, who, needed=False) for name in provider.more_keys)
+    for choice in (expert.model, *expert.fallbacks):
+        for name in own_secrets(choice):
+            yield Need(name, f"provider {choice.provider}", choice == expert.model)
     for grant in expert.sandbox.secrets:
         yield Need(grant.name, f"expert {key}")
     for skill_name, skill in expert.skills.items():
-        if isinstance(skill, (BaseSkill, McpStdioSkill)):
-            for name in skill.required_env:
-                yield Need(name, f"skill {skill_name} of expert {key}")
+        yield from (Need(name, f"skill {skill_name} of expert {key}") for name in _of_skill(skill))
+
+
+def _of_skill(skill: Skill) -> tuple[str, ...]:
+    match skill:
+        case BaseSkill() | McpStdioSkill():
+            return skill.required_env
+        case McpHttpSkill():
+            client = None if skill.oauth is None else skill.oauth.client_secret
+            return (*references_in(*skill.headers.values()), *([client] if client else []))
+        case _:
+            return ()

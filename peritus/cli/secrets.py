@@ -16,7 +16,7 @@ from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, notice, run_async
 from peritus.definitions import load_definition
-from peritus.keys import Need, env_files, needs_of, open_secrets, project_keys
+from peritus.keys import Need, env_files, needs_of, project_keys, project_secrets
 from peritus.logs import REDACTIONS, log_to_stderr
 from peritus.project import Project, find_project, need_config, operator_of
 from peritus.settings import Settings, load_settings
@@ -199,7 +199,7 @@ def _secrets(place: Place, *, keyring: bool = False) -> Secrets:
     config = project_keys(place.settings, place.project, files).config
     if keyring:
         config = config.model_copy(update={"keyring": True})
-    return open_secrets(config)
+    return project_secrets(place.project, config)
 
 
 def _store(place: Place, *, keyring: bool) -> AgeStore | Keyring:

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 from urllib.parse import urlsplit
 
+from domain.references import reference, references_in
+from domain.secrets import unfit
 from peritus.definitions.fields import is_loopback
 from peritus.definitions.lines import Loc
+from peritus.definitions.literals import Literal, take_out, without_login
 from peritus.definitions.providers import DEFAULT_PROVIDER, PROVIDERS
 from peritus.definitions.report import Report, did_you_mean, place
 from peritus.definitions.schema import (
@@ -18,11 +21,6 @@ from peritus.definitions.schema import (
 from services.loop.models.providers import PROVIDERS as SPOKEN
 
 SETTING: Loc = ("provider", "setting")
-
-KEY_HEADERS = frozenset(
-    {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
-)
-"""Headers that carry secrets: a definition is kept in the log."""
 
 OWN_HEADERS = frozenset(
     {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding"}
@@ -164,6 +162,9 @@ def _settled(
     report: Report, profile: Profile, raw: Mapping[str, object], loc: Loc
 ) -> Profile | None:
     """The profile with the settings of a table; None if they are wrong and reported."""
+    raw, literals = take_out(profile.name, raw, loc)
+    for one in literals:
+        _tell_literal(report, one)
     table = report.read(ProviderSettingTable, raw, loc)
     takes = PROVIDERS[profile.provider].settings
     fine = table is not None
@@ -193,6 +194,17 @@ def _settled(
     )
 
 
+def _tell_literal(report: Report, found: Literal) -> None:
+    """Tell of a secret in the file: it works, and a place for secrets would be better."""
+    short = unfit(found.name, found.value)
+    message = (
+        f"{place(found.loc)} holds a secret: it stays out of definitions and the log, where it is "
+        f"{found.name}, and only processes with this file have it; better keep it with "
+        f"`peritus secrets set {found.name}` and write {reference(found.name)} in its place"
+    )
+    report.notice(found.loc, message if short is None else f"{message} ({short})")
+
+
 def _settings(table: ProviderSettingTable) -> dict[str, str]:
     """The settings by their keys, sorted; true and false are texts, too."""
     given = table.model_dump(by_alias=True, exclude_none=True, exclude={"base_url", "headers"})
@@ -209,9 +221,7 @@ def _headers_fine(report: Report, headers: Mapping[str, str], loc: Loc) -> bool:
     for name in headers:
         plain = name.lower()
         problem = None
-        if plain in KEY_HEADERS:
-            problem = "would be kept in the log with the definition: set the provider's key instead"
-        elif plain in OWN_HEADERS:
+        if plain in OWN_HEADERS:
             problem = "is set by the client itself"
         elif plain in seen:
             problem = "is given twice, in other letters"
@@ -223,15 +233,20 @@ def _headers_fine(report: Report, headers: Mapping[str, str], loc: Loc) -> bool:
 
 
 def _wrong_url(url: str, provider: str) -> str | None:
+    """What is wrong with an address; a login in it is by the names of secrets, and not shown."""
+    shown = without_login(url)
     try:
         parts = urlsplit(url)
         host = parts.hostname
-    except ValueError as error:
-        return str(error)
+    except ValueError:
+        return f"{shown!r} is not an address"
     if parts.scheme not in {"http", "https"} or not host:
-        return f"{url!r} is not an http or https address"
-    if parts.username is not None or parts.password is not None:
+        return f"{shown!r} is not an http or https address"
+    login = parts.netloc.rpartition("@")[0]
+    if login and not references_in(login):
         return "must not hold a user or a password: definitions are kept in the log"
+    if references_in(url.replace(login, "")):
+        return f"{shown!r}: only a user and a password can be by reference"
     if parts.scheme == "http" and not PROVIDERS[provider].plain_http and not is_loopback(host):
-        return f"{url!r} must be https"
+        return f"{shown!r} must be https"
     return None

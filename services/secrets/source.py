@@ -115,4 +115,5 @@ class Secrets:
     @property
     def looked_in(self) -> str:
         """The places in order, for people."""
-        return ", ".join(provider.label for provider in self._providers) or "nowhere"
+        labels = (provider.label for provider in self._providers)
+        return ", ".join(label for label in labels if label) or "nowhere"

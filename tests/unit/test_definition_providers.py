@@ -144,8 +144,6 @@ def test_headers_go_to_the_model_sorted(project: Path) -> None:
 @pytest.mark.parametrize(
     ("headers", "says"),
     [
-        ('{ Authorization = "Bearer s3cret" }', "would be kept in the log"),
-        ('{ "X-API-Key" = "s3cret" }', "would be kept in the log"),
         ('{ Host = "s3cret" }', "is set by the client itself"),
         ('{ "X-A" = "1", "x-a" = "s3cret" }', "is given twice, in other letters"),
         ('{ "X A" = "s3cret" }', "is not the name of a header"),

@@ -106,6 +106,18 @@ async def test_missing_key_names_the_variable_to_set(provider: str) -> None:
     assert PROVIDERS[provider].key in caught.value.message
 
 
+async def test_process_without_a_secret_of_the_definition_names_it_and_what_to_do() -> None:
+    registry = ModelRegistry(no_key, looked_in="the environment")
+    address = "https://me:${PROXY_PASSWORD}@example.com/v1"
+    with pytest.raises(ModelFailure) as caught:
+        await registry.generate(request_for("openai-chat", "m", address), ignore)
+    assert caught.value.kind == "missing_key"
+    assert "hold PROXY_PASSWORD, which this process does not have" in caught.value.message
+    assert "`peritus secrets set PROXY_PASSWORD`" in caught.value.message
+    assert caught.value.message.endswith("looked in the environment")
+    await registry.aclose()
+
+
 @pytest.mark.parametrize("provider", ["ollama", "openai-chat"])
 async def test_own_server_needs_no_key(provider: str) -> None:
     registry = ModelRegistry(no_key)

@@ -1,13 +1,14 @@
 """Which model answers for a choice, built on first use. Not a fallback or a router."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from domain.errors import Rejected
 from domain.limits import ModelChoice
 from domain.prompt import ModelContext, ModelRequest
 from services.loop.models.capabilities import unsupported
+from services.loop.models.own_secrets import own_secrets, with_own_secrets
 from services.loop.models.port import Delta, Model, ModelFailure, ModelReply
 from services.loop.models.providers import PROVIDERS, Provider, Route, address_of, route_of
 from services.loop.models.script import load_script, nearest
@@ -86,6 +87,10 @@ class ModelRegistry:
             raise ModelFailure(kind="rejected", message=f"no provider {choice.provider!r}{known}")
         # Looked up for each request, so that a key that was changed counts at once.
         keys = await asyncio.to_thread(self._keys_for, choice, provider)
+        if names := own_secrets(choice):
+            own = await asyncio.to_thread(self._own_secrets_of, choice, names)
+            choice = with_own_secrets(choice, own)
+            keys = {**keys, **own}
         place = _place(choice, route, keys)
         if place not in self._models:
             async with self._building:
@@ -111,6 +116,26 @@ class ModelRegistry:
         if self._looked_in:
             message += f"; looked in {self._looked_in}"
         raise ModelFailure(kind="missing_key", message=message)
+
+    def _own_secrets_of(self, choice: ModelChoice, names: Sequence[str]) -> Mapping[str, str]:
+        """The secrets that a definition names in an address or a header: it needs them all."""
+        try:
+            found = {name: self._key_of(name) for name in names}
+        except Rejected as error:
+            raise ModelFailure(kind="missing_key", message=error.message) from None
+        missing = [name for name, value in found.items() if not value]
+        if missing:
+            raise ModelFailure(kind="missing_key", message=self._missing(choice, missing))
+        return {name: value for name, value in found.items() if value}
+
+    def _missing(self, choice: ModelChoice, names: Sequence[str]) -> str:
+        message = (
+            f"address or headers of the provider {choice.provider!r} hold {', '.join(names)}, "
+            "which this process does not have; where the value is written in a definition file, "
+            "only processes with that file have it: "
+            + ", ".join(f"`peritus secrets set {name}`" for name in names)
+        )
+        return f"{message}; looked in {self._looked_in}" if self._looked_in else message
 
     def _script(self, path: Path) -> Model:
         """The model of a script file, read again when the file has changed."""
