@@ -23,6 +23,11 @@ def links(request: Request, run: str) -> dict[str, str]:
 
 
 def run_json(request: Request, row: RunRow) -> dict[str, Any]:
+    """A run as clients see it, with links."""
+    return {**run_facts(row), **links(request, row.run)}
+
+
+def run_facts(row: RunRow) -> dict[str, Any]:
     """A run as clients see it."""
     failure = row.failure_kind and {"kind": row.failure_kind, "message": row.failure_message}
     return {
@@ -52,7 +57,6 @@ def run_json(request: Request, row: RunRow) -> dict[str, Any]:
         "definition": row.definition,
         "version": row.version,
         "integrity": row.integrity,
-        **links(request, row.run),
     }
 
 

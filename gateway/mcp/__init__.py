@@ -1,0 +1,1 @@
+"""Experts as tools and runs as resources, for any MCP client. Not a client of MCP servers."""

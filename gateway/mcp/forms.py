@@ -1,0 +1,105 @@
+"""What waits for a person as a form that a client can show, and back. Not the sending of either.
+
+A person is shown the exact arguments, and a decision is bound to their digest (C14).
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import mcp_types as types
+import orjson
+
+from eventlog.port import Blobs
+from projections.waits import Wait, arguments_of, parsed
+
+FORM_CHARS_MAX = 20_000
+"""How long the text of a form may be; what is longer is looked at with `peritus waiting`."""
+
+ANSWER: dict[str, Any] = {
+    "type": "object",
+    "properties": {"answer": {"type": "string", "title": "Answer"}},
+    "required": ["answer"],
+}
+DECISION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "approve": {"type": "boolean", "title": "Let it happen"},
+        "reason": {"type": "string", "title": "Why; the expert reads it"},
+    },
+    "required": ["approve"],
+}
+DECLINED = "The person declined to answer."
+
+
+class Said(NamedTuple):
+    """What a person said: an answer, a decision with its reason, or nothing at all."""
+
+    kind: Literal["answer", "approve", "deny", "nothing"]
+    text: str = ""
+
+
+async def form_of(blobs: Blobs, wait: Wait) -> types.ElicitRequestFormParams | None:
+    """The form for what waits; None when it is too long to be shown in full.
+
+    Raises:
+        Unavailable: the store is away.
+        IntegrityViolated: the arguments are not what was stored.
+    """
+    arguments = "" if wait.kind == "budget" else await arguments_of(blobs, wait)
+    message = _message(wait, arguments)
+    if len(message) > FORM_CHARS_MAX:
+        return None
+    schema = ANSWER if wait.kind == "question" else DECISION
+    return types.ElicitRequestFormParams(message=message, requested_schema=schema)
+
+
+def said_in(wait: Wait, result: types.ElicitResult) -> Said:
+    """What the person said about what waits."""
+    content = result.content or {}
+    if result.action == "cancel":
+        return Said("nothing")
+    if wait.kind == "question":
+        answer = str(content.get("answer") or "").strip()
+        if result.action == "decline":
+            return Said("answer", DECLINED)
+        return Said("answer", answer) if answer else Said("nothing")
+    if result.action == "decline":
+        return Said("deny", "declined")
+    approve = content.get("approve")
+    if not isinstance(approve, bool):
+        return Said("nothing")
+    return Said("approve" if approve else "deny", str(content.get("reason") or ""))
+
+
+def how_to(wait: Wait) -> str:
+    """Where else a person can answer or decide."""
+    run = wait.ref.run
+    match wait.kind:
+        case "question":
+            return f"peritus answer {run} {wait.id} TEXT"
+        case _:
+            return f"peritus approve {run} {wait.name}, or peritus deny {run} {wait.name}"
+
+
+def headline(wait: Wait) -> str:
+    """What waits, in one line."""
+    match wait.kind:
+        case "question":
+            return f"{wait.expert} asks a question by {wait.tool}"
+        case "approval":
+            return f"{wait.expert} wants to call {wait.tool}"
+        case "budget":
+            return f"{wait.expert} wants to go beyond its soft limit of {wait.limit}"
+
+
+def _message(wait: Wait, arguments: str) -> str:
+    why = f" ({wait.reason})" if wait.reason else ""
+    if wait.kind == "budget":
+        unit = "micro-USD" if wait.limit == "money" else "tokens"
+        most = "no hard limit" if wait.most is None else f"at most {wait.most} {unit}"
+        figures = f"{wait.used} of {wait.soft} {unit} are used, {most}"
+        return f"Run {wait.ref.run}: {headline(wait)}{why}. {figures}."
+    value = parsed(arguments)
+    shown = arguments
+    if isinstance(value, dict):
+        shown = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return f"Run {wait.ref.run}: {headline(wait)}{why}.\n\n{shown}"

@@ -1,0 +1,79 @@
+"""Serves MCP over Streamable HTTP, behind the same gate as the gateway. Not the server."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from gateway.auth import Gate
+from gateway.deps import LOOPBACK_HOSTS
+from gateway.mcp.deps import McpDeps
+from gateway.mcp.open_calls import Life
+from gateway.problems import Boundary
+from gateway.server import serve
+
+PATH = "/mcp"
+BODY_BYTES_MAX = 4 * 1024 * 1024
+SESSIONS_MAX = 1_000
+
+
+@asynccontextmanager
+async def mcp_app(
+    server: Server[Life],
+    deps: McpDeps,
+    *,
+    token: str | None,
+    hosts: frozenset[str] = LOOPBACK_HOSTS,
+) -> AsyncGenerator[Starlette]:
+    """The application, whose sessions live while the context is open.
+
+    Without a token only `hosts` may be named as the host and as the origin, so that no web page can
+    reach a server on this machine; whoever has the token may come under any name.
+    """
+    manager = StreamableHTTPSessionManager(
+        server,
+        security_settings=_only(hosts) if token is None else None,
+        max_request_body_size=BODY_BYTES_MAX,
+        max_sessions=SESSIONS_MAX,
+    )
+    app = Starlette(
+        routes=[Route(PATH, endpoint=StreamableHTTPASGIApp(manager))],
+        middleware=[
+            Middleware(Boundary, redactor=deps.redactor),
+            Middleware(Gate, token=token, hosts=hosts),
+        ],
+    )
+    app.state.closing = deps.closing
+    app.state.guarded = token is not None
+    async with manager.run():
+        yield app
+
+
+async def serve_http(
+    server: Server[Life],
+    deps: McpDeps,
+    *,
+    host: str,
+    port: int,
+    token: str | None,
+    ready: Callable[[str], None],
+) -> None:
+    """Serve until cancelled; `ready` gets the URL once connections are accepted.
+
+    Raises:
+        Rejected: the address cannot be listened on, or is open to others and no token is asked for.
+    """
+    async with mcp_app(server, deps, token=token) as app:
+        await serve(app, host=host, port=port, ready=lambda url: ready(url + PATH))
+
+
+def _only(hosts: frozenset[str]) -> TransportSecuritySettings:
+    names = [name for host in sorted(hosts) for name in (host, f"{host}:*")]
+    return TransportSecuritySettings(
+        allowed_hosts=names, allowed_origins=[f"http://{name}" for name in names]
+    )
