@@ -9,8 +9,8 @@ from services.sandbox.failures import Code, ToolError
 from services.sandbox.helper import helper
 from services.sandbox.tools.answers import Answer, read_on, result
 from services.sandbox.tools.desk import Desk
-from services.sandbox.tools.media import PDF, media_type_of
 from services.secrets.cuts import data_within
+from services.worker.media import PDF, media_type_of
 from services.worker.toolbox import ToolCall, ToolFile, ToolResult
 
 MIB = 1024 * 1024

@@ -12,9 +12,9 @@ from services.sandbox.globs import TooManyAlternatives, matcher
 from services.sandbox.paths import is_state_folder
 from services.sandbox.tools.answers import Answer
 from services.sandbox.tools.desk import Desk
-from services.sandbox.tools.media import PDF, media_type_of
 from services.sandbox.trees import Walk
 from services.secrets.cuts import within
+from services.worker.media import PDF, media_type_of
 
 READ_BYTES_MAX = 256 * 1024
 ENTRIES_MAX = 1000
