@@ -16,6 +16,7 @@ from domain.effects import (
     Effect,
     Generate,
     ReformTeam,
+    Sample,
     StartChild,
     TakeSnapshot,
     TellParent,
@@ -29,7 +30,7 @@ from domain.record import canonical
 from domain.redaction import Redactor, redact_command
 from domain.state import RunState
 from domain.tools import Lane, LocalTool
-from domain.work import CallToolWork, GenerateWork, SnapshotWork
+from domain.work import CallToolWork, GenerateWork, SampleWork, SnapshotWork
 from eventlog.port import Backbone, lane_of
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class Desk:
                 logger.exception("an effect of run %s is too large to be sent", state.ref.run)
         return done
 
-    async def _dispatch(  # noqa: C901 - one case an effect
+    async def _dispatch(  # noqa: C901, PLR0912 - one case an effect
         self, state: RunState, effect: Effect
     ) -> None:
         ref = state.ref
@@ -155,6 +156,12 @@ class Desk:
                     self.hands.take(ref, work)
                 elif effect.holder is None:
                     await self.backbone.work.put("step", ref, canonical(work))
+            case Sample():
+                sample = SampleWork(ask=effect.ask)
+                if effect.holder == self.epoch:
+                    self.hands.take(ref, sample)
+                elif effect.holder is None:
+                    await self.backbone.work.put("step", ref, canonical(sample))
             case CallTool():
                 await self._dispatch_call(state, effect)
             case ReformTeam():

@@ -6,6 +6,7 @@ Each is one decision; what it does to the runs below follows as effects.
 from commands.desk import Desk
 from commands.runs import Decision
 from domain.commands import (
+    AnswerAsk,
     AnswerQuestion,
     ChangePolicy,
     DecideApproval,
@@ -15,7 +16,9 @@ from domain.commands import (
 )
 from domain.ids import RunRef
 
-AskedOfPeople = SteerRun | PauseRun | ResumeRun | DecideApproval | AnswerQuestion | ChangePolicy
+AskedOfPeople = (
+    SteerRun | PauseRun | ResumeRun | DecideApproval | AnswerQuestion | AnswerAsk | ChangePolicy
+)
 
 
 async def ask_of_run(desk: Desk, ref: RunRef, command: AskedOfPeople) -> Decision:

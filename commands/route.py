@@ -2,6 +2,7 @@
 
 from typing import Literal, assert_never
 
+from commands.ask_in_call import ask_in_call, claim_sampling, end_sampling
 from commands.cancel_run import cancel_run
 from commands.change_team import change_team
 from commands.claim_tool_call import claim_tool_call
@@ -62,6 +63,7 @@ async def _route(  # noqa: C901, PLR0912 - a table
             | c.ResumeRun()
             | c.DecideApproval()
             | c.AnswerQuestion()
+            | c.AnswerAsk()
             | c.ChangePolicy()
         ):
             await ask_of_run(desk, ref, command)
@@ -82,6 +84,12 @@ async def _route(  # noqa: C901, PLR0912 - a table
             granted = await claim_tool_call(desk, ref, command)
         case c.RecordToolResult():
             detail = await record_tool_result(desk, ref, command)
+        case c.AskInCall():
+            await ask_in_call(desk, ref, command)
+        case c.ClaimSampling():
+            granted = await claim_sampling(desk, ref, command)
+        case c.EndSampling():
+            await end_sampling(desk, ref, command)
         case c.PlaceSandbox():
             placed = await place_sandbox(desk, ref, command)
         case c.RecordSnapshot():

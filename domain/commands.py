@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, TypeAdapter
 
+from domain.asks import About, Action, JsonObject, SampleReply
 from domain.content import AssistantPart, BlobRef, ContentPart, Text
 from domain.events import (
     NOBODY,
@@ -228,6 +229,48 @@ class RecordToolResult(Record):
     full_egress: BlobRef | None = None
 
 
+class AskInCall(Record):
+    """The holder of an open call asks a person, or the run's model, and waits for the answer.
+
+    `ask` names the question: the same again is the same question.
+    """
+
+    type: Literal["ask_in_call.v1"] = "ask_in_call.v1"
+    call: str
+    ask: str
+    holder: str
+    about: About
+
+
+class AnswerAsk(Record):
+    """A person answers what an open call asks; `content` fits the form, if there is one."""
+
+    type: Literal["answer_ask.v1"] = "answer_ask.v1"
+    id: str
+    ask: str
+    action: Action = "accept"
+    content: JsonObject | None = None
+    by: Principal = NOBODY
+
+
+class ClaimSampling(Record):
+    """A worker wants to ask the model for an open call, where nobody does yet."""
+
+    type: Literal["claim_sampling.v1"] = "claim_sampling.v1"
+    ask: str
+    holder: str
+
+
+class EndSampling(Record):
+    """What the model said for an open call, or why it did not."""
+
+    type: Literal["end_sampling.v1"] = "end_sampling.v1"
+    ask: str
+    reply: SampleReply | None = None
+    failure: Failure | None = None
+    usage: Usage | None = None
+
+
 class PlaceSandbox(Record):
     """A sandbox worker wants to hold a job's workspace: asked of the root run, which decides.
 
@@ -269,7 +312,8 @@ class RecordDelegation(Record):
 class AbandonHolder(Record):
     """The reconciler proved that an epoch is dead: what it held in this run is free, or unknown.
 
-    With `names` (`<call>.<attempt>`, `g<step>.<attempt>`), that it is alive and not at these.
+    With `names` (`<call>.<attempt>`, `g<step>.<attempt>`, `m<ask>`), that it is alive and not at
+    these.
     """
 
     type: Literal["abandon_holder.v1"] = "abandon_holder.v1"
@@ -293,6 +337,7 @@ Command = (
     | ResumeRun
     | DecideApproval
     | AnswerQuestion
+    | AnswerAsk
     | ChangePolicy
     | ChangeTeam
     | CloseTeamCall
@@ -303,6 +348,9 @@ Command = (
     | FailGeneration
     | ClaimToolCall
     | RecordToolResult
+    | AskInCall
+    | ClaimSampling
+    | EndSampling
     | PlaceSandbox
     | RecordSnapshot
     | RecordDelegation

@@ -3,7 +3,7 @@
 from typing import NamedTuple, assert_never
 
 from domain import commands as c
-from domain.decisions import generation, lifecycle, people, sandbox, tool_calls
+from domain.decisions import asks, generation, lifecycle, people, sandbox, tool_calls
 from domain.draft import Draft
 from domain.errors import Unavailable
 from domain.events import Event
@@ -50,6 +50,7 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
             | c.CancelRun()
             | c.DecideApproval()
             | c.AnswerQuestion()
+            | c.AnswerAsk()
             | c.ChangePolicy()
             | c.FireTimer()
         ):
@@ -64,6 +65,12 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
             tool_calls.claim_tool_call(draft, command)
         case c.RecordToolResult():
             tool_calls.record_tool_result(draft, command)
+        case c.AskInCall():
+            asks.ask_in_call(draft, command)
+        case c.ClaimSampling():
+            asks.claim_sampling(draft, command)
+        case c.EndSampling():
+            asks.end_sampling(draft, command)
         case c.PlaceSandbox():
             sandbox.place_sandbox(draft, command)
         case c.RecordSnapshot():
@@ -92,6 +99,7 @@ AskedOfTheRun = (
     | c.CancelRun
     | c.DecideApproval
     | c.AnswerQuestion
+    | c.AnswerAsk
     | c.ChangePolicy
     | c.FireTimer
 )
@@ -118,6 +126,8 @@ def _asked_of_the_run(  # noqa: C901 - one case a command
             people.decide_approval(draft, command)
         case c.AnswerQuestion():
             people.answer_question(draft, command)
+        case c.AnswerAsk():
+            asks.answer_ask(draft, command)
         case c.ChangePolicy():
             people.change_policy(draft, command)
         case c.FireTimer():

@@ -4,12 +4,14 @@ import json
 from typing import Any, Literal, NamedTuple
 
 from domain import events as e
+from domain.asked import over_with
 from domain.commands import Situation
 from domain.content import TextPart
 from domain.conversation import next_conversation
 from domain.evolve import evolve
 from domain.folds.people import answer_timer
 from domain.ids import derive_id
+from domain.limits import ModelChoice
 from domain.prompt import request_digest
 from domain.state import Call, Conversation, RunState, changed
 from domain.tools import Lane
@@ -34,10 +36,15 @@ class Draft:
         return self.state.at_ms
 
     def emit(self, *events: e.Event) -> None:
-        """Add events."""
+        """Add events, and what is over with them."""
         for event in events:
-            self.state = evolve(self.state, event)
-            self.events.append(event)
+            self._add(event)
+            for over in over_with(self.state, event):
+                self._add(over)
+
+    def _add(self, event: e.Event) -> None:
+        self.state = evolve(self.state, event)
+        self.events.append(event)
 
     def end_call(
         self, call: Call, outcome: e.Outcome, body: dict[str, Any], *, is_error: bool = False
@@ -109,7 +116,7 @@ class Draft:
             return
         conversation = next_conversation(state) if attempt == 1 or anew else state.conversation
         reserved = worst_case(state, conversation)
-        over = _over_hard_limit(state, reserved)
+        over = over_hard_limit(state, reserved)
         if over is not None:
             self.emit(e.RunStopped(limit=over, step=state.step))
             return
@@ -128,7 +135,7 @@ class Draft:
 
     def _asks_for_more(self, reserved: "Reserved") -> bool:
         """Whether a person has to say first that a soft limit may be passed."""
-        found = _over_soft_limit(self.state, reserved)
+        found = over_soft_limit(self.state, reserved)
         if found is None:
             return False
         self.ask_beyond(*found)
@@ -150,15 +157,20 @@ class Reserved(NamedTuple):
 
 def worst_case(state: RunState, conversation: Conversation) -> Reserved:
     """Every prompt byte half a token, and the output limit; without a price, all that is left."""
-    size = state.context_bytes + conversation.size
+    return worst_case_of(state, state.context_bytes + conversation.size, state.model)
+
+
+def worst_case_of(state: RunState, size: int, model: ModelChoice | None) -> Reserved:
+    """The same of any request of that many bytes, on the budget of that run."""
     prompt = size // RESERVE_BYTES_PER_TOKEN
-    output = state.model.output_tokens_max if state.model else 0
-    price = state.model.price if state.model else None
+    output = model.output_tokens_max if model else 0
+    price = model.price if model else None
     money = (state.money_left or 0) if price is None else price.worst(prompt, output)
     return Reserved(prompt + output, money)
 
 
-def _over_hard_limit(state: RunState, reserved: Reserved) -> e.LimitName | None:
+def over_hard_limit(state: RunState, reserved: Reserved) -> e.LimitName | None:
+    """The hard limit that leaves no room for that, if one does."""
     if state.tokens_left is not None and reserved.tokens > state.tokens_left:
         return "tokens"
     if state.money_left is None:
@@ -168,7 +180,8 @@ def _over_hard_limit(state: RunState, reserved: Reserved) -> e.LimitName | None:
     return "money" if nothing_left or reserved.money > state.money_left else None
 
 
-def _over_soft_limit(state: RunState, reserved: Reserved) -> tuple[e.LimitName, int] | None:
+def over_soft_limit(state: RunState, reserved: Reserved) -> tuple[e.LimitName, int] | None:
+    """The soft limit that would be passed with that and that nobody has lifted, and its figure."""
     limits = state.limits
     tokens = state.tokens_charged - state.tokens_base + state.tokens_reserved + reserved.tokens
     money = state.money_charged - state.money_base + state.money_reserved + reserved.money

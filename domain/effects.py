@@ -28,6 +28,14 @@ class CallTool:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """Ask the run's model once for an open call. `holder` None: whoever claims it."""
+
+    ask: str
+    holder: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReformTeam:
     """Carry out a call that changes the run's team."""
 
@@ -75,6 +83,7 @@ class TellParent:
 Effect = (
     Generate
     | CallTool
+    | Sample
     | ReformTeam
     | StartChild
     | CancelChild
@@ -97,6 +106,7 @@ def effects(state: RunState) -> tuple[Effect, ...]:
     if generation and generation.phase == "open" and not state.cancelling and not kept:
         found.append(Generate(generation.step, generation.attempt, generation.holder))
     found.extend(_call_effects(state))
+    found.extend(_samplings(state))
     found.extend(ArmTimer(timer) for timer in state.timers.values())
     return tuple(found)
 
@@ -120,6 +130,16 @@ def _call_effects(state: RunState) -> list[Effect]:
         else:
             found.append(StartChild(child, _start(state, call, child)))
     return found
+
+
+def _samplings(state: RunState) -> list[Sample]:
+    return [
+        Sample(ask.id, ask.model_call.holder)
+        for ask in state.asks.values()
+        if ask.model_call is not None
+        and ask.model_call.is_open
+        and (ask.model_call.holder is not None or not state.paused)
+    ]
 
 
 def started_children(state: RunState) -> tuple[Call, ...]:

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from domain import events as e
 from domain.envelope import Envelope
+from domain.folds.asks import evolve_ask
 from domain.folds.calls import evolve_call
 from domain.folds.generation import evolve_generation
 from domain.folds.lifecycle import evolve_lifecycle
@@ -78,6 +79,15 @@ def _evolve(  # noqa: C901, PLR0911 - one case a kind
             | e.ToolResultLate()
         ):
             return evolve_call(state, event)
+        case (
+            e.ToolCallAsked()
+            | e.ToolCallAnswered()
+            | e.SamplingRequested()
+            | e.SamplingClaimed()
+            | e.SamplingEnded()
+            | e.SamplingSettled()
+        ):
+            return evolve_ask(state, event)
         case (
             e.PolicyPinned()
             | e.PolicyChanged()

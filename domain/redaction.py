@@ -21,7 +21,19 @@ THOUGHT_WITHHELD = "[thought withheld: it held a secret]"
 """What stands where a provider's block was: it goes back unedited or not at all (C19)."""
 
 IDENTITIES = frozenset(
-    {"type", "kind", "id", "call", "child", "holder", "expert", "definition", "digest", "timer"}
+    {
+        "type",
+        "kind",
+        "id",
+        "call",
+        "child",
+        "ask",
+        "holder",
+        "expert",
+        "definition",
+        "digest",
+        "timer",
+    }
 )
 """Fields of commands that are made by us to name things; to change one would break the name."""
 

@@ -10,7 +10,7 @@ from domain.ids import RunRef
 from domain.record import Record, canonical
 from domain.state import RunState, changed
 
-FOLD = "3"
+FOLD = "4"
 """The version of the fold: raise it when `evolve` changes, and older snapshots are not used."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, overload
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
+from domain.asks import About, Elicitation
 from domain.content import BlobRef, ContentPart, Message, Text
 from domain.events import (
     LimitName,
@@ -188,6 +189,44 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCall:
+    """The one call of the run's model that an ask is for."""
+
+    request: str
+    model: ModelChoice
+    reserved: int
+    reserved_money: int
+    holder: str | None
+    since_ms: int
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What an open call of this step has asked for. `over`: its call ended without an answer."""
+
+    id: str
+    call: str
+    step: int
+    holder: str
+    about: About
+    since_ms: int
+    due_ms: int | None = None
+    phase: Literal["open", "answered", "over"] = "open"
+    model_call: ModelCall | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """What was charged for a call of the model whose end is not known."""
+
+    step: int
+    model: ModelChoice
+    tokens: int
+    money: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """What is remembered of a call of an earlier step."""
 
@@ -237,6 +276,8 @@ class RunState:
     calls: Mapping[str, Call] = field(default_factory=dict[str, Call])
     past_calls: Mapping[str, Ended] = field(default_factory=dict[str, Ended])
     late_results: frozenset[str] = frozenset()
+    asks: Mapping[str, Ask] = field(default_factory=dict[str, Ask])  # of the calls of this step
+    unsettled_asks: Mapping[str, Unsettled] = field(default_factory=dict[str, Unsettled])
     unsettled: Mapping[str, int] = field(default_factory=dict[str, int])  # attempt -> charged
     unsettled_money: Mapping[str, int] = field(default_factory=dict[str, int])
     timers: Mapping[str, TimerArmed] = field(default_factory=dict[str, TimerArmed])
@@ -278,6 +319,15 @@ class RunState:
         return tuple(call for call in self.calls.values() if call.ended is None)
 
     @property
+    def questions(self) -> tuple[Ask, ...]:
+        """What open calls ask a person, in the order it was asked."""
+        return tuple(
+            ask
+            for ask in self.asks.values()
+            if ask.phase == "open" and isinstance(ask.about, Elicitation)
+        )
+
+    @property
     def steps_left(self) -> int:
         """How many more steps the limit allows this run."""
         used = self.step - self.steps_base + self.steps_delegated
@@ -309,7 +359,7 @@ class RunState:
     @property
     def waits(self) -> bool:
         """Whether a person has to do something before the run can go on as it should."""
-        asked = any(call.asked for call in self.open_calls)
+        asked = any(call.asked for call in self.open_calls) or bool(self.questions)
         return self.status == "running" and (self.paused or bool(self.approvals) or asked)
 
     def sent(self, call: Call) -> Call:

@@ -17,6 +17,13 @@ class GenerateWork(Record):
     attempt: int
 
 
+class SampleWork(Record):
+    """Ask the run's model once for an open call; claimed before the call is made."""
+
+    type: Literal["sample.v1"] = "sample.v1"
+    ask: str
+
+
 class CallToolWork(Record):
     """Execute a tool call; claimed first when it must not run twice."""
 
@@ -50,6 +57,6 @@ class SnapshotWork(Record):
     number: int = 0
 
 
-Work = GenerateWork | CallToolWork | SnapshotWork
+Work = GenerateWork | SampleWork | CallToolWork | SnapshotWork
 
 WORK: TypeAdapter[Work] = TypeAdapter(Annotated[Work, Discriminator("type")])

@@ -18,6 +18,7 @@ from eventlog.port import RENEW_S, Answer, Backbone, Requests, Topic
 from eventlog.port import Lane as WorkLane
 from services.loop.generations import Generate
 from services.loop.service import LoopLimits, LoopService
+from services.worker.asks import LogAsks
 from services.worker.cancels import Cancels
 from services.worker.executor import Executor
 from services.worker.hands import Bench, Post
@@ -53,6 +54,7 @@ class WorkerParts:
     redactor: Callable[[], Redactor] = Redactor
     operator_rules: tuple[PolicyRule, ...] = ()
     parse_definition: Callable[[str], Definition] = no_definitions
+    asks: LogAsks | None = None  # how calls of its toolboxes ask people, and the run's model
     beside: tuple[Callable[[], Awaitable[None]], ...] = ()  # what runs as long as the worker
     answers: Mapping[Topic, Answer] = field(default_factory=dict[Topic, Answer])
     """What this worker answers, beside what its loop service does."""
@@ -107,7 +109,10 @@ async def run_worker(parts: WorkerParts, ready: Callable[[Desk], None] = lambda 
             await listens.wait()
         await signs.renew()  # before any work can be held by this epoch
         tasks.create_task(signs.run(), name="signs of life")
-        for executor in _executors(parts, desk, bench):
+        reporter = _reporter(parts, desk)
+        if parts.asks is not None:
+            tasks.create_task(parts.asks.run(reporter), name="asks")
+        for executor in _executors(parts, reporter, bench):
             tasks.create_task(executor.run(), name=f"executor {executor.lane}")
         if parts.generate is None:
             tasks.create_task(Cancels(parts.backbone.log, bench).run(), name="cancels")
@@ -129,10 +134,15 @@ async def _answering(
         await asyncio.get_running_loop().create_future()
 
 
-def _executors(parts: WorkerParts, desk: Desk, bench: Bench) -> list[Executor]:
+def _reporter(parts: WorkerParts, desk: Desk) -> Reporter:
+    """The executors' way back to their runs."""
+    if parts.generate:
+        return LocalReporter(desk)
+    return RemoteReporter(CommandClient(parts.backbone, parts.redactor))
+
+
+def _executors(parts: WorkerParts, reporter: Reporter, bench: Bench) -> list[Executor]:
     """One executor for each lane served here, manned so that work can be handed over directly."""
-    client = CommandClient(parts.backbone, parts.redactor)
-    reporter: Reporter = LocalReporter(desk) if parts.generate else RemoteReporter(client)
     executors = [
         Executor(
             lane=WORK_LANES[lane],

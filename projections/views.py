@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from domain import events as e
+from domain.asks import Elicitation
 from domain.content import BlobRef, text_of
 from domain.envelope import FIRST_HASH, Envelope, decode, hash_of
 from domain.errors import IntegrityViolated
@@ -166,6 +167,8 @@ def _after(row: RunRow, event: e.Event) -> RunRow:
             | e.ApprovalDecided()
             | e.QuestionAsked()
             | e.QuestionAnswered()
+            | e.ToolCallAsked()
+            | e.ToolCallAnswered()
             | e.ToolCallEnded()
             | e.RunPaused()
             | e.RunResumed()
@@ -180,6 +183,8 @@ Holding = (
     | e.ApprovalDecided
     | e.QuestionAsked
     | e.QuestionAnswered
+    | e.ToolCallAsked
+    | e.ToolCallAnswered
     | e.ToolCallEnded
     | e.RunPaused
     | e.RunResumed
@@ -199,12 +204,20 @@ def _held(row: RunRow, event: Holding) -> RunRow:
             return replace(row, waiting=f"{row.waiting} {event.call}".strip())
         case e.ApprovalDecided():
             return _without(row, event.approval)
+        case e.ToolCallAsked():
+            if not isinstance(event.about, Elicitation):
+                return row
+            return replace(row, waiting=f"{row.waiting} {event.call}/{event.ask}".strip())
+        case e.ToolCallAnswered():
+            return _without(row, f"{event.call}/{event.ask}")
         case e.QuestionAnswered() | e.ToolCallEnded():
             return _without(row, event.call)
 
 
 def _without(row: RunRow, name: str) -> RunRow:
-    left = [one for one in row.waiting.split() if one != name]
+    """The row without what waits under that name, or in the call of that name."""
+    names = row.waiting.split()
+    left = [one for one in names if one != name and not one.startswith(f"{name}/")]
     return replace(row, waiting=" ".join(left))
 
 
@@ -289,6 +302,10 @@ def _spent(row: RunRow, event: e.Event) -> RunRow:
             return _used(row, event.usage, event.charged, event.charged_money)
         case e.GenerationAbandoned():
             return _used(row, None, event.charged, event.charged_money)
+        case e.SamplingEnded():
+            return _used(row, event.usage, event.charged, event.charged_money)
+        case e.SamplingSettled():
+            return _used(row, event.usage, -event.refunded, -event.refunded_money)
         case e.GenerationSuperseded():
             return _used(row, event.usage, -event.refunded, -event.refunded_money)
         case e.DelegationSettled():

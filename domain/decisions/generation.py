@@ -6,7 +6,7 @@ from domain.content import BlobRef, CallPart
 from domain.decisions.advance import CUT_NOTE, advance
 from domain.decisions.people import admit, carve_delegations
 from domain.draft import Draft
-from domain.folds.generation import HELD_BACK, LIMITED
+from domain.folds.generation import HELD_BACK, LIMITED, REFUSED_BY_PROVIDER
 from domain.ids import call_id, idempotency_key, jitter
 from domain.limits import Usage
 from domain.loop_tools import delegate_task, parse_arguments, run_loop_tool
@@ -196,23 +196,6 @@ def _give_up(draft: Draft, command: c.FailGeneration) -> None:
         )
     )
     draft.request_attempt(command.step, command.attempt + 1, anew=True)
-
-
-REFUSED_BY_PROVIDER = frozenset(
-    {
-        "rate_limited",
-        "held_back",
-        "overloaded",
-        "auth",
-        "rejected",
-        "not_found",
-        "missing_key",
-        "missing_package",
-        "unsupported_parameter",
-        "exhausted",
-    }
-)
-"""Failures of requests that were never worked on: nothing to charge."""
 
 
 TURNED_AWAY = LIMITED | HELD_BACK

@@ -9,6 +9,7 @@ from domain import commands as c
 from domain import events as e
 from domain.content import BlobRef, Text
 from domain.decisions.advance import advance, go_on
+from domain.decisions.asks import expire_ask
 from domain.decisions.stopping import give_back, stop_at
 from domain.draft import Draft, worst_case
 from domain.effects import started_children
@@ -393,6 +394,8 @@ def expire(draft: Draft, timer: str) -> None:
     """The time to answer is over: the model, or the limit, goes on without the person."""
     state = draft.state
     name = timer.removeprefix(answer_timer(""))
+    if expire_ask(draft, name):
+        return
     approval, call = state.approvals.get(name), state.calls.get(name)
     if approval is not None:
         draft.emit(e.ApprovalDecided(approval=name, verdict="expired", digest=approval.digest))

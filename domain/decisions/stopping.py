@@ -2,6 +2,7 @@
 
 from domain import events as e
 from domain.decisions.advance import settle_cancel
+from domain.decisions.asks import withdraw_asks
 from domain.draft import Draft
 from domain.effects import started_children
 from domain.state import Call
@@ -27,6 +28,7 @@ def wind_down(draft: Draft) -> None:
     state = draft.state
     draft.abandon("cancelled")
     _withdraw(draft)
+    withdraw_asks(draft)
     started = {call.id for call in started_children(draft.state)}
     for call in draft.state.open_calls:
         if call.id not in started and not call.may_have_begun:

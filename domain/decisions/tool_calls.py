@@ -4,6 +4,7 @@ from domain import commands as c
 from domain import events as e
 from domain.content import TextPart
 from domain.decisions.advance import advance
+from domain.decisions.asks import abandon_samplings
 from domain.decisions.generation import abandon_generation
 from domain.decisions.lifecycle import UNKNOWN_BODY
 from domain.decisions.sandbox import lose_sandbox
@@ -210,6 +211,7 @@ def abandon_holder(draft: Draft, command: c.AbandonHolder) -> None:
     generation = draft.state.generation
     if generation is not None and _named(command, f"g{generation.step}.{generation.attempt}"):
         abandon_generation(draft, command.holder)
+    abandon_samplings(draft, command.holder, lambda name: _named(command, name))
     for call in draft.state.open_calls:
         if call.holder == command.holder and _named(command, f"{call.id}.{call.attempt}"):
             _lose(draft, call)

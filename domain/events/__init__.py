@@ -4,6 +4,14 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Discriminator, TypeAdapter
 
+from domain.events.asks import (
+    SamplingClaimed,
+    SamplingEnded,
+    SamplingRequested,
+    SamplingSettled,
+    ToolCallAnswered,
+    ToolCallAsked,
+)
 from domain.events.calls import (
     DelegationRequested,
     DelegationSettled,
@@ -107,6 +115,12 @@ Known = (
     | ToolCallClaimed
     | ToolCallRetried
     | ToolCallForwarded
+    | ToolCallAsked
+    | ToolCallAnswered
+    | SamplingRequested
+    | SamplingClaimed
+    | SamplingEnded
+    | SamplingSettled
     | ToolCallEnded
     | EgressCounted
     | ToolResultLate
@@ -179,6 +193,10 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "RunStopped",
+    "SamplingClaimed",
+    "SamplingEnded",
+    "SamplingRequested",
+    "SamplingSettled",
     "SandboxLost",
     "SandboxPlaced",
     "SnapshotTaken",
@@ -193,6 +211,8 @@ __all__ = [
     "TimerPurpose",
     "TodoChanged",
     "TodoItem",
+    "ToolCallAnswered",
+    "ToolCallAsked",
     "ToolCallClaimed",
     "ToolCallEnded",
     "ToolCallForwarded",

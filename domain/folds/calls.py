@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from domain import events as e
+from domain.folds.asks import asks_over
 from domain.limits import Limits
 from domain.record import canonical, digest_of
 from domain.state import Call, Delegation, Ended, RunState, changed
@@ -75,7 +76,7 @@ def _of_call(state: RunState, event: e.DelegationRequested | Executing) -> RunSt
         return changed(state, calls=calls)
     never_ran = event.outcome == "refused" and found.lane in COUNTED
     return changed(
-        state,
+        asks_over(state, found.id),
         calls=calls,
         tool_calls=state.tool_calls - never_ran,
         wrote=state.wrote or _may_have_written(found, event),

@@ -27,6 +27,23 @@ HELD_BACK = frozenset({"held_back"})
 """Our own limits kept the call back: that counts for nothing, however often it happens (C13)."""
 
 
+REFUSED_BY_PROVIDER = frozenset(
+    {
+        "rate_limited",
+        "held_back",
+        "overloaded",
+        "auth",
+        "rejected",
+        "not_found",
+        "missing_key",
+        "missing_package",
+        "unsupported_parameter",
+        "exhausted",
+    }
+)
+"""Failures of requests that were never worked on: nothing to charge."""
+
+
 def evolve_generation(state: RunState, event: Generating) -> RunState:
     """The state after the event."""
     match event:
@@ -96,6 +113,7 @@ def _requested(state: RunState, event: e.GenerationRequested) -> RunState:
         conversation=next_conversation(state),
         inputs=(),
         calls={},
+        asks={},
         past_calls=past,
     )
 

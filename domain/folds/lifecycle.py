@@ -131,6 +131,7 @@ def _rest(state: RunState) -> RunState:
         step_over=True,
         paused=False,
         approvals={},
+        asks={},
         timers={},
         generation=generation,
         tokens_reserved=0,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from commands.desk import Desk
 from commands.reconcile_run import abandon_holder, retry_tool_call
 from domain.commands import AbandonHolder, RetryToolCall
+from domain.decisions.asks import sampling_name
 from domain.decisions.tool_calls import SANDBOX
 from domain.effects import (
     ArmTimer,
@@ -16,6 +17,7 @@ from domain.effects import (
     Effect,
     Generate,
     ReformTeam,
+    Sample,
     StartChild,
     TakeSnapshot,
     effects,
@@ -218,6 +220,8 @@ def _unheld_name(effect: Effect) -> str | None:
     match effect:
         case Generate():
             return f"g{effect.step}.{effect.attempt}" if effect.holder is None else None
+        case Sample():
+            return sampling_name(effect.ask) if effect.holder is None else None
         case StartChild() | CancelChild():
             return f"{type(effect).__name__}/{effect.child.run}"
         case ArmTimer():
@@ -231,11 +235,16 @@ def _unheld_name(effect: Effect) -> str | None:
 
 
 def _held_by(state: RunState, holder: str) -> list[tuple[str, int]]:
-    """What an epoch holds in a run, and since when: generations and calls."""
+    """What an epoch holds in a run, and since when: calls of tools and of the model."""
     found = [
         (f"{call.id}.{call.attempt}", call.since_ms)
         for call in state.open_calls
         if call.holder == holder
+    ]
+    found += [
+        (sampling_name(ask.id), ask.model_call.since_ms)
+        for ask in state.asks.values()
+        if ask.model_call and ask.model_call.is_open and ask.model_call.holder == holder
     ]
     generation = state.generation
     if generation and generation.phase == "open" and generation.holder == holder:
@@ -245,6 +254,8 @@ def _held_by(state: RunState, holder: str) -> list[tuple[str, int]]:
 
 def _holders(state: RunState) -> set[str]:
     holders = {call.holder for call in state.open_calls if call.holder is not None}
+    asked = [ask.model_call for ask in state.asks.values() if ask.model_call]
+    holders |= {one.holder for one in asked if one.is_open and one.holder is not None}
     if state.sandbox is not None and state.sandbox.lost_ms is None:
         holders.add(state.sandbox.epoch)
     generation = state.generation

@@ -14,13 +14,15 @@ from domain.errors import IntegrityViolated, Unavailable
 from domain.ids import RunRef
 from domain.rate import Quota, Quotas
 from domain.record import canonical
+from domain.work import SampleWork, Work
 from eventlog.port import Delivery
 from services.loop.generations import Generate, Generations
 from services.loop.limiter import Limiter
 from services.loop.reconciler import PASS_S, Reconciler
+from services.loop.samplings import Samplings
 from services.loop.watch import Watch
-from services.worker.hands import Bench, Post
-from services.worker.queue import consume
+from services.worker.hands import Bench, Post, Stop
+from services.worker.queue import consume, read_work
 from services.worker.signs import Signs
 
 logger = logging.getLogger(__name__)
@@ -69,7 +71,8 @@ class LoopService:
         self._reconciler = Reconciler(
             desk, signs, desk.epoch, bench.at, self._watch, self._limits.pass_s
         )
-        post = Post(self._generations.execute, self._limits.generations_max)
+        self._samplings = Samplings(desk, generate, bench, desk.epoch, self._limiter)
+        post = Post(self._ask_model, self._limits.generations_max)
         bench.man(generation=post)
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -79,11 +82,25 @@ class LoopService:
             commands = ports.commands.consume(in_flight_max=self._limits.commands_max)
             steps = ports.work.consume("step", in_flight_max=self._limits.generations_max)
             tasks.create_task(consume(commands, self.deliver), name="commands")
-            tasks.create_task(consume(steps, self._generations.deliver), name="steps")
+            tasks.create_task(consume(steps, self._step), name="steps")
             tasks.create_task(self._watch.run(), name="watch")
             tasks.create_task(self._limiter.run(), name="limits")
             tasks.create_task(self._reconciler.run(), name="reconciler")
             ready()
+
+    async def _step(self, delivery: Delivery) -> None:
+        """Work for whoever asks models: for the run itself, or for one of its open calls."""
+        work = read_work(delivery)
+        if isinstance(work, SampleWork):
+            await self._samplings.deliver(delivery, work)
+        else:
+            await self._generations.deliver(delivery)
+
+    async def _ask_model(self, ref: RunRef, work: Work, stop: Stop) -> None:
+        if isinstance(work, SampleWork):
+            await self._samplings.execute(ref, work, stop)
+        else:
+            await self._generations.execute(ref, work, stop)
 
     async def answer(self, ref: RunRef, data: bytes) -> bytes:
         """One request: a command whose answer somebody waits for."""

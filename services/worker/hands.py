@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from domain.decisions.asks import sampling_name
 from domain.ids import RunRef
 from domain.tools import Lane
-from domain.work import CallToolWork, GenerateWork, SnapshotWork, Work
+from domain.work import CallToolWork, GenerateWork, SampleWork, SnapshotWork, Work
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +37,15 @@ def name_of(work: Work) -> str:
             return f"{work.call}.{work.attempt}"
         case SnapshotWork():
             return f"s{work.step}.{work.version}"
+        case SampleWork():
+            return sampling_name(work.ask)
         case GenerateWork():
             return f"g{work.step}.{work.attempt}"
 
 
 def lane_of_work(work: Work) -> Lane | None:
-    """Who does it: the executor of a lane, or whoever makes generations (None)."""
-    return None if isinstance(work, GenerateWork) else work.lane
+    """Who does it: the executor of a lane, or whoever asks models (None)."""
+    return None if isinstance(work, GenerateWork | SampleWork) else work.lane
 
 
 class Stop:

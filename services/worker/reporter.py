@@ -4,13 +4,14 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+from commands.ask_in_call import ask_in_call
 from commands.claim_tool_call import claim_tool_call
 from commands.client import CommandClient
 from commands.desk import Desk
 from commands.place_sandbox import Placed, place_sandbox, record_snapshot
 from commands.record_tool_result import record_tool_result
-from domain.commands import ClaimToolCall, PlaceSandbox, RecordSnapshot, RecordToolResult
-from domain.errors import IntegrityViolated, Rejected, Unavailable
+from domain.commands import AskInCall, ClaimToolCall, PlaceSandbox, RecordSnapshot, RecordToolResult
+from domain.errors import IntegrityViolated, Rejected, TooLarge, Unavailable
 from domain.ids import RunRef, derive_id
 from domain.record import canonical
 from services.worker.insist import insist
@@ -29,6 +30,14 @@ class Reporter(Protocol):
 
     async def record(self, ref: RunRef, command: RecordToolResult) -> None:
         """Hand a result over; returns when it can no longer be lost."""
+        ...
+
+    async def ask(self, ref: RunRef, command: AskInCall) -> None:
+        """Have something asked for an open call; returns when it stands in the log.
+
+        Raises:
+            Rejected: it is not asked: the call is over, or this cannot be asked.
+        """
         ...
 
     async def place(self, ref: RunRef, command: PlaceSandbox) -> Placed | None:
@@ -63,6 +72,18 @@ class LocalReporter:
         except IntegrityViolated:
             logger.exception("RunIntegrityViolated: run %s takes no result", ref.run)
 
+    async def ask(self, ref: RunRef, command: AskInCall) -> None:
+        """Ask at the desk, until it is in the log."""
+        try:
+            await insist(
+                lambda: ask_in_call(self.desk, ref, command),
+                f"a question of {ref.run}/{command.call}",
+            )
+        except TooLarge as error:
+            raise Rejected("too_large", str(error)) from error
+        except IntegrityViolated as error:
+            raise Rejected("integrity_violated", str(error)) from error
+
     async def place(self, ref: RunRef, command: PlaceSandbox) -> Placed | None:
         """Ask at the desk."""
         try:
@@ -96,6 +117,22 @@ class RemoteReporter:
         await insist(
             lambda: self._hand_over(ref, command), f"the result of {ref.run}/{command.call}"
         )
+
+    async def ask(self, ref: RunRef, command: AskInCall) -> None:
+        """Ask until somebody answers: whoever asks waits anyway, for as long as its call may run.
+
+        Never by way of COMMANDS: a question that comes when its call is over would be in nobody's
+        interest.
+        """
+        await insist(lambda: self._ask(ref, command), f"a question of {ref.run}/{command.call}")
+
+    async def _ask(self, ref: RunRef, command: AskInCall) -> None:
+        command = await self.client.slim(ref, command)
+        answer = await self.client.ask(ref, command)
+        if answer.status == "rejected":
+            raise Rejected(answer.code, answer.detail)
+        if answer.status == "unavailable":
+            raise Unavailable(answer.detail)
 
     async def place(self, ref: RunRef, command: PlaceSandbox) -> Placed | None:
         """Ask a few times; the same epoch asking again gets the same answer."""

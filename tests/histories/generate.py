@@ -20,7 +20,7 @@ from domain.limits import Limits, Usage
 from domain.record import digest_of
 from domain.sandbox import EgressRow
 from domain.state import RunState
-from tests.histories import people
+from tests.histories import asking, people
 from tests.histories.replay import replay, summary
 from tests.support.office import office
 from tests.support.runs import (
@@ -190,6 +190,7 @@ SCENARIOS: tuple[Callable[[], Awaitable[dict[str, list[bytes]]]], ...] = (
     people.held,
     people.bounded,
     people.reformed,
+    asking.asking,
 )
 
 

@@ -1,6 +1,7 @@
 """What must hold after every decision, whatever the history. Not a test: tests call `check`."""
 
 from domain import commands as c
+from domain.asked import holds
 from domain.content import AssistantMessage, CallPart, Message, ResultPart
 from domain.conversation import next_conversation, this_request
 from domain.decide import conclude, decide
@@ -13,6 +14,7 @@ from domain.events import (
     GenerationClaimed,
     GenerationRequested,
     QuestionAsked,
+    SamplingClaimed,
     ToolCallClaimed,
     ToolCallEnded,
     ToolCallRequested,
@@ -89,6 +91,7 @@ def check_state(state: RunState) -> None:
     elif state.status == "running":
         assert found or state.waits, "stuck: nothing to do, and not at rest (C7)"
     check_waits(state)
+    check_asks(state)
 
 
 def check_waits(state: RunState) -> None:
@@ -104,18 +107,36 @@ def check_waits(state: RunState) -> None:
     assert given_out.isdisjoint(state.approvals)
 
 
+def check_asks(state: RunState) -> None:
+    """What waits for an answer was asked by whoever holds its open call, and has its time."""
+    for ask in state.asks.values():
+        call = state.calls[ask.call]
+        waits = ask.phase == "open"
+        if waits:
+            assert holds(state, call, ask.holder)
+            assert not state.cancelling
+        elif ask.model_call:
+            assert not ask.model_call.is_open, "a call of the model that nobody waits for"
+        timed = f"answer-{ask.id}" in state.timers
+        assert timed == (waits and ask.due_ms is not None)
+
+
 def check_ledger(state: RunState) -> None:
     """What is reserved is exactly what is at work: one ledger a tree (C12)."""
     generation = state.generation
     open_tokens = generation.reserved if generation and generation.phase == "open" else 0
     carved = [call.delegation.limits for call in state.open_calls if call.delegation]
+    asked = [ask.model_call for ask in state.asks.values() if ask.model_call]
+    asked = [call for call in asked if call.is_open]
+    open_tokens += sum(call.reserved for call in asked)
     assert state.tokens_reserved == open_tokens + sum(one.tokens_max or 0 for one in carved)
     assert state.steps_delegated >= sum(one.steps_max for one in carved)
     assert state.tokens_charged >= 0
     open_money = generation.reserved_money if generation and generation.phase == "open" else 0
+    open_money += sum(call.reserved_money for call in asked)
     assert state.money_reserved == open_money + sum(one.money_max or 0 for one in carved)
     assert state.tool_calls_reserved == sum(one.tool_calls_max or 0 for one in carved)
-    if state.limits.money_max is not None and not state.unsettled:
+    if state.limits.money_max is not None and not state.unsettled and not state.unsettled_asks:
         assert state.money_charged - state.money_base <= state.limits.money_max, "overspent"
     if state.limits.tool_calls_max is not None:
         assert state.tool_calls - state.tool_calls_base <= state.limits.tool_calls_max
@@ -147,7 +168,7 @@ def check_leave(before: RunState, event: Event) -> None:
     match event:
         case GenerationRequested():
             assert not before.held
-        case GenerationClaimed():
+        case GenerationClaimed() | SamplingClaimed():
             assert not before.paused
         case ToolCallClaimed():
             assert event.call not in before.approvals

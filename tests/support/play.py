@@ -9,6 +9,7 @@ from random import Random
 from typing import TypeVar
 
 from domain import commands as c
+from domain.asks import Elicitation, SampleMessage, SampleReply, SampleRequest
 from domain.content import AssistantPart, BlobRef, CallPart, TextPart, ThinkingPart
 from domain.errors import Rejected
 from domain.events import Event, Failure, Parent, PinnedModel, SnapshotTaken, StopReason
@@ -16,9 +17,28 @@ from domain.limits import Limits, Price, Usage
 from domain.policy import PolicyRule
 from domain.state import RunState
 from domain.tools import Lane
-from tests.support.runs import MODEL, NOW_MS, REF, TEAM, pinned, rules, says, situation, when
+from tests.support.runs import (
+    COUNT_SCHEMA,
+    MODEL,
+    NOW_MS,
+    REF,
+    TEAM,
+    pinned,
+    rules,
+    says,
+    situation,
+    when,
+)
 
 T = TypeVar("T")
+
+CONFIRM = Elicitation(message="Sure?")
+FORM = Elicitation(message="How many?", form=COUNT_SCHEMA)
+LINK = Elicitation(message="Sign in.", url="https://example.org/sign-in")
+NOTHING = Elicitation(message=" ")
+SAY = SampleRequest(
+    messages=(SampleMessage(speaker="user", text="Say it."),), system="Short.", output_tokens_max=20
+)
 
 EPOCHS = ("e1", "e2", "e3")
 LANES = (Lane.SANDBOX, Lane.TOOL)
@@ -112,6 +132,17 @@ class World:
             return self.cancel()
         if self.asked and self.chance(6):
             return self.pick(self.asked)  # a duplicate, or one that was overtaken
+        asked: tuple[Callable[[], c.Command], ...] = (
+            self.ask,
+            self.answer_ask,
+            self.answer_ask,
+            self.claim_sampling,
+            self.end_sampling,
+        )
+        if self.state.asks and self.chance(2):
+            return self.pick(asked)()
+        if self.asking_calls() and self.chance(4):
+            return self.ask()
         moves: tuple[Callable[[], c.Command], ...] = (
             self.complete,
             self.complete,
@@ -139,6 +170,8 @@ class World:
             self.hold,
             self.rule,
             self.reform,
+            self.ask,
+            self.ask,
         )
         return self.pick(moves)()
 
@@ -175,6 +208,52 @@ class World:
 
     def answer(self) -> c.AnswerQuestion:
         return c.AnswerQuestion(id=self.name(), call=self.some_call(), parts=says("yes"))
+
+    def ask(self) -> c.AskInCall:
+        """Something a tool wants to know, mostly asked by whoever holds its call."""
+        name = self.pick((*self.asking_calls(), self.some_call()))
+        known = self.state.calls.get(name)
+        holder = known.holder if known and known.holder and not self.chance(5) else None
+        if known and known.lane is Lane.SANDBOX and self.state.sandbox and not self.chance(5):
+            holder = self.state.sandbox.epoch
+        about = self.pick((CONFIRM, FORM, LINK, SAY, SAY, NOTHING))
+        ask = self.name() if not self.chance(8) else self.some_ask()
+        return c.AskInCall(call=name, ask=ask, holder=holder or self.pick(EPOCHS), about=about)
+
+    def asking_calls(self) -> tuple[str, ...]:
+        """The open calls that some worker is at."""
+        placed = self.state.sandbox is not None
+        return tuple(
+            call.id
+            for call in self.state.open_calls
+            if call.holder or (placed and call.lane is Lane.SANDBOX and call.may_have_begun)
+        )
+
+    def some_ask(self) -> str:
+        """Mostly one of this step."""
+        return self.pick((*self.state.asks, *self.state.asks, *self.state.unsettled_asks, "q9"))
+
+    def answer_ask(self) -> c.AnswerAsk:
+        return c.AnswerAsk(
+            id=self.name(),
+            ask=self.some_ask(),
+            action=self.pick(("accept", "accept", "decline", "cancel")),
+            content=self.pick((None, {"count": 2}, {"count": "two"}, {})),
+        )
+
+    def claim_sampling(self) -> c.ClaimSampling:
+        return c.ClaimSampling(ask=self.some_ask(), holder=self.pick(EPOCHS))
+
+    def end_sampling(self) -> c.EndSampling:
+        said = SampleReply(text="said", model="m", stop_reason="end")
+        failed = Failure(kind=self.pick(FAILURES), message="no")
+        failure = failed if self.chance(4) else None
+        return c.EndSampling(
+            ask=self.some_ask(),
+            reply=None if failure else said,
+            failure=failure,
+            usage=self.usage(),
+        )
 
     def steer(self) -> c.SteerRun:
         return c.SteerRun(id=self.name(), parts=says("left"), now=self.chance(2))
@@ -347,6 +426,8 @@ class World:
         names = (f"{known.id}.{known.attempt}",) if known and self.chance(3) else ()
         if self.chance(6):
             names = ("sandbox",)
+        elif self.state.asks and self.chance(4):
+            names = (f"m{self.some_ask()}",)
         return c.AbandonHolder(holder=self.pick(EPOCHS), names=names)
 
     def place(self) -> c.PlaceSandbox:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.asks import Elicitation
 from domain.commands import Command, Situation
 from domain.conversation import this_request
 from domain.decide import decide
@@ -19,6 +20,7 @@ from domain.events import (
     GenerationRequested,
     Known,
     PinnedModel,
+    ToolCallAnswered,
 )
 from domain.evolve import evolve
 from domain.limits import Limits, ModelChoice, Sampling, Usage
@@ -134,6 +136,19 @@ st.register_type_strategy(
         fallbacks=st.lists(st.from_type(PinnedModel), max_size=2).map(tuple),
         output_schema=SCHEMAS,
     ),
+)
+st.register_type_strategy(
+    Elicitation,
+    st.builds(
+        Elicitation,
+        message=st.text(),
+        form=st.sampled_from([None, {"type": "object"}]),
+        url=st.none() | st.text(),
+    ),
+)
+st.register_type_strategy(
+    ToolCallAnswered,
+    st.builds(ToolCallAnswered, content=st.sampled_from([None, {"count": 2, "why": "é"}])),
 )
 KINDS: tuple[type[Event], ...] = get_args(Known)
 
