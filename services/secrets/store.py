@@ -51,9 +51,10 @@ class AgeStore:
     only_secrets = True
     asks = False
 
-    def __init__(self, path: Path, identity: Path) -> None:
+    def __init__(self, path: Path, identity: Path, versions_max: int = VERSIONS_MAX) -> None:
         """Neither file need exist: they are made when the first secret is set."""
         self._path = path
+        self._versions_max = versions_max
         self._identity = identity
         self.label = str(path)
 
@@ -99,7 +100,7 @@ class AgeStore:
             kept = (
                 *contents.secrets.get(name, ()),
                 StoredValue(version=version, value=value),
-            )[-VERSIONS_MAX:]
+            )[-self._versions_max :]
             self._write(contents.secrets | {name: kept}, contents.last | {name: version})
         return str(version)
 
