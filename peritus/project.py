@@ -12,13 +12,13 @@ from domain.ids import RunRef
 from peritus.definitions import FILE_NAME, Operator, find_config
 from peritus.definitions.shipped import shipped_file
 from peritus.settings import Settings
-from services.sandbox.bubblewrap.users import user_for
+from services.sandbox.bubblewrap.users import OWN_USERS, user_for
 
 STATE_NAME = ".peritus"
 WORKSPACE_NAME = "workspace"
 PRIVATE_FOLDER = 0o700
 
-SANDBOX_UIDS = range(200_000, 265_536)
+SANDBOX_UIDS = OWN_USERS
 """Users that no system has by itself: each job of a service that is root gets one of them."""
 
 

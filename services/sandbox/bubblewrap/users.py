@@ -5,6 +5,9 @@ Bubblewrap runs as the owner of the workspace, so whoever makes one gives it to 
 
 import hashlib
 
+OWN_USERS = range(200_000, 265_536)
+"""The users of workspaces of our own."""
+
 
 def user_for(key: str, users: range) -> int:
     """The user of a workspace, always the same for one key; also the number of its group.

@@ -1,0 +1,1 @@
+"""Packages of registries that skills run: fetched once, then mounted, never fetched while used."""
