@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from domain.secrets import SecretRef, SecretValue
+from peritus.definitions.include import read_whole
 from peritus.definitions.literals import literals_in
 from peritus.definitions.problems import DefinitionError
+from peritus.definitions.report import Report
 from peritus.definitions.sources import read_source
 from services.secrets.port import SecretPlace
 
@@ -56,7 +58,9 @@ class DefinitionSecrets:
 
     def _read(self) -> dict[str, str]:
         try:
-            found = literals_in(read_source(self._path).content)
+            first = read_source(self._path)
+            whole = read_whole(Report(first.shown), first)  # what is wrong is told elsewhere
+            found = literals_in(whole.content)
         except DefinitionError:
             return {}
         values: dict[str, set[str]] = {}

@@ -146,10 +146,25 @@ def _is_private(host: str) -> bool:
 
 
 def _endpoint(value: str) -> str:
-    """A public https address; what its name resolves to is checked when it is connected to."""
-    parts = urlsplit(value)
-    if parts.scheme != "https" or not parts.hostname or _is_private(parts.hostname):
-        message = f"{value!r} must be the https address of a public host"
+    """An https address of a public host, or any of this machine, as development needs it.
+
+    What a name resolves to is checked when it is connected to, and so is whether the operator lets
+    servers of this machine be used at all.
+    """
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+    except ValueError:
+        host, parts = "", urlsplit("")
+    if parts.username is not None or parts.password is not None:
+        message = "must not hold a user or a password: write a header 'Authorization' instead"
+        raise ValueError(message)
+    here = is_loopback(host) and parts.scheme in {"http", "https"}
+    if not here and (parts.scheme != "https" or not host or _is_private(host)):
+        message = (
+            f"{value!r} must be the https address of a public host, or one of this machine such as "
+            "'http://127.0.0.1:8000/mcp'"
+        )
         raise ValueError(message)
     return value
 

@@ -5,6 +5,7 @@ a part of a definition, which the log keeps (C15): its name does, and the file i
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -22,7 +23,7 @@ KEY_HEADERS = frozenset(
 NAME_CHARS_MAX = 120
 VALUE_CHARS_MIN = 8  # what is shorter under any other name is a setting rather than a key
 
-_TELLING = re.compile(r"(?:^|[-_])(?:key|apikey|token|secret|password|credentials?)(?:[-_]|$)")
+_TELLING = re.compile(r"(?:^|[-_])(?:key|apikey|\w*token|secret|password|credentials?)(?:[-_]|$)")
 _SCHEME = re.compile(r"((?:Bearer|Basic|Token) +)(\S.*)", re.IGNORECASE)
 _KNOWN = re.compile(r"(?:sk|pk|rk|gh[opsu]|xox[abp]|glpat|github_pat|AKIA|AIza)[-_A-Za-z0-9]{12,}")
 _MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9_+/=-]{32,}")
@@ -56,6 +57,8 @@ def literals_in(content: Mapping[str, object]) -> list[Literal]:
     found: list[Literal] = []
     for name, loc, raw in _settings(content):
         found += take_out(name, raw, loc)[1]
+    for loc, raw in _servers(content):
+        found += take_out_endpoint(raw, loc)[1]
     return found
 
 
@@ -76,6 +79,46 @@ def take_out(
     if isinstance(url, str):
         fresh["baseUrl"] = _address(provider, url, (*loc, "baseUrl"), taken)
     return fresh, taken
+
+
+def take_out_endpoint(
+    skill: Mapping[str, object], loc: Loc
+) -> tuple[dict[str, object], list[Literal]]:
+    """The table of a server that is reached by HTTP, with references for what its address holds.
+
+    Of the seed's files only the address can hold a key. A login becomes the header that it means.
+    """
+    fresh, taken, url = dict(skill), list[Literal](), skill.get("endpoint")
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        parts = None  # reported by whoever reads it
+    if parts is None:
+        return fresh, taken
+    at: Loc = (*loc, "endpoint")
+    names = tuple(str(part) for part in (*loc[1:2], loc[-1], "endpoint"))
+    login, found, host = parts.netloc.rpartition("@")
+    headers = skill.get("headers", {})
+    if found and isinstance(headers, dict):
+        name = secret_name(*names, "login")
+        taken.append(Literal(at, name, b64encode(unquote(login).encode()).decode()))
+        own = cast("dict[str, object]", headers)
+        fresh["headers"] = {**own, "Authorization": f"Basic {reference(name)}"}
+        parts = parts._replace(netloc=host)
+    query = [_parameter(pair, names, at, taken) for pair in parts.query.split("&")]
+    if taken:
+        fresh["endpoint"] = urlunsplit(parts._replace(query="&".join(query)))
+    return fresh, taken
+
+
+def _parameter(pair: str, names: tuple[str, ...], loc: Loc, taken: list[Literal]) -> str:
+    key, equals, value = pair.partition("=")
+    plain = unquote(value)
+    if not looks_secret(unquote(key), plain):
+        return pair
+    name = secret_name(*names, unquote(key))
+    taken.append(Literal(loc, name, plain))
+    return f"{key}{equals}{reference(name)}"
 
 
 def secret_name(*parts: str) -> str:
@@ -119,11 +162,24 @@ def _settings(content: Mapping[str, object]) -> Iterator[tuple[str, Loc, Mapping
         name, setting = table.get("providerName", DEFAULT_PROVIDER), table.get("setting")
         if isinstance(name, str) and isinstance(setting, dict):
             yield name, ("provider", "setting"), cast("dict[str, object]", setting)
-    named = content.get("providers")
-    for name, raw in cast("dict[str, object]", named if isinstance(named, dict) else {}).items():
-        setting = cast("dict[str, object]", raw).get("setting") if isinstance(raw, dict) else None
-        if isinstance(setting, dict):
-            yield name, ("providers", name, "setting"), cast("dict[str, object]", setting)
+    for name, named in _tables(content.get("providers")):
+        for key, setting in _tables(named):
+            if key == "setting":
+                yield name, ("providers", name, "setting"), setting
+
+
+def _servers(content: Mapping[str, object]) -> Iterator[tuple[Loc, Mapping[str, object]]]:
+    """Every table of a skill that has an address."""
+    for expert, table in _tables(content.get("experts")):
+        for name, skill in _tables(table.get("skills")):
+            if "endpoint" in skill:
+                yield ("experts", expert, "skills", name), skill
+
+
+def _tables(raw: object) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for name, table in cast("dict[str, object]", raw if isinstance(raw, dict) else {}).items():
+        if isinstance(table, dict):
+            yield name, cast("dict[str, object]", table)
 
 
 def without_login(url: str) -> str:

@@ -10,7 +10,9 @@ from domain.limits import Limits, Reasoning
 from peritus.definitions.experts import Around, read_expert
 from peritus.definitions.include import Whole, read_whole
 from peritus.definitions.limits import LimitOverrides, check_overrides, read_limits
+from peritus.definitions.lock import Lock
 from peritus.definitions.models import Defaults, Flags, check_flags, defaults_of
+from peritus.definitions.pinning import lock_beside, pin_experts, tell_unlocked
 from peritus.definitions.policy import Known, check_policy, read_policy
 from peritus.definitions.prices import PriceList, Prices, read_price_file, read_prices
 from peritus.definitions.problems import Problem
@@ -43,6 +45,7 @@ class LoadedDefinition:
     notes: tuple[Problem, ...]
     env_paths: tuple[Path, ...]
     files: tuple[Path, ...]  # that it was read from, the first one first
+    lock: Lock | None = None  # beside the first file
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -60,6 +63,7 @@ class _Asked:
     prices: PriceList
     environment: Mapping[str, str]
     variables_open: bool
+    locked: bool
 
 
 def load_definition(  # noqa: PLR0913 - one parameter an option
@@ -73,6 +77,7 @@ def load_definition(  # noqa: PLR0913 - one parameter an option
     variables_open: bool = False,
     operator: Operator | None = None,
     wanted: str | None = None,
+    locked: bool = True,
     **limits: Unpack[LimitOverrides],
 ) -> LoadedDefinition:
     """Read and resolve a definition file; what a caller gives goes above the file.
@@ -82,6 +87,7 @@ def load_definition(  # noqa: PLR0913 - one parameter an option
     with `variables_open`, so are required variables without a value, which stay in the texts.
 
     `wanted` is the expert that is to run: it may be one that is shipped, even without any file.
+    The lockfile beside the file says what its MCP servers offer, unless `locked` is false.
 
     Raises:
         DefinitionError: a file cannot be read or is wrong; every violation has its line.
@@ -96,13 +102,15 @@ def load_definition(  # noqa: PLR0913 - one parameter an option
         prices=prices,
         environment=by.environment,
         variables_open=variables_open,
+        locked=locked,
     )
     first = _first(path, wanted)
     report = Report(first.shown, lenient=lenient)
     whole = read_whole(report, first, by.include_folders, wanted)
-    definition, env = _resolve(report, whole, first.path.parent, asked)
+    lock = lock_beside(report, first.path) if locked else None
+    definition, env = _resolve(report, whole, first.path.parent, asked, lock)
     files = tuple(file for file in whole.files if file.is_file())
-    return LoadedDefinition(definition, report.notes, env, files)
+    return LoadedDefinition(definition, report.notes, env, files, lock)
 
 
 def _first(path: Path, wanted: str | None) -> Source:
@@ -124,7 +132,7 @@ def read_env_paths(path: Path) -> tuple[Path, ...]:
 
 
 def _resolve(
-    report: Report, whole: Whole, folder: Path, asked: _Asked
+    report: Report, whole: Whole, folder: Path, asked: _Asked, lock: Lock | None
 ) -> tuple[Definition, tuple[Path, ...]]:
     """Go on after a wrong table wherever the rest can still be judged, then stop with all of it."""
     content = whole.content
@@ -142,7 +150,10 @@ def _resolve(
         variables=variables,
         flags=asked.flags,
     )
-    experts = {key: read_expert(report, key, around) for key in sorted(around.experts)}
+    read = {key: read_expert(report, key, around) for key in sorted(around.experts)}
+    experts = pin_experts(report, read, lock)
+    if asked.locked and lock is None:
+        tell_unlocked(report, experts)
     policy = read_policy(report, content.get("policy"), ("policy",))
     known = Known(experts)
     check_policy(report, content.get("policy"), ("policy",), known)

@@ -10,20 +10,18 @@ from domain.base_tools import BASE_TOOLS
 from domain.definition import (
     BASE_SKILL,
     Expert,
-    McpHttpSkill,
-    McpStdioSkill,
     Skill,
     TopologySkill,
     delegate_tool_name,
 )
 from domain.policy import ANY, PolicyRule
 from domain.team_tools import ARGUMENTS as TEAM_TOOLS
-from domain.toolset import DELEGATES
+from domain.toolset import DELEGATES, unsupported_reason
 from peritus.definitions.fields import ITEMS_MAX
 from peritus.definitions.lines import Loc
 from peritus.definitions.report import Report, did_you_mean, place
 from peritus.definitions.schema import ExpertPolicyTable, PolicyTable
-from peritus.definitions.skills import tool_names
+from peritus.definitions.skills import remote_names, tool_names
 
 ARGUMENTS_MAX = 32
 _WILD = frozenset("*?[")
@@ -142,9 +140,9 @@ def _is_name(pattern: str) -> bool:
 
 
 def _open(scope: Iterable[Expert], pattern: str) -> bool:
-    """Whether tools may come from servers, or from experts and skills that are added at work."""
+    """Whether tools may come from servers nobody has asked, or from what is added at work."""
     return any(
-        isinstance(skill, (McpStdioSkill, McpHttpSkill)) and fnmatchcase(name, pattern)
+        unsupported_reason(name, skill) is not None and fnmatchcase(name, pattern)
         for expert in scope
         for name, skill in expert.skills.items()
     ) or any(isinstance(skill, TopologySkill) for one in scope for skill in one.skills.values())
@@ -157,6 +155,7 @@ def _tools(scope: Iterable[Expert], pattern: str) -> set[str]:
         for name, skill in expert.skills.items():
             if fnmatchcase(name, pattern):
                 tools.update(_whole(name, skill))
+        tools.update(tool for tool, name in remote_names(expert) if fnmatchcase(name, pattern))
         if fnmatchcase(DELEGATES, pattern):
             tools.update(delegate_tool_name(key) for key in expert.delegates)
     return tools

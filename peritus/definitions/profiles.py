@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 from urllib.parse import urlsplit
 
-from domain.references import reference, references_in
-from domain.secrets import unfit
+from domain.references import references_in
 from peritus.definitions.fields import is_loopback
 from peritus.definitions.lines import Loc
-from peritus.definitions.literals import Literal, take_out, without_login
+from peritus.definitions.literals import take_out, without_login
 from peritus.definitions.providers import DEFAULT_PROVIDER, PROVIDERS
 from peritus.definitions.report import Report, did_you_mean, place
 from peritus.definitions.schema import (
@@ -18,6 +17,7 @@ from peritus.definitions.schema import (
     ProviderSettingTable,
     ProviderTable,
 )
+from peritus.definitions.telling import tell_literal
 from services.loop.models.providers import PROVIDERS as SPOKEN
 
 SETTING: Loc = ("provider", "setting")
@@ -164,7 +164,7 @@ def _settled(
     """The profile with the settings of a table; None if they are wrong and reported."""
     raw, literals = take_out(profile.name, raw, loc)
     for one in literals:
-        _tell_literal(report, one)
+        tell_literal(report, one)
     table = report.read(ProviderSettingTable, raw, loc)
     takes = PROVIDERS[profile.provider].settings
     fine = table is not None
@@ -192,17 +192,6 @@ def _settled(
         headers={name: headers[name] for name in sorted(headers)},
         model=profile.model,
     )
-
-
-def _tell_literal(report: Report, found: Literal) -> None:
-    """Tell of a secret in the file: it works, and a place for secrets would be better."""
-    short = unfit(found.name, found.value)
-    message = (
-        f"{place(found.loc)} holds a secret: it stays out of definitions and the log, where it is "
-        f"{found.name}, and only processes with this file have it; better keep it with "
-        f"`peritus secrets set {found.name}` and write {reference(found.name)} in its place"
-    )
-    report.notice(found.loc, message if short is None else f"{message} ({short})")
 
 
 def _settings(table: ProviderSettingTable) -> dict[str, str]:

@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from peritus.definitions.fields import (
+    Count,
     Description,
     Domains,
     Endpoint,
+    Headers,
     JsonSchema,
     Name,
     Names,
@@ -16,7 +18,7 @@ from peritus.definitions.fields import (
 )
 from peritus.definitions.schema import NotActedOn, Table
 
-_LAZY = NotActedOn("when a server is started is the tool service's own affair")
+_LAZY = NotActedOn("a server is started when one of its tools is first called")
 
 
 class BaseSkillTable(Table):
@@ -61,33 +63,55 @@ class TopologySkillTable(Table):
     omit: Names = Field(default_factory=list)
 
 
-class McpStdioSkillTable(Table):
-    """A skill of type `mcpStdioSkill`."""
+class McpTable(Table):
+    """What skills of MCP servers have in common, whatever carries the protocol."""
 
-    type: Literal["mcpStdioSkill"]
     description: Description = ""
     rule: Rule = ""
     pick: Names = Field(default_factory=list)
     omit: Names = Field(default_factory=list)
+    allowed_domains: Domains = Field(default_factory=list)
+    lazy_init: Annotated[Any, _LAZY] = None
+    timeout: Count | None = None  # ms of each call
+    shared: bool = False
+    sampling: Literal["deny", "allow"] = "deny"
+    tools: Any = None  # read one by one
+
+
+class McpStdioSkillTable(McpTable):
+    """A skill of type `mcpStdioSkill`."""
+
+    type: Literal["mcpStdioSkill"]
     command: Name
     package_name: Name | None = None
     args: list[str] = Field(default_factory=list)
     required_env: Variables = Field(default_factory=list)
-    allowed_domains: Domains = Field(default_factory=list)
-    lazy_init: Annotated[Any, _LAZY] = None
 
 
-class McpSseSkillTable(Table):
-    """A skill of type `mcpSseSkill`."""
+class McpHttpSkillTable(McpTable):
+    """A skill of type `mcpHttpSkill`, or `mcpSseSkill` for servers of the older transport."""
 
-    type: Literal["mcpSseSkill"]
-    description: Description = ""
-    rule: Rule = ""
-    pick: Names = Field(default_factory=list)
-    omit: Names = Field(default_factory=list)
+    type: Literal["mcpHttpSkill", "mcpSseSkill"]
     endpoint: Endpoint
-    allowed_domains: Domains = Field(default_factory=list)
-    lazy_init: Annotated[Any, _LAZY] = None
+    headers: Headers = Field(default_factory=dict)
+    oauth: Any = None
+
+
+class OAuthTable(Table):
+    """`skills.NAME.oauth`: how a token is got."""
+
+    grant: Literal["client_credentials", "authorization_code"]
+    client_id: Name | None = None
+    client_secret: Name | None = None  # the name of a secret
+    scopes: Names = Field(default_factory=list)
+
+
+class McpToolTable(Table):
+    """`skills.NAME.tools.TOOL` of an MCP skill: what holds, whatever its server says of it."""
+
+    timeout: Count | None = None  # ms of each call
+    read_only: bool | None = None
+    idempotent: bool | None = None
 
 
 class InteractiveSkillTable(Table):

@@ -1,13 +1,14 @@
 """Turns the skill tables of an expert into records. Not the connections to the skills."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from domain.base_tools import BASE_TOOLS, select_base_tools
 from domain.definition import (
     BASE_SKILL,
     BaseSkill,
+    Expert,
     InteractiveSkill,
     InteractiveTool,
     LocalSkill,
@@ -15,19 +16,20 @@ from domain.definition import (
     McpStdioSkill,
     Skill,
     TopologySkill,
+    delegate_tool_name,
 )
+from domain.names import own_name
+from domain.names import tool_names as names_of_remote
 from domain.team_tools import ARGUMENTS as TEAM_TOOLS
 from domain.team_tools import team_tools
-from domain.toolset import unsupported_reason
 from peritus.definitions.lines import Loc
+from peritus.definitions.mcp_skills import read_http, read_stdio
 from peritus.definitions.report import Report, did_you_mean, place
 from peritus.definitions.skill_tables import (
     BaseSkillTable,
     InteractiveSkillTable,
     InteractiveToolTable,
     LocalSkillTable,
-    McpSseSkillTable,
-    McpStdioSkillTable,
     SkillManagerTable,
     TopologySkillTable,
 )
@@ -62,9 +64,6 @@ def read_skills(report: Report, raw: object, loc: Loc) -> dict[str, Skill] | Non
             complete = False
             continue
         skills[name] = skill
-        reason = unsupported_reason(name, skill)
-        if reason is not None:
-            report.notice((*loc, name), f"the expert cannot be started: {reason}")
     return {name: skills[name] for name in sorted(skills)} if complete else None
 
 
@@ -80,6 +79,34 @@ def tool_names(skill: Skill) -> frozenset[str]:
             return frozenset(tool.spec.name for tool in tools)
         case _:
             return frozenset()
+
+
+def remote_names(expert: Expert) -> Iterator[tuple[str, str]]:
+    """What a model calls the tools of MCP servers, as far as they are known: (tool, skill).
+
+    Those that an expert leaves out are there, too, by the names they would have.
+    """
+    taken = {
+        *(tool for skill in expert.skills.values() for tool in tool_names(skill)),
+        *(delegate_tool_name(key) for key in expert.delegates),
+    }
+    whole = {
+        name: skill
+        for name, skill in expert.skills.items()
+        if isinstance(skill, (McpStdioSkill, McpHttpSkill)) and skill.catalogue is not None
+    }
+    used = [
+        (name, tool.remote)
+        for name, skill in whole.items()
+        if skill.catalogue is not None
+        for tool in skill.catalogue.chosen(skill.pick, skill.omit)
+    ]
+    names = names_of_remote(taken, used)
+    yield from ((names[tool], tool[0]) for tool in names)
+    for name, skill in whole.items():
+        for tool in () if skill.catalogue is None else skill.catalogue.tools:
+            if (name, tool.remote) not in names:
+                yield own_name(tool.remote), name
 
 
 def _read_skill(report: Report, name: str, raw: object, loc: Loc) -> Skill | None:
@@ -169,42 +196,6 @@ def _tell_built_in(
             report.notice((*loc, key), f"{key!r} has no effect: {what} is built in")
 
 
-def _stdio(report: Report, raw: object, loc: Loc) -> Skill | None:
-    table = report.read(McpStdioSkillTable, raw, loc)
-    if table is None:
-        return None
-    if (table.package_name is None) == (not table.args):
-        report.error(loc, f"{place(loc)} needs one of 'packageName' and 'args'")
-        return None
-    args = [table.package_name] if table.package_name is not None else table.args
-    if table.command == "npx" and "-y" not in args:
-        args = ["-y", *args]  # without it npx waits for somebody to say yes
-    return McpStdioSkill(
-        description=table.description,
-        rule=table.rule,
-        pick=tuple(table.pick),
-        omit=tuple(table.omit),
-        command=table.command,
-        args=tuple(args),
-        required_env=tuple(table.required_env),
-        allowed_domains=tuple(table.allowed_domains),
-    )
-
-
-def _sse(report: Report, raw: object, loc: Loc) -> Skill | None:
-    table = report.read(McpSseSkillTable, raw, loc)
-    if table is None:
-        return None
-    return McpHttpSkill(
-        description=table.description,
-        rule=table.rule,
-        pick=tuple(table.pick),
-        omit=tuple(table.omit),
-        endpoint=table.endpoint,
-        allowed_domains=tuple(table.allowed_domains),
-    )
-
-
 def _interactive(report: Report, raw: object, loc: Loc) -> Skill | None:
     table = report.read(InteractiveSkillTable, raw, loc)
     if table is None:
@@ -235,8 +226,9 @@ _BUILT_IN: Mapping[str, Reader] = {BASE_SKILL: _base, SKILL_MANAGER: _skill_mana
 """Skills that are known by their names, whatever the seed would start for them."""
 
 _READERS: Mapping[str, Reader] = {
-    "mcpStdioSkill": _stdio,
-    "mcpSseSkill": _sse,
+    "mcpStdioSkill": read_stdio,
+    "mcpHttpSkill": read_http,
+    "mcpSseSkill": read_http,
     "interactiveSkill": _interactive,
     "localSkill": _local,
     "topologySkill": _topology,

@@ -94,7 +94,9 @@ def test_former_tools_may_be_picked_with_a_notice_and_misspelt_ones_may_not(proj
     )
 
 
-def test_mcp_skills_load_and_the_notice_says_they_cannot_be_started_yet(project: Path) -> None:
+def test_mcp_skills_load_and_a_notice_says_that_servers_are_asked_at_each_start(
+    project: Path,
+) -> None:
     text = expert(
         'skills.a = { type = "mcpStdioSkill", command = "npx", args = ["p"], lazyInit = true }\n'
         'skills.b = { type = "mcpStdioSkill", command = "uvx", packageName = "p" }\n'
@@ -104,8 +106,12 @@ def test_mcp_skills_load_and_the_notice_says_they_cannot_be_started_yet(project:
     skills = loaded.definition.experts["hello"].skills
     assert skills["a"] == McpStdioSkill(command="npx", args=("-y", "p"))
     assert skills["b"] == McpStdioSkill(command="uvx", args=("p",))
-    assert skills["c"] == McpHttpSkill(endpoint="https://example.com/sse", omit=("x",))
-    assert [notice.split(":")[1] for notice in loaded.notices] == ["3", "3", "4", "5"]
+    assert skills["c"] == McpHttpSkill(
+        endpoint="https://example.com/sse", transport="sse", omit=("x",)
+    )
+    assert [notice.split(":")[1] for notice in loaded.notices] == ["3", "3"]
+    assert "started when one of its tools is first called" in loaded.notices[0]
+    assert "3 servers are asked for tools at each start: run `peritus lock`" in loaded.notices[1]
 
 
 def test_interactive_skill_has_its_schemas_parsed(project: Path) -> None:
@@ -131,9 +137,8 @@ def test_interactive_skill_has_its_schemas_parsed(project: Path) -> None:
             "one of 'packageName' and 'args'",
         ),
         ('{ type = "mcpSseSkill", endpoint = "http://example.com" }', "must be the https address"),
-        ('{ type = "mcpSseSkill", endpoint = "https://127.0.0.1/" }', "of a public host"),
+        ('{ type = "mcpSseSkill", endpoint = "https://10.0.0.1/" }', "of a public host"),
         ('{ type = "mcpSseSkill", endpoint = "https://[fd00::1]/" }', "of a public host"),
-        ('{ type = "mcpSseSkill", endpoint = "https://localhost/" }', "of a public host"),
         ('{ type = "interactiveSkill", tools = {} }', "has no tools"),
         (
             '{ type = "interactiveSkill", tools = { a = { inputJsonSchema = "{" } } }',
