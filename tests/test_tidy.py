@@ -35,6 +35,8 @@ BOUNDARIES: Mapping[str, str] = {
     "services/sandbox/service.py": "what cannot be reaped now is tried again",
     "services/secrets/cuts.py": "what cannot be searched for secrets is withheld as a whole",
     "services/tool/local.py": "the program's own functions raise what they like",
+    "services/tool/mcp/beside.py": "raised again when the tasks beside it are over",
+    "services/tool/mcp/connection.py": "raised again by whoever waits; a transport ends itself only",
     "services/worker/executor.py": "a tool must not end a worker",
     "services/worker/hands.py": "work of one run must not end that of others",
     "services/worker/queue.py": "a delivery that cannot be handled comes again, and others go on",

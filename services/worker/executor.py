@@ -45,6 +45,12 @@ def failure(kind: str, message: str) -> ToolResult:
     return ToolResult(content=(TextPart(text=text),), is_error=True)
 
 
+def _outcome_of(result: ToolResult, work: CallToolWork) -> ResultOutcome:
+    if result.unknown and work.safety is Safety.UNSAFE:
+        return "outcome_unknown"
+    return "failed" if result.is_error else "succeeded"
+
+
 def _needs_claim(work: Work) -> TypeGuard[CallToolWork]:
     """What changes anything begins under a claim only: so none begins after a cancel or a pause."""
     return isinstance(work, CallToolWork) and work.safety is not Safety.READ_ONLY
@@ -189,7 +195,7 @@ class Executor:
         try:
             async with stop.scope(work.timeout_ms / 1000):
                 result = await self._call(ref, work)
-            outcome = "failed" if result.is_error else "succeeded"
+            outcome = _outcome_of(result, work)
         except TimeoutError:
             outcome, result = self._ended(work, stop)
         except (Unavailable, IntegrityViolated) as error:

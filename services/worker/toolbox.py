@@ -58,6 +58,8 @@ class ToolResult:
     files: tuple[ToolFile, ...] = ()  # follow the content, in order
     egress: tuple[EgressRow, ...] = ()
     full_egress: bytes | None = None
+    unknown: bool = False
+    """Whether nobody can say if the call was executed: it was sent away, and no answer came."""
 
 
 class ToolBox(Protocol):

@@ -105,9 +105,14 @@ def _question(params: ElicitRequestParams) -> Question | str:
         schema: dict[str, Any] = dict(params.requested_schema)
         problem = shape_problem(schema)
         return Question(message, schema=schema) if problem is None else f"the form: {problem}"
-    if len(params.url) > URL_CHARS_MAX or not params.url.startswith(("https://", "http://")):
+    if not web_address(params.url):
         return f"an address to open is http or https, of at most {URL_CHARS_MAX} characters"
     return Question(message, url=clean(params.url))
+
+
+def web_address(url: str) -> bool:
+    """Whether a person may be asked to open that."""
+    return len(url) <= URL_CHARS_MAX and url.startswith(("https://", "http://"))
 
 
 def _plain(reply: Reply) -> dict[str, Any] | None:

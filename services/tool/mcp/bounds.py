@@ -21,6 +21,8 @@ class Bounds:
     """Between the end of its input and SIGTERM, and between that and SIGKILL."""
     list_s: float = 30.0
     """For one page of what a server offers."""
+    fresh_s: float = 60.0
+    """What a server offers is asked for again before a call when that was longer ago."""
     ping_s: float = 5.0
     idle_ping_s: float = 60.0
     """A connection that was not used for so long is asked for a sign of life first."""

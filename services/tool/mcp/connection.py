@@ -17,6 +17,7 @@ from mcp.client import ClientSession, IncomingMessage, Transport
 from domain.errors import Unavailable
 from services.tool.mcp.asking import Asking
 from services.tool.mcp.bounds import Bounds
+from services.tool.mcp.offers import Offer
 from services.tool.mcp.seam import Lost, NoAnswer, NotOpened, Refused, Report, Server
 from services.tool.mcp.session import PEER, Dispatcher, answered, begin
 from services.tool.mcp.turns import CURRENT, OpenCall, Turns
@@ -64,9 +65,13 @@ class Connection:
     def __init__(self, server: Server, turns: Turns, asks: Asks, bounds: Bounds) -> None:
         self.server = server
         self.turns = turns
+        self.asks = asks
         self.bounds = bounds
-        self.changed = {"tools", "prompts", "resources"}
-        """What is to be listed again before it is relied on."""
+        self.offer = Offer()
+        """What it offers, as far as it was asked."""
+        self.changed: set[str] = set()
+        """The parts of that which are to be asked for again before they are relied on."""
+        self.listing = asyncio.Lock()
         self.ended = ""
         """Why it is over; empty while it is not."""
         self.failed = False
@@ -146,6 +151,10 @@ class Connection:
         if not self._gone.is_set():
             self._task.cancel()
             await self._gone.wait()
+
+    async def gone(self) -> None:
+        """Wait until nothing of it is left, once it has ended or is ending."""
+        await self._gone.wait()
 
     async def _run(self) -> None:
         """Open it, serve it, close it: all in this task."""
@@ -266,6 +275,8 @@ class Connection:
         """Have everybody who waits hear that it is over, and why."""
         problem = self._problem
         why = self._report.ended or (str(problem) if problem else "its connection ended")
+        if self._report.detail:
+            why = f"{why}; {self._report.detail}"
         self._end(why, failed=True)
         if not self._opened.done():
             if isinstance(problem, Unavailable):

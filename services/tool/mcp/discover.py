@@ -1,5 +1,6 @@
 """Asks a server what it offers, and compares that with what a run is pinned to. Bounded, both."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -18,7 +19,7 @@ from mcp_types import (
 from domain.mcp import Catalogue, RemoteTool, ToolKind
 from domain.record import clean
 from services.tool.mcp.connection import Ask, Connection
-from services.tool.mcp.offers import of_prompt, of_resources, of_tool, sifted
+from services.tool.mcp.offers import Offer, of_prompt, of_resources, of_tool, sifted
 from services.tool.mcp.seam import Refused, Unreadable
 from services.tool.mcp.session import answered
 
@@ -40,16 +41,21 @@ OFFERED_MAX = 10_000
 """How many items of a list are looked at, the usable and the others."""
 
 
-class Offer:
-    """What a server was found to offer, in the parts it was asked for."""
+async def drifted(connection: Connection, pinned: RemoteTool) -> str | None:
+    """What a tool of a server is now that it was not when the run was pinned to it.
 
-    def __init__(self) -> None:
-        self.tools: dict[str, tuple[RemoteTool, ...]] = {}
-        self.left_out: dict[str, dict[str, str]] = {}
+    What the server said is asked again when it says that it changed, and now and then.
 
-    def find(self, remote: str, group: str) -> RemoteTool | None:
-        """The tool of that remote name, of a part that was asked for."""
-        return next((tool for tool in self.tools.get(group, ()) if tool.remote == remote), None)
+    Raises:
+        NotOpened, Lost, NoAnswer, Refused, Unreadable: it does not say what it offers.
+    """
+    group = GROUPS[pinned.kind]
+    offer = connection.offer
+    async with connection.listing:
+        age = asyncio.get_running_loop().time() - offer.listed_at.get(group, float("-inf"))
+        if group in connection.changed or age > connection.bounds.fresh_s:
+            await ask(connection, group, offer)
+    return drift(pinned, offer)
 
 
 async def ask(connection: Connection, group: str, offer: Offer) -> None:
@@ -58,6 +64,7 @@ async def ask(connection: Connection, group: str, offer: Offer) -> None:
     Raises:
         NotOpened, Lost, NoAnswer, Refused, Unreadable: it does not say.
     """
+    connection.changed.discard(group)  # what changes from here on is to be listed again
     session = await connection.opened()
     has = session.server_capabilities or ServerCapabilities()
     offered: list[RemoteTool] = []
@@ -73,7 +80,7 @@ async def ask(connection: Connection, group: str, offer: Offer) -> None:
         logger.warning("%s: %r is left out: %s", connection.server.name, remote, why)
     offer.tools[group] = tools
     offer.left_out[group] = left_out
-    connection.changed.discard(group)
+    offer.listed_at[group] = asyncio.get_running_loop().time()
 
 
 async def whole(connection: Connection) -> tuple[Catalogue, dict[str, str]]:

@@ -36,6 +36,19 @@ READ_RESOURCE: dict[str, Any] = {
 }
 
 
+class Offer:
+    """What a server was found to offer, in the parts it was asked for."""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, tuple[RemoteTool, ...]] = {}
+        self.left_out: dict[str, dict[str, str]] = {}
+        self.listed_at: dict[str, float] = {}
+
+    def find(self, remote: str, group: str) -> RemoteTool | None:
+        """The tool of that remote name, of a part that was asked for."""
+        return next((tool for tool in self.tools.get(group, ()) if tool.remote == remote), None)
+
+
 def of_tool(tool: Tool) -> RemoteTool:
     """A tool of the server."""
     hints = tool.annotations

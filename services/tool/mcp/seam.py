@@ -31,6 +31,8 @@ class Report:
 
     say: Callable[[str], None] = lambda _: None
     ended: str = ""
+    detail: str = ""
+    """What may tell people more, whoever ended it: the end of what a process wrote to stderr."""
     not_run: bool = False
     """Whether it is sure that nothing that was sent and not answered has been executed."""
 

@@ -23,6 +23,7 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
+from services.tool.mcp.beside import beside
 from services.tool.mcp.bounds import MIB, Bounds
 from services.tool.mcp.lines import Lines, TooLong
 from services.tool.mcp.pace import Pace
@@ -50,20 +51,16 @@ async def _over_process(
     start: Callable[[], Awaitable[Process]], bounds: Bounds, report: Report
 ) -> AsyncGenerator[Any]:
     process = await start()
-    failed: Exception | None = None
     try:
-        line = _Line(process, bounds, report)
-        with line:
-            async with asyncio.TaskGroup() as tasks:
+        with _Line(process, bounds, report) as line:
+            async with beside() as tasks:
                 reader = tasks.create_task(line.read(), name="mcp reads")
                 writer = tasks.create_task(line.write(), name="mcp writes")
                 watcher = tasks.create_task(line.watch(), name="mcp watches")
                 try:
                     yield line.theirs
-                except Exception as error:  # noqa: BLE001 - raised below: a group would wrap it
-                    failed = error
                 finally:
-                    line.end_hearing()
+                    line.close()
                     await _wind_down(process, writer, bounds)
                     # All of it is dead: so its output ends, and what was open for it is closed.
                     await asyncio.wait([reader, watcher], timeout=bounds.grace_s)
@@ -71,8 +68,6 @@ async def _over_process(
                     watcher.cancel()
     finally:
         await process.stop(bounds.grace_s)
-    if failed is not None:
-        raise failed
 
 
 async def _wind_down(process: Process, writer: "asyncio.Task[None]", bounds: Bounds) -> None:
@@ -114,7 +109,8 @@ class _Line:
         """Requests of ours that have no answer of the server."""
         self._heard = True
         """Whether somebody still hears the server: else its output is only read away."""
-        self._over = asyncio.Event()
+        self._read = asyncio.Event()
+        self._ended = asyncio.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -123,10 +119,14 @@ class _Line:
         for stream in (*self.theirs, self._to_session, self._from_session):
             stream.close()
 
-    def end_hearing(self) -> None:
+    def close(self) -> None:
         """Nobody hears the server any more: what it still prints is read away."""
+        garbage = f"{self._garbage} of its lines were no messages" if self._garbage else ""
+        tail = f"the end of its stderr: {self._tail.strip()}" if self._tail.strip() else ""
+        self._report.detail = "; ".join(part for part in (garbage, tail) if part)
         self._heard = False
         self._answered.set()
+        self._to_session.close()
 
     async def read(self) -> None:
         """Read all the server prints, until it ends; a session hears its messages."""
@@ -138,7 +138,11 @@ class _Line:
                     self._end(str(error) or self._too_long())
         except (OSError, ValueError) as error:
             self._end(f"its output cannot be read: {error}")
-        self._over.set()
+        self._read.set()
+        with contextlib.suppress(TimeoutError):  # most often because it ended, which tells more
+            async with asyncio.timeout(self._bounds.grace_s):
+                await self._ended.wait()
+        self._end("it closed its output")
 
     async def write(self) -> None:
         """Write what the session says, until it says no more or the server does not read."""
@@ -158,15 +162,15 @@ class _Line:
         code = await self._process.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._bounds.grace_s):
-                await self._over.wait()
+                await self._read.wait()
         self._end(f"it ended with exit code {code}")
+        self._ended.set()
 
     async def _settled(self) -> None:
         """Let a server that ended say so by itself: its exit code tells more than a broken pipe."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._bounds.grace_s):
-                await self._process.wait()
-                await self._over.wait()
+                await self._ended.wait()
 
     async def _take(self, chunk: Chunk) -> None:
         if chunk.stream == "stderr":
@@ -246,13 +250,9 @@ class _Line:
 
     def _end(self, why: str) -> None:
         """Have the session see the end of the connection; the first reason stands."""
-        self.end_hearing()
-        if not self._report.ended:
-            garbage = f"; {self._garbage} of its lines were no messages" if self._garbage else ""
-            said = self._tail.strip()
-            tail = f"; the end of its stderr: {said}" if said else ""
-            self._report.ended = f"{why}{garbage}{tail}"
-        self._to_session.close()
+        if self._heard and not self._report.ended:
+            self._report.ended = why
+        self.close()
 
 
 def _message(line: bytes) -> JSONRPCMessage | None:
