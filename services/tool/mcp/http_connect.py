@@ -97,10 +97,10 @@ async def _connected(
     address = await addressed(skill.endpoint, means.reveal, means.never)
     way = Way(address, headers, means.settings, trust.context())
     older = skill.transport == "sse"
-    async with Talk(way, auth, means.settings, report, hint=_hint(endpoint), older=older) as talk:
-        opened = http_streams.older if older else http_streams.newer
-        async with opened(address, talk, means.settings) as streams:
-            yield streams
+    talk = Talk(way, auth, means.settings, report, hint=_hint(endpoint), older=older)
+    opened = http_streams.older if older else http_streams.newer
+    async with opened(address, talk, means.settings) as streams:
+        yield streams
 
 
 async def _auth(means: HttpMeans, endpoint: Endpoint, oauth: OAuth) -> "httpx2.Auth":

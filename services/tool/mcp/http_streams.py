@@ -22,9 +22,10 @@ async def newer(
 ) -> AsyncGenerator[TransportStreams]:
     """Streamable HTTP: nothing is sent before the session begins."""
     limit = settings.body_bytes_max
-    async with streamable_http_client(
-        endpoint, http_client=talk, max_sse_event_size=limit
-    ) as streams:
+    async with (
+        talk,
+        streamable_http_client(endpoint, http_client=talk, max_sse_event_size=limit) as streams,
+    ):
         talk.hang_up = streams[1].aclose
         yield streams
 

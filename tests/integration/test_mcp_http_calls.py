@@ -1,0 +1,177 @@
+"""Tools, prompts and resources of a real MCP server over HTTP, in both transports."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from mcp_types import METHOD_NOT_FOUND
+
+from domain.definition import McpHttpSkill
+from services.worker.skills import Reply
+from tests.support.mcp_http import Desk, desk, text_of
+from tests.wire.mcp_http import Reply as Instead
+from tests.wire.mcp_http import Seen, World, serving
+
+pytestmark = pytest.mark.anyio
+
+Transport = Literal["streamable_http", "sse"]
+BOTH = pytest.mark.parametrize("transport", ["streamable_http", "sse"])
+BOUND_S = 20.0
+
+
+@asynccontextmanager
+async def at_work(
+    world: World, transport: Transport, folder: Path, *, plain: bool = False
+) -> AsyncGenerator[Desk]:
+    server = world.server()
+    app = (
+        server.sse_app() if transport == "sse" else server.streamable_http_app(json_response=plain)
+    )
+    async with serving(world.around(app)) as port, asyncio.timeout(BOUND_S):
+        path = "sse" if transport == "sse" else "mcp"
+        skill = McpHttpSkill(endpoint=f"http://127.0.0.1:{port}/{path}", transport=transport)
+        async with desk(skill, folder) as made:
+            await made.discover()
+            yield made
+
+
+@BOTH
+async def test_what_a_server_offers_is_found(transport: Transport, tmp_path: Path) -> None:
+    world = World()
+    async with at_work(world, transport, tmp_path) as found:
+        catalogue = found.skill.catalogue
+    assert catalogue is not None
+    assert (catalogue.server, catalogue.version) == ("wire", "1.2.3")
+    names = {tool.remote for tool in catalogue.tools}
+    assert {"tool:add", "tool:slow", "prompt:greet", "resources:", "resource:"} <= {
+        remote if remote.startswith(("tool", "prompt")) else remote.partition(":")[0] + ":"
+        for remote in names
+    }
+
+
+@BOTH
+async def test_a_tool_is_called_and_its_data_read(transport: Transport, tmp_path: Path) -> None:
+    world = World()
+    async with at_work(world, transport, tmp_path) as found:
+        result = await found.call("tool:add", a=2, b=3)
+    assert not result.is_error
+    assert '"total": 5' in text_of(result) or '"total":5' in text_of(result)
+    assert world.calls == ["add"]
+
+
+async def test_a_server_that_answers_in_json_is_understood(tmp_path: Path) -> None:
+    world = World()
+    async with at_work(world, "streamable_http", tmp_path, plain=True) as found:
+        result = await found.call("tool:add", a=2, b=3)
+    assert "5" in text_of(result)
+
+
+@BOTH
+async def test_a_tool_that_fails_says_so(transport: Transport, tmp_path: Path) -> None:
+    async with at_work(World(), transport, tmp_path) as found:
+        result = await found.call("tool:boom")
+    assert result.is_error
+    assert "boom" in text_of(result)
+
+
+@BOTH
+async def test_prompts_and_resources_are_read(transport: Transport, tmp_path: Path) -> None:
+    async with at_work(World(), transport, tmp_path) as found:
+        catalogue = found.skill.catalogue
+        assert catalogue is not None
+        kinds = {tool.kind: tool.remote for tool in catalogue.tools if tool.kind != "tool"}
+        prompt = await found.call("prompt:greet", name="Ann")
+        listed = await found.call(kinds["resources"])
+        read = await found.call(kinds["resource"], uri="note://one")
+    assert "Greet Ann." in text_of(prompt)
+    assert "note://one" in text_of(listed)
+    assert "the text of the note" in text_of(read)
+
+
+@BOTH
+async def test_progress_is_heard_while_a_call_runs(transport: Transport, tmp_path: Path) -> None:
+    world = World()
+    async with at_work(world, transport, tmp_path) as found, asyncio.TaskGroup() as tasks:
+        call = tasks.create_task(found.call("tool:slow"))
+        await found.until_heard("half way")
+        assert not call.done()
+        world.go_on.set()
+        assert "done" in text_of(await call)
+
+
+@BOTH
+async def test_a_call_that_is_cancelled_ends_at_the_server(
+    transport: Transport, tmp_path: Path
+) -> None:
+    world = World()
+    async with at_work(world, transport, tmp_path) as found, asyncio.TaskGroup() as tasks:
+        call = tasks.create_task(found.call("tool:slow"))
+        await world.begun.wait()
+        call.cancel()
+        await world.cancelled.wait()
+        result = await found.call("tool:add", a=1, b=1)
+        assert not result.is_error
+
+
+@BOTH
+async def test_a_server_asks_a_person(transport: Transport, tmp_path: Path) -> None:
+    async with at_work(World(), transport, tmp_path) as found:
+        accepted = await found.call("tool:ask")
+        found.person.reply = Reply("decline")
+        declined = await found.call("tool:ask")
+    assert "accept sure=True" in text_of(accepted)
+    assert "decline" in text_of(declined)
+    assert [question.message for _, question in found.person.asked] == ["Are you sure?"] * 2
+
+
+@BOTH
+async def test_calls_of_a_job_run_at_once_over_one_session(
+    transport: Transport, tmp_path: Path
+) -> None:
+    world = World()
+    async with at_work(world, transport, tmp_path) as found, asyncio.TaskGroup() as tasks:
+        slow = tasks.create_task(found.call("tool:slow"))
+        await world.begun.wait()
+        sums = [tasks.create_task(found.call("tool:add", f"r{n}", a=n, b=n)) for n in range(8)]
+        for number, task in enumerate(sums):
+            assert str(2 * number) in text_of(await task)
+        assert not slow.done()
+        world.go_on.set()
+        await slow
+    sessions = {seen.headers.get("mcp-session-id") for seen in world.seen if seen.is_call}
+    assert len(sessions) == 1
+
+
+async def test_a_server_that_knows_the_newest_protocol_only_is_spoken_with(tmp_path: Path) -> None:
+    world = World()
+
+    async def newest_only(seen: Seen) -> Instead | None:
+        if b'"initialize"' not in seen.body:
+            return None
+        error = {"code": METHOD_NOT_FOUND, "message": "no initialize here"}
+        body = {"jsonrpc": "2.0", "id": json.loads(seen.body)["id"], "error": error}
+        return Instead(404, json.dumps(body).encode(), {"content-type": "application/json"})
+
+    world.meddle = newest_only
+    async with at_work(world, "streamable_http", tmp_path) as found:
+        assert found.skill.catalogue is not None
+        assert found.skill.catalogue.protocol >= "2026"
+        result = await found.call("tool:add", a=2, b=3)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(found.call("tool:slow"))
+            await world.begun.wait()
+            call.cancel()
+            await world.cancelled.wait()
+    assert "5" in text_of(result)
+    assert not any("mcp-session-id" in seen.headers for seen in world.seen)
+
+
+async def test_a_result_that_is_no_result_reaches_the_model_as_a_failure(tmp_path: Path) -> None:
+    async with at_work(World(), "streamable_http", tmp_path) as found:
+        result = await found.call("tool:nothing")
+    assert result.is_error
+    assert "unknown_tool" in text_of(result)
