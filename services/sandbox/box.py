@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from domain.errors import Rejected
 from domain.sandbox import EgressRow
@@ -122,9 +123,17 @@ class Box:
     """Fills in a sandbox when it is asked for, and ends it when nobody has used it for a while."""
 
     def __init__(
-        self, owner: Owner, workspace: Workspace, allowance: Allowance, means: Means
+        self,
+        owner: Owner,
+        workspace: Workspace,
+        allowance: Allowance,
+        means: Means,
+        folders: Mapping[str, Path] | None = None,
     ) -> None:
+        """`folders` are of the host, see `SandboxSpec`."""
         self.allowance = allowance
+        self._folders = folders or {}
+        self._over = False
         self._owner = owner
         self._workspace = workspace
         self._means = means
@@ -144,6 +153,11 @@ class Box:
                 if self._opened is None:
                     self._opened = await self._open()
         return self._opened
+
+    async def end(self) -> None:
+        """End the sandbox for good: its room is closed."""
+        self._over = True
+        await self.close()
 
     async def take(self) -> Tally:
         """What went through the proxy since this was last asked."""
@@ -169,6 +183,9 @@ class Box:
                 await opened.close()
 
     async def _open(self) -> Equipped:
+        if self._over:
+            message = "the room of the sandbox is closed"
+            raise SandboxUnavailable(message)
         allowance, egress = self.allowance, self.allowance.egress
         prepared = None if egress is None else await self._prepare(egress)
         secret_env = await self._secrets("env")
@@ -181,6 +198,7 @@ class Box:
             image=allowance.image,
             files={} if prepared is None else prepared.files,
             secret_files=await self._secrets("file"),
+            folders=self._folders,
         )
         inner = await (await self._means.backend()).open(spec)
         if prepared is None:

@@ -24,9 +24,17 @@ FREEING = COMMANDS | {"deleteFile", "moveFile", "writeProcess", "stopProcess"}
 
 
 async def within_quota(
-    room: Room, limits: SandboxLimits, tool: str, work: Callable[[], Awaitable[ToolResult]]
+    room: Room,
+    limits: SandboxLimits,
+    tool: str,
+    work: Callable[[], Awaitable[ToolResult]],
+    *,
+    watched: bool = False,
 ) -> ToolResult:
-    """What a call that may write comes to; a failure when the workspace is too full for it."""
+    """What a call that may write comes to; a failure when the workspace is too full for it.
+
+    `watched`: it may write much while it goes on, as commands do.
+    """
     if room.quota is None:
         room.quota = QuotaWatch(room.workspace.fileno(), limits)
     watch = room.quota
@@ -34,7 +42,7 @@ async def within_quota(
     if before.over and tool not in FREEING:
         message = f"{tool} was not run: {before.over}; delete what is not needed first"
         return failure(ToolError(Code.NO_SPACE, message))
-    if tool not in COMMANDS:
+    if not watched and tool not in COMMANDS:
         return await work()
     async with asyncio.TaskGroup() as tasks:
         call = tasks.create_task(_caught(work))

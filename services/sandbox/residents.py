@@ -7,9 +7,11 @@ from domain.ids import RunRef
 from services.sandbox.placement import Held, root_of
 from services.sandbox.returning import Returning
 from services.sandbox.room import Room
+from services.sandbox.sites import end_site
 from services.sandbox.snapshots.store import SnapshotStore
 from services.sandbox.tools.processes import Processes
 from services.sandbox.workspace import Workspace
+from services.worker.skills import SkillHost
 
 Copy = Callable[[RunRef, Workspace, Path], Awaitable[None]]
 """Makes the workspace of a run that works apart out of its caller's."""
@@ -27,8 +29,10 @@ class Residents:
         held: Callable[[RunRef], Held | None],
         copy: Copy,
         over: Callable[[RunRef], Awaitable[bool]],
+        host: SkillHost | None = None,
     ) -> None:
-        """`over`: whether a run cannot go on."""
+        """`over`: whether a run cannot go on. `host` speaks with the servers of skills."""
+        self._host = host
         self._returning = returning
         self._store = store
         self._processes = processes
@@ -77,5 +81,7 @@ class Residents:
 
     async def leave(self, tenant: str, room: Room) -> None:
         """End what runs on, and keep what is known of its snapshots on the disk only."""
+        while room.sites and self._host is not None:
+            await end_site(self._host, tenant, room.sites.pop())
         await self._processes.leave(room)
         await self._store.release(tenant, room.key)

@@ -8,12 +8,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from domain.secrets import SecretValue
 from services.sandbox.port import Sandbox
 from services.sandbox.quota import QuotaWatch
 from services.sandbox.seen import Seen
 from services.sandbox.workspace import Workspace
+from services.worker.process import Process
 
 
 class Gate:
@@ -77,6 +79,11 @@ class Room:
     seen: Seen = field(default_factory=Seen)
     quota: QuotaWatch | None = None
     news: str = ""  # of its files, which the model of the job's root run does not know yet
+    sites: set[str] = field(default_factory=set[str])
+    """The keys of the places where servers of skills were started: ended before it is closed."""
+    servers: set[Process] = field(default_factory=set[Process])
+    """Those that run now and may change files."""
+    scratch: Path | None = None  # a folder that is nobody's job, and is removed with the room
 
 
 @dataclass(frozen=True)

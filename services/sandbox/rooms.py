@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from domain.definition import Definition
+from domain.content import TextPart
+from domain.definition import Definition, Expert
 from domain.ids import RunRef
 from services.sandbox.box import Box, Means
 from services.sandbox.opening import open_workspace
@@ -16,13 +17,18 @@ from services.sandbox.placement import WorkspaceKind
 from services.sandbox.policy import Allowance, OperatorPolicy, allow
 from services.sandbox.port import Owner
 from services.sandbox.room import Room
+from services.sandbox.scratch import Scratch, remove
 from services.sandbox.workspace import Workspace
 from services.sandbox.writers import Writers
+from services.worker.toolbox import ToolResult
 
 logger = logging.getLogger(__name__)
 
 IDLE_LOOK_S = 5.0
 """How often idle rooms are looked for, in seconds."""
+
+NO_JOB = ":"
+"""How the keys of rooms begin that are no job's: no id of a job does."""
 
 PATIENCE_S = 0.5
 """How long whoever looks at a whole room waits for calls before it freezes them, in seconds."""
@@ -143,8 +149,10 @@ class Rooms:
         *,
         residents: Residents,
         life: Life,
+        scratch: Scratch,
     ) -> None:
         """`definitions` finds one by tenant and digest."""
+        self._scratch = scratch
         self._workspaces = workspaces
         self._operator = operator
         self._means = means
@@ -161,8 +169,16 @@ class Rooms:
             SandboxUnavailable: it asks for what the operator does not allow.
             Unavailable: its definition cannot be read now.
         """
+        return allow(await self.expert(whose), self._operator)
+
+    async def expert(self, whose: Whose) -> Expert:
+        """The expert of a run.
+
+        Raises:
+            Unavailable: its definition cannot be read now.
+        """
         definition = await self._definitions(whose.ref.tenant, whose.definition)
-        return allow(definition.expert(whose.expert), self._operator)
+        return definition.expert(whose.expert)
 
     @asynccontextmanager
     async def suite(self, whose: Whose, allowance: Allowance) -> AsyncGenerator[Suite]:
@@ -179,22 +195,64 @@ class Rooms:
         async with self._used(ref.tenant, key, opening) as suite:
             yield suite
 
-    def box(self, suite: Suite, whose: Whose, allowance: Allowance) -> Box:
-        """The sandbox of a kind of expert in a room; not made before it is used."""
-        digest = allowance.digest
-        box = suite.boxes.get(digest)
+    @asynccontextmanager
+    async def apart(self, tenant: str, name: str, *, keep: bool = True) -> AsyncGenerator[Suite]:
+        """A room over an empty folder that is no job's; closed at once, or when it is long idle.
+
+        Raises:
+            Unavailable: it cannot be opened.
+        """
+        key = f"{NO_JOB}{name}"
+
+        async def opening() -> Room:
+            path = await asyncio.to_thread(self._scratch.make, f"{tenant}.{name}")
+            room = await _room(key, path)
+            room.scratch = path
+            return room
+
+        try:
+            async with self._used(tenant, key, opening) as suite:
+                yield suite
+        finally:
+            if not keep:
+                await self._end(Name(tenant, key))
+
+    async def _end(self, name: Name) -> None:
+        """Close a room that nobody uses."""
+        async with self._turn(name):
+            suite = self._suites.get(name)
+            if suite is not None and not suite.users:
+                del self._suites[name]
+                await self._close(name.tenant, suite)
+
+    def box(
+        self,
+        suite: Suite,
+        ref: RunRef,
+        allowance: Allowance,
+        *,
+        of: str = "",
+        folders: Mapping[str, Path] | None = None,
+    ) -> Box:
+        """The sandbox of a kind of expert in a room; not made before it is used.
+
+        `of` names one that is not the experts' own, and may see `folders` of the host.
+        """
+        key = f"{allowance.digest}{of}"
+        box = suite.boxes.get(key)
         if box is None:
-            owner = Owner(self._life.place, self._life.epoch, *whose.ref)
-            box = suite.boxes[digest] = Box(owner, suite.room.workspace, allowance, self._means)
+            owner = Owner(self._life.place, self._life.epoch, *ref)
+            workspace = suite.room.workspace
+            box = suite.boxes[key] = Box(owner, workspace, allowance, self._means, folders)
         return box
 
-    async def news(self, suite: Suite, whose: Whose) -> str:
-        """What the model of a run is to know of the files here, told once; "" when it knows."""
+    async def told(self, suite: Suite, whose: Whose, result: ToolResult) -> ToolResult:
+        """A result that also says what the model of a run is to know of the files here, once."""
         if whose.parent or not suite.room.news:
-            return ""
+            return result
         news, suite.room.news = suite.room.news, ""
         await self._residents.told(whose.ref)
-        return news
+        return replace(result, content=(*result.content, TextPart(text=f"\n[{news}]")))
 
     @asynccontextmanager
     async def still(self, suite: Suite) -> AsyncGenerator[bool]:
@@ -309,11 +367,13 @@ class Rooms:
         try:
             await self._residents.leave(tenant, suite.room)
             for box in tuple(suite.boxes.values()):
-                await box.close()
+                await box.end()
         except Exception:
             logger.exception("room %s was not closed as it should be", suite.room.key)
         finally:
             suite.room.workspace.close()
+            if suite.room.scratch is not None:
+                await asyncio.to_thread(remove, suite.room.scratch)
 
 
 def _apart(ref: RunRef) -> str:

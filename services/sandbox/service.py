@@ -7,13 +7,13 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from domain.commands import ClaimToolCall, RecordToolResult
 from domain.content import TextPart
-from domain.definition import Definition, sandbox_of
+from domain.definition import Definition, Expert, sandbox_of
 from domain.ids import RunRef
 from domain.needles import BREAKS_MAX
 from domain.record import canonical
@@ -22,6 +22,8 @@ from domain.work import CallToolWork, SnapshotWork
 from eventlog.port import Backbone, Blobs
 from services.sandbox import lives
 from services.sandbox.box import Means, Reveal
+from services.sandbox.calling import NO_HOST, SkillCalls
+from services.sandbox.discovery import Discovered, discover
 from services.sandbox.due import Due
 from services.sandbox.egress.broker import Broker
 from services.sandbox.egress.policy import EgressSettings
@@ -32,13 +34,19 @@ from services.sandbox.journal_file import JournalFiles
 from services.sandbox.keeper import JobKeeper
 from services.sandbox.live import Denials
 from services.sandbox.merging import Merging
+from services.sandbox.packages.fetching import Workshop
+from services.sandbox.packages.settings import PackageSettings
+from services.sandbox.packages.store import Packages
 from services.sandbox.placement import Held, Here, Placements, WorkspaceKind
 from services.sandbox.policy import OperatorPolicy
 from services.sandbox.port import Backend, CapabilityReport, Kind, MakesAhead, Owner
 from services.sandbox.residents import Residents
 from services.sandbox.results import Results
 from services.sandbox.returning import Returning
+from services.sandbox.room import Room
 from services.sandbox.rooms import Life, Rooms, Whose, Workspaces
+from services.sandbox.scratch import Scratch, forget
+from services.sandbox.skills import Skills
 from services.sandbox.snapshots.local import Look
 from services.sandbox.snapshots.store import SnapshotStore
 from services.sandbox.snapshotting import Snapshotting
@@ -48,6 +56,7 @@ from services.sandbox.tools.processes import Processes
 from services.sandbox.warm import WarmBackend
 from services.worker.keeper import Admission, Elsewhere, Keeper, Known, Later
 from services.worker.reporter import Reporter
+from services.worker.skills import SkillHost
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +64,9 @@ REAP_S = 60.0
 """How often what dead workers left is looked for, in seconds (C10)."""
 
 DEFINITIONS_MAX = 256
+
+SCRATCH, PACKAGES = ".scratch", ".packages"
+"""Folders beside the state: users as whom commands run must get to what is in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,9 @@ class SandboxParts:
     now_s: Callable[[], float]
     idle_s: float
     warm: int = 0  # sandboxes made ahead of need
+    host: SkillHost | None = None  # who speaks with servers of skills
+    packages: PackageSettings = field(default_factory=PackageSettings)
+    packages_folder: Path | None = None  # None: beside the state
     store: Callable[[Path, Blobs], SnapshotStore] = SnapshotStore
 
 
@@ -98,6 +113,7 @@ class SandboxService:
         self._definitions: dict[tuple[str, str], Definition] = {}
         processes = Processes(tasks, parts.redactor)
         self._store = store = parts.store(parts.state / "snapshots", parts.backbone.blobs)
+        self._scratch = Scratch(parts.state.with_name(SCRATCH), parts.epoch)
         self.due = Due(lambda ref: self._kind(ref) == "isolated")
         self._merging = Merging(
             parts.state / "isolated", parts.workspaces, lambda: parts.operator.limits
@@ -109,6 +125,7 @@ class SandboxService:
             held=self._held,
             copy=self._merging.copy,
             over=partial(is_over, parts.backbone.log),
+            host=parts.host,
         )
         self._rooms = Rooms(
             parts.workspaces,
@@ -117,18 +134,46 @@ class SandboxService:
             self._definition,
             residents=residents,
             life=Life(parts.place, parts.epoch, parts.idle_s),
+            scratch=self._scratch,
         )
-        self._snapshotting = Snapshotting(self._rooms, store, self._look, processes.busy, self.due)
+
+        def running(room: Room) -> bool:
+            return processes.busy(room) or bool(room.servers)
+
+        self._snapshotting = Snapshotting(self._rooms, store, self._look, running, self.due)
+        self._packages = Packages(
+            parts.packages_folder or parts.state.with_name(PACKAGES),
+            Workshop(
+                parts.packages,
+                parts.egress,
+                parts.operator.limits,
+                self._backend,
+                Owner(parts.place, parts.epoch, "", "packages", ""),
+                tasks,
+            ),
+        )
+        self._skills = Skills(
+            self._rooms, self._packages, parts.operator, backend=self._backend, tasks=tasks
+        )
         seats = Seats()
         results = Results(parts.backbone.log, parts.backbone.blobs)
+        denials = Denials(parts.backbone.live, parts.redactor)
         self.toolbox = KeptToolBox(
             self._rooms,
             BaseToolBox(seats.of, results.read, processes, parts.redactor),
             seats,
             merging=self._merging,
-            denials=Denials(parts.backbone.live, parts.redactor),
+            denials=denials,
             due=self.due,
             redactor=parts.redactor,
+            remote=SkillCalls(
+                self._rooms,
+                self._skills,
+                parts.host,
+                denials=denials,
+                due=self.due,
+                redactor=parts.redactor,
+            ),
         )
 
     def keeper(self, reporter: Reporter) -> Keeper:
@@ -144,6 +189,17 @@ class SandboxService:
             SandboxUnavailable: there is no sandbox here.
         """
         return (await self._choose())[1]
+
+    async def discover(self, tenant: str, expert: Expert, name: str) -> Discovered:
+        """What the server of an expert's skill offers, started over an empty folder for that.
+
+        Raises:
+            SkillFailed: it offers nothing that can be used; the message says why.
+            Unavailable: it cannot be started here.
+        """
+        if self._parts.host is None:
+            raise SandboxUnavailable(NO_HOST)
+        return await discover(self._skills, self._parts.host, tenant, expert, name)
 
     async def reap(self) -> list[str]:
         """End what dead workers of this place left behind.
@@ -168,7 +224,9 @@ class SandboxService:
         """End every sandbox and the proxy; nothing of them is left."""
         for task in self._beside:
             task.cancel()
+        await self._packages.close()
         await self._rooms.close()
+        await asyncio.to_thread(self._scratch.close)
         await self._store.close()
         if self._broker is not None:
             await self._broker.close()
@@ -218,6 +276,7 @@ class SandboxService:
         alive = parts.alive(leased)
         ended = await backend.reap(parts.place, alive)
         lives.forget(parts.state, alive)
+        await asyncio.to_thread(forget, parts.state.with_name(SCRATCH), alive)
         return [*ended, *(f"journal of {name}" for name in self._files.tidy(parts.now_s()))]
 
     async def _backend(self) -> Backend:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from email.parser import BytesHeaderParser
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
 from domain.record import Record
 from services.sandbox.failures import SandboxUnavailable, ToolError
@@ -129,12 +129,12 @@ def _npm(workspace: Workspace, request: Request) -> tuple[str, dict[str, Program
         said = _json(workspace, f"{TREE}/{folder}/package.json")
         if name == request.name:
             version = str(said.get("version", ""))
-        bins: object = said.get("bin")
-        listed = {name.rpartition("/")[2]: bins} if isinstance(bins, str) else bins
-        for program, path in listed.items() if isinstance(listed, dict) else ():
-            if isinstance(path, str) and _NAME.fullmatch(str(program)):
+        bins = said.get("bin")
+        listed = {name.rpartition("/")[2]: bins} if isinstance(bins, str) else _table(bins)
+        for program, path in listed.items():
+            if isinstance(path, str) and _NAME.fullmatch(program):
                 place = posixpath.normpath(f"{folder}/{path}")
-                programs[str(program)] = Program(how=_how(workspace, place), path=place)
+                programs[program] = Program(how=_how(workspace, place), path=place)
     return version, programs
 
 
@@ -175,12 +175,16 @@ def _scripts(text: bytes) -> Iterator[str]:
             yield from found.options("console_scripts")
 
 
-def _json(workspace: Workspace, path: str) -> dict[str, Any]:
+def _json(workspace: Workspace, path: str) -> dict[str, object]:
     try:
-        said = json.loads(_read(workspace, path))
+        return _table(json.loads(_read(workspace, path)))
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+
+
+def _table(value: object) -> dict[str, object]:
+    """A JSON object as what it is; anything else as an empty one."""
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def _read(workspace: Workspace, path: str) -> bytes:
