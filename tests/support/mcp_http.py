@@ -81,7 +81,7 @@ class Desk:
 
     async def call(self, remote: str, _run: str = "r1", **arguments: Any) -> ToolResult:
         """Call something the server offers."""
-        return await self.box.call(self.a_call(remote, _run, **arguments), self._hear)
+        return await self.box.call(self.a_call(remote, _run, **arguments), self.hear)
 
     def a_call(self, remote: str, _run: str = "r1", **arguments: Any) -> ToolCall:
         number = next(self._numbers)
@@ -105,7 +105,7 @@ class Desk:
             await self._news.wait()
             self._news.clear()
 
-    async def _hear(self, text: str) -> None:
+    async def hear(self, text: str) -> None:
         self.heard.append(text)
         self._news.set()
 

@@ -110,6 +110,10 @@ class Talk(httpx2.AsyncClient):
             raise httpx2.ReadError(message) from None
         if response.is_error:
             await response.aread()  # what it says of it
+        elif self._older and request.method == "GET" and not _is_stream(response):
+            await response.aclose()
+            message = "it answers with no stream of events (text/event-stream)"
+            raise httpx2.SSEError(message)
         return response
 
     async def _asked(self, request: httpx2.Request) -> httpx2.Response:
