@@ -6,7 +6,7 @@ What is dialled is the address that was checked, so that a name server has no se
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 import httpcore2
@@ -17,6 +17,7 @@ DIALLED_MAX = 4
 """How many addresses of a name are tried."""
 
 Admits = Callable[[Address], bool]
+Resolve = Callable[["Host"], Awaitable[list[Address]]]
 
 
 class Host(NamedTuple):
@@ -45,8 +46,15 @@ async def resolved(host: Host) -> list[Address]:
 class CheckedBackend(httpcore2.AsyncNetworkBackend):
     """Dials what a rule admits. Nothing else can be reached over it."""
 
-    def __init__(self, admits: Admits, refusal: str, inner: httpcore2.AsyncNetworkBackend) -> None:
+    def __init__(
+        self,
+        admits: Admits,
+        refusal: str,
+        inner: httpcore2.AsyncNetworkBackend,
+        resolve: Resolve = resolved,
+    ) -> None:
         """`refusal` says what to change where nothing is admitted."""
+        self._resolve = resolve
         self._admits = admits
         self._refusal = refusal
         self._inner = inner
@@ -101,7 +109,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
 
     async def _resolved(self, where: Host) -> list[Address]:
         try:
-            return await resolved(where)
+            return await self._resolve(where)
         except (OSError, UnicodeError):
             message = f"no address is known for {where.name}"
             raise httpcore2.ConnectError(message) from None

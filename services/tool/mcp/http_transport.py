@@ -82,7 +82,8 @@ class Way(httpx2.AsyncBaseTransport):
                 request.headers.setdefault(name, value)
         request.headers["accept-encoding"] = "identity"  # so that a length is a length
         request.extensions = {"timeout": self._patience(), **request.extensions}
-        listens = request.method == "GET" and "text/event-stream" in request.headers["accept"]
+        wanted = request.headers.get("accept", "")
+        listens = request.method == "GET" and "text/event-stream" in wanted
         if listens:
             await self._pace()
         response = await self._pools[url.scheme].handle_async_request(request)
