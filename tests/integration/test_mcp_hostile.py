@@ -43,6 +43,13 @@ async def test_an_answer_of_100_mb_ends_the_connection_with_a_reason() -> None:
         assert (result.is_error, result.unknown) == (True, True)
 
 
+async def test_an_answer_that_would_swell_is_not_read() -> None:
+    async with stage("hostile", "swells") as here:
+        result = await here.call()
+        assert "it sent a message of more than 500000 values" in text(result)
+        assert result.unknown
+
+
 async def test_an_answer_of_many_parts_is_cut_and_kept() -> None:
     async with stage("hostile", "many") as here:
         result = await here.call()

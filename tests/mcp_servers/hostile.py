@@ -114,6 +114,18 @@ def huge() -> None:
     serve([TOOL], call)
 
 
+def swells() -> None:
+    """Answers with 15 MB that would take some 1.8 GB once they are read."""
+
+    def call(request: Message) -> None:
+        said = json.dumps({"jsonrpc": "2.0", "id": request["id"]})[:-1]
+        swelling = "[]," * 5_000_000
+        sys.stdout.write(f'{said}, "result":{{"content":[],"structuredContent":[{swelling}0]}}}}\n')
+        sys.stdout.flush()
+
+    serve([TOOL], call)
+
+
 def many() -> None:
     """Answers with 5,000 parts."""
     part = {"type": "text", "text": "y" * 100}

@@ -122,7 +122,11 @@ async def _once(
     from services.tool.mcp.discover import drifted  # noqa: PLC0415 - see the docstring
     from services.tool.mcp.sending import send  # noqa: PLC0415
 
-    changed = await drifted(connection, tool)
+    try:
+        changed = await drifted(connection, tool)
+    except (Lost, NoAnswer, Refused, Unreadable) as error:  # the call itself was not sent
+        message = f"it does not say what it offers: {error}"
+        raise NotOpened(message) from error
     if changed is not None:
         message = (
             f"The tool {tool.name!r} was not called: {changed}. The run goes by what was approved "

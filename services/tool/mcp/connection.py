@@ -7,6 +7,7 @@ Not which connections there are, and not when one is opened again: the pool know
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
@@ -228,7 +229,9 @@ class Connection:
         except Refused as error:
             if await self._is_over(error):
                 return  # it stays open: `_finish` says what became of it
-            job.fail(error)
+            # A transport says so of one request whose answer was lost; the connection goes on.
+            lost = error.code == types.CONNECTION_CLOSED
+            job.fail(Lost(str(error)) if lost else error)
         except asyncio.CancelledError:
             if job.answer.done():  # dropped by whoever waited
                 self._open.discard(job)
@@ -253,7 +256,7 @@ class Connection:
         self._jobs.put_nowait(None)
 
     async def _on_log(self, params: types.LoggingMessageNotificationParams) -> None:
-        text = params.data if isinstance(params.data, str) else repr(params.data)
+        text = params.data if isinstance(params.data, str) else json.dumps(params.data)
         self.turns.say(f"[{params.level}] {text[:SAID_CHARS_MAX]}\n")
 
     async def _on_message(self, message: IncomingMessage) -> None:

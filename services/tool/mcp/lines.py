@@ -1,5 +1,13 @@
 """Lines out of a stream of bytes, each of a bounded length. Not what they say."""
 
+import re
+
+VALUES_MAX = 500_000
+"""How many values a JSON text may have. 16 MiB of `[],` would become 1.8 GB of Python's objects,
+and hold up everything else for some ten seconds."""
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+
 
 class TooLong(Exception):
     """A line has more bytes than one may have; nothing after it can be read."""
@@ -27,3 +35,14 @@ class Lines:
         if any(len(line) > self._bytes_max for line in (*lines, self._begun)):
             raise TooLong
         return lines
+
+
+def has_too_many_values(text: bytes, values_max: int = VALUES_MAX) -> bool:
+    """Whether a JSON text has more values than are read; what stands in strings does not count."""
+    if _marks(text) <= values_max:
+        return False
+    return _marks(_STRING.sub(b"", text)) > values_max
+
+
+def _marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 from mcp_types import CallToolResult
 
@@ -28,7 +28,7 @@ async def of_call(
     structured = result.structured_content
     if structured is not None:
         text = _json(structured)
-        if not any(_same(said, structured) for said in pieces.texts):
+        if not _is_said(pieces.texts, structured):
             pieces.texts.append(text)
         if output_schema is not None and not result.is_error:
             problem = await _mismatch(output_schema, structured, text)
@@ -75,6 +75,23 @@ def _json(value: object) -> str:
         return clean(json.dumps(value, ensure_ascii=False))
     except (ValueError, RecursionError):
         return "[data that is nested too deep to be shown]"
+
+
+def _is_said(texts: list[str], value: object) -> bool:
+    """Whether the texts of a result say what its data says.
+
+    Servers of the Python SDK wrap what is no object as `{"result": ...}`, and give each item of a
+    list as a text of its own.
+    """
+    if any(_same(said, value) for said in texts):
+        return True
+    if not isinstance(value, dict) or set(cast("dict[str, object]", value)) != {"result"}:
+        return False
+    inner = cast("dict[str, object]", value)["result"]
+    items = cast("list[object]", inner) if isinstance(inner, list) else [inner]
+    return len(items) == len(texts) and all(
+        said == item or _same(said, item) for said, item in zip(texts, items, strict=True)
+    )
 
 
 def _same(text: str, value: object) -> bool:

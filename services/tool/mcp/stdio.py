@@ -25,7 +25,7 @@ from mcp_types import (
 
 from services.tool.mcp.beside import beside
 from services.tool.mcp.bounds import MIB, Bounds
-from services.tool.mcp.lines import Lines, TooLong
+from services.tool.mcp.lines import VALUES_MAX, Lines, TooLong, has_too_many_values
 from services.tool.mcp.pace import Pace
 from services.tool.mcp.seam import Report
 from services.worker.process import Chunk, Process
@@ -185,7 +185,14 @@ class _Line:
                     await self._hear(line)
 
     async def _hear(self, line: bytes) -> None:
-        """Pass a line on as a message, if it is one that may come now."""
+        """Pass a line on as a message, if it is one that may come now.
+
+        Raises:
+            _Ended: the connection is not to be gone on with.
+        """
+        if has_too_many_values(line):
+            too_many = f"it sent a message of more than {VALUES_MAX} values"
+            raise _Ended(too_many)
         message = _message(line)
         if message is None or not self._expected(message):
             await self._pace.step()
