@@ -44,6 +44,8 @@ class Catalogue(Record):
     version: Clean = ""
     protocol: Clean = ""
     tools: tuple[RemoteTool, ...] = ()
+    package: Clean = ""
+    """The version of the registry's package that it was found in, where its server is of one."""
 
     def find(self, remote: str) -> RemoteTool | None:
         """The tool of that remote name."""

@@ -5,7 +5,7 @@ A run is pinned to what its experts' servers offer, so this is known before the 
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from domain.definition import Definition, TopologySkill, sandbox_of
@@ -21,7 +21,15 @@ from peritus.definitions.lock import (
     with_catalogues,
 )
 
-__all__ = ["DISCOVERIES_MAX", "Discover", "McpSkill", "SkillsNotResolved", "reached", "resolve"]
+__all__ = [
+    "DISCOVERIES_MAX",
+    "Discover",
+    "McpSkill",
+    "SkillsNotResolved",
+    "catalogues_of",
+    "reached",
+    "resolve",
+]
 
 DISCOVERIES_MAX = 4
 """How many servers are asked at once: each may be a process that is first fetched and installed."""
@@ -78,14 +86,33 @@ async def resolve(
         ]
     if failures:
         raise SkillsNotResolved(failures)  # before any server is started
-    groups = _alike(definition, names)
-    found, failures = await _ask_all(groups, discover)
-    failures += _not_as_locked(found, lock)
-    if failures and all(failure.temporary for failure in failures):
-        raise Unavailable("\n".join(map(str, failures)))
-    if failures:
-        raise SkillsNotResolved(sorted(failures, key=lambda one: (one.expert, one.skill)))
+    found = await catalogues_of(definition, discover, names)
+    if lock is not None:
+        _raise_any(_not_as_locked(found, lock))
     return with_catalogues(definition, found)
+
+
+async def catalogues_of(
+    definition: Definition, discover: Discover, names: Collection[str] | None = None
+) -> dict[tuple[str, str], Catalogue]:
+    """What every MCP server of these experts offers, by expert and skill, as far as not known.
+
+    Raises:
+        SkillsNotResolved: some cannot be asked; all are named.
+        Unavailable: the same, where trying again may help with every one of them.
+    """
+    servers = _alike(definition, definition.experts if names is None else names)
+    found, failures = await _ask_all(servers, discover)
+    _raise_any(failures)
+    return found
+
+
+def _raise_any(failures: Sequence[Failure]) -> None:
+    told = sorted(failures, key=lambda one: (one.expert, one.skill))
+    if told and all(failure.temporary for failure in told):
+        raise Unavailable("\n".join(map(str, told)))
+    if told:
+        raise SkillsNotResolved(told)
 
 
 def reached(definition: Definition, expert: str) -> set[str]:
@@ -116,7 +143,7 @@ class _Server:
     places: list[tuple[str, str]]
 
 
-def _alike(definition: Definition, names: set[str]) -> list[_Server]:
+def _alike(definition: Definition, names: Collection[str]) -> list[_Server]:
     """The servers nobody has asked yet. Where one runs is a part of what it is."""
     servers: dict[tuple[str, str], _Server] = {}
     for expert, name, skill in mcp_skills(definition):
@@ -141,7 +168,8 @@ async def _ask_all(
                 catalogue = await discover(expert, name, server.skill)
             except PeritusError as error:
                 away = isinstance(error, Unavailable)
-                failures.extend(Failure(*place, str(error), away) for place in server.places)
+                reason = str(error).removeprefix(f"skill {name!r} of expert {expert!r}: ")
+                failures.extend(Failure(*place, reason, away) for place in server.places)
                 return
         found.update(dict.fromkeys(server.places, catalogue))
 
@@ -151,12 +179,12 @@ async def _ask_all(
     return found, failures
 
 
-def _not_as_locked(found: Mapping[tuple[str, str], Catalogue], lock: Lock | None) -> list[Failure]:
+def _not_as_locked(found: Mapping[tuple[str, str], Catalogue], lock: Lock) -> list[Failure]:
     """Servers that differ from a lock of the seed, as far as such a lock says anything."""
     failures: list[Failure] = []
     for (expert, name), catalogue in found.items():
-        locked = None if lock is None else lock.find(expert, name)
-        if lock is None or locked is None:
+        locked = lock.find(expert, name)
+        if locked is None:
             continue
         differing = sorted(_seen_by_seed(locked.catalogue) ^ _seen_by_seed(catalogue))
         tools = ", ".join(dict.fromkeys(name for name, _ in differing))

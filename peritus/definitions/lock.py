@@ -7,6 +7,7 @@ from typing import Any
 from domain.definition import Definition, McpHttpSkill, McpStdioSkill
 from domain.mcp import Catalogue
 from domain.record import canonical, digest_of
+from services.sandbox.packages.request import pinned
 
 LOCK_NAME = "perstack.lock"
 """The file beside a definition file that holds its lock."""
@@ -118,14 +119,21 @@ def pin(definition: Definition, lock: Lock) -> Pinned:
 def with_catalogues(
     definition: Definition, found: Mapping[tuple[str, str], Catalogue]
 ) -> Definition:
-    """The definition with catalogues put in, by expert and skill."""
+    """The definition with catalogues put in, by expert and skill.
+
+    A server of a package is from then on of the version that it was found in.
+    """
     if not found:
         return definition
     experts = dict(definition.experts)
     for (expert, name), catalogue in found.items():
         old = experts[expert]
-        skill = old.skills[name].model_copy(update={"catalogue": catalogue})
-        experts[expert] = old.model_copy(update={"skills": {**old.skills, name: skill}})
+        skill = old.skills[name]
+        known: dict[str, Any] = {"catalogue": catalogue}
+        if isinstance(skill, McpStdioSkill) and catalogue.package:
+            known["args"] = pinned(skill.command, skill.args, catalogue.package)
+        skills = {**old.skills, name: skill.model_copy(update=known)}
+        experts[expert] = old.model_copy(update={"skills": skills})
     return definition.model_copy(update={"experts": experts})
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from domain.definition import Definition, McpStdioSkill
+from domain.definition import Definition
 from domain.mcp import Catalogue, RemoteTool, ToolKind
 from domain.topology import name_of
 from peritus.definitions.lock import (
@@ -24,7 +24,6 @@ from peritus.definitions.lock import (
     settings_digest,
     settings_of,
 )
-from peritus.definitions.packages import pinned_package
 from peritus.definitions.problems import DefinitionError, Problem
 from peritus.definitions.sources import FILE_BYTES_MAX, shown_path
 from peritus.definitions.toml_text import key_text, toml_value
@@ -62,7 +61,7 @@ class _Skill(_Part):
     server: str = ""
     server_version: str = ""
     protocol: str = ""
-    package: str = ""  # for people: the arguments have it
+    package_version: str = ""
 
 
 class _Expert(_Part):
@@ -107,11 +106,15 @@ def read_lock(path: Path) -> Lock | None:
     return Lock(shown, experts)
 
 
-def lock_text(definition: Definition, config: str, generated_ms: int) -> str:
-    """The lockfile of a definition whose MCP skills are all resolved. Only the time ever differs.
+def lock_text(
+    definition: Definition,
+    found: Mapping[tuple[str, str], Catalogue],
+    config: str,
+    generated_ms: int,
+) -> str:
+    """The lockfile of a definition as it is written, and of what its servers were found to offer.
 
-    Raises:
-        ValueError: a skill has no catalogue.
+    `found` has every MCP skill, by expert and name. Only the time differs between two of the same.
     """
     lines = [
         _HEAD.format(config=config).rstrip("\n"),
@@ -128,23 +131,22 @@ def lock_text(definition: Definition, config: str, generated_ms: int) -> str:
         lines += ["", f"[{head}]", f"key = {toml_value(key)}", f"name = {toml_value(name_of(key))}"]
         lines.append(f"version = {toml_value(version)}")
         for name, skill in own:
-            lines += ["", f"[{head}.skills.{key_text(name)}]", *_skill_lines(name, skill)]
-        for name, skill in own:
-            for tool in _sorted(skill.catalogue):
+            lines += [
+                "",
+                f"[{head}.skills.{key_text(name)}]",
+                *_skill_lines(skill, found[key, name]),
+            ]
+        for name, _ in own:
+            for tool in _sorted(found[key, name]):
                 lines += ["", f"[[{head}.toolDefinitions]]", *_tool_lines(name, tool)]
     return "\n".join(lines) + "\n"
 
 
-def _skill_lines(name: str, skill: McpSkill) -> Iterator[str]:
-    catalogue = skill.catalogue
-    if catalogue is None:
-        msg = f"skill {name!r} has no catalogue"
-        raise ValueError(msg)
+def _skill_lines(skill: McpSkill, catalogue: Catalogue) -> Iterator[str]:
     for key, value in settings_of(skill).items():
         yield f"{key_text(key)} = {toml_value(value)}"
-    package = pinned_package(skill) if isinstance(skill, McpStdioSkill) else None
-    if package is not None and package.version:
-        yield f"package = {toml_value(f'{package.name}@{package.version}')}"
+    if catalogue.package:
+        yield f"packageVersion = {toml_value(catalogue.package)}"
     yield f"server = {toml_value(catalogue.server)}"
     yield f"serverVersion = {toml_value(catalogue.version)}"
     yield f"protocol = {toml_value(catalogue.protocol)}"
@@ -185,6 +187,7 @@ def _skills(shown: str, expert: str, table: _Expert) -> Iterator[tuple[str, Lock
             version=skill.server_version,
             protocol=skill.protocol,
             tools=tuple(tools),
+            package=skill.package_version,
         )
         catalogue = catalogue.model_copy(update={"tools": _sorted(catalogue)})
         yield name, LockedSkill(skill.model_extra or {}, catalogue, skill.digest)
@@ -214,9 +217,8 @@ def _schema(raw: dict[str, Any] | str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _sorted(catalogue: Catalogue | None) -> tuple[RemoteTool, ...]:
-    tools = () if catalogue is None else catalogue.tools
-    return tuple(sorted(tools, key=lambda tool: (tool.kind, tool.name)))
+def _sorted(catalogue: Catalogue) -> tuple[RemoteTool, ...]:
+    return tuple(sorted(catalogue.tools, key=lambda tool: (tool.kind, tool.name)))
 
 
 def _unreadable(shown: str, why: str) -> DefinitionError:

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from domain.definition import Definition, McpHttpSkill, McpStdioSkill
 from domain.mcp import Catalogue, OAuth, RemoteTool
 from peritus.definitions import DefinitionError, LoadedDefinition
-from peritus.definitions.lock import Lock, with_catalogues
+from peritus.definitions.lock import Lock, mcp_skills, with_catalogues
 from peritus.definitions.lock_file import lock_text, read_lock
-from peritus.definitions.packages import Package, pinned_package
 from peritus.definitions.toml_text import toml_value
 from tests.support.definitions import expert, load, problem, problems, write
 
@@ -28,7 +27,11 @@ SEARCH = RemoteTool(
 FETCH = RemoteTool(name="fetch", input_schema={"type": "object"}, idempotent=True)
 ASK = RemoteTool(kind="prompt", name="ask", input_schema={"type": "object"})
 FOUND = Catalogue(
-    server="finder", version="1.2.3", protocol="2025-06-18", tools=(ASK, FETCH, SEARCH)
+    server="finder",
+    version="1.2.3",
+    protocol="2025-06-18",
+    tools=(ASK, FETCH, SEARCH),
+    package="1.2.3",
 )
 
 FIND = """\
@@ -52,20 +55,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def resolved(definition: Definition, catalogue: Catalogue = FOUND) -> Definition:
-    found = {
-        (key, name): catalogue
-        for key, one in definition.experts.items()
-        for name, skill in one.skills.items()
-        if isinstance(skill, (McpStdioSkill, McpHttpSkill))
-    }
-    return with_catalogues(definition, found)
+def found_of(
+    definition: Definition, catalogue: Catalogue = FOUND
+) -> dict[tuple[str, str], Catalogue]:
+    return {(key, name): catalogue for key, name, _ in mcp_skills(definition)}
 
 
 def lock(project: Path, text: str, catalogue: Catalogue = FOUND) -> str:
     """Write the lock of a definition file beside it."""
     definition = load(project, text, locked=False).definition
-    written = lock_text(resolved(definition, catalogue), "perstack.toml", 1_764_000_000_000)
+    found = found_of(definition, catalogue)
+    written = lock_text(definition, found, "perstack.toml", 1_764_000_000_000)
     (project / "perstack.lock").write_text(written)
     return written
 
@@ -82,14 +82,17 @@ def test_a_lock_is_read_back_as_it_was_written(project: Path) -> None:
     loaded = load(project, text)
     assert catalogue_of(loaded, "find") == FOUND
     assert catalogue_of(loaded, "web") == FOUND
-    assert loaded.definition == resolved(load(project, text, locked=False).definition)
+    plain = load(project, text, locked=False).definition
+    assert loaded.definition == with_catalogues(plain, found_of(plain))
     assert loaded.notices == ()
     assert loaded.lock is not None
 
 
 def test_only_the_time_differs_between_two_locks_of_the_same(project: Path) -> None:
-    definition = resolved(load(project, expert(FIND + WEB), locked=False).definition)
-    first, second = (lock_text(definition, "perstack.toml", time) for time in (1, 2))
+    definition = load(project, expert(FIND + WEB), locked=False).definition
+    first, second = (
+        lock_text(definition, found_of(definition), "perstack.toml", time) for time in (1, 2)
+    )
     differing = [a for a, b in zip(first.splitlines(), second.splitlines(), strict=True) if a != b]
     assert differing == ["generatedAt = 1"]
 
@@ -104,7 +107,7 @@ def test_a_lock_has_the_form_of_the_seed_and_more(project: Path) -> None:
     found = tomllib.loads(lock(project, expert(FIND)))
     assert (found["version"], found["configPath"]) == ("1", "perstack.toml")
     hello = found["experts"]["hello"]
-    assert hello["skills"]["find"]["package"] == "finder@1.2.3"
+    assert hello["skills"]["find"]["packageVersion"] == "1.2.3"
     assert hello["skills"]["find"]["serverVersion"] == "1.2.3"
     search = next(tool for tool in hello["toolDefinitions"] if tool["name"] == "search")
     assert (search["skillName"], search["description"]) == ("find", SEARCH.description)
@@ -268,10 +271,7 @@ def test_a_lock_of_the_seed_is_read_and_told_to_know_a_part_only(project: Path) 
         ('version = "2"', "it is of version 2, not 1"),
         ("generatedAt = 1", "version: Field required"),
         (SEED.replace('skillName = "find"', ""), "skillName: Field required"),
-        (
-            SEED.replace("[experts.hello.toolDefinitions.inputSchema]", "[x]"),
-            "inputSchema: Field required",
-        ),
+        (SEED.replace(".inputSchema", ".schema"), "inputSchema: Field required"),
         ("\udcff", "utf-8"),
     ],
 )
@@ -301,30 +301,12 @@ def test_no_lock_is_no_lock(tmp_path: Path) -> None:
     assert read_lock(tmp_path / "perstack.lock") is None
 
 
-def test_what_is_not_resolved_cannot_be_locked(project: Path) -> None:
-    with pytest.raises(ValueError, match="skill 'find' has no catalogue"):
-        lock_text(load(project, expert(FIND)).definition, "perstack.toml", 1)
-
-
-@pytest.mark.parametrize(
-    ("args", "package"),
-    [
-        (("-y", "finder@1.2.3"), Package("finder", "1.2.3")),
-        (("-y", "@team/finder@1.2.3", "--root", "x@2.0.0"), Package("@team/finder", "1.2.3")),
-        (("-y", "@team/finder"), Package("@team/finder")),
-        (("finder@latest",), Package("finder")),
-        (("finder==1.2",), Package("finder", "1.2")),
-        (("--from", "finder==1.2.3", "find"), Package("finder", "1.2.3")),
-        (("--package=finder@2.0.0", "find"), Package("finder", "2.0.0")),
-        (("-y",), None),
-    ],
-)
-def test_the_package_of_a_command_that_fetches_it_is_known(
-    args: tuple[str, ...], package: Package | None
-) -> None:
-    assert pinned_package(McpStdioSkill(command="npx", args=args)) == package
-    assert pinned_package(McpStdioSkill(command="/usr/bin/uvx", args=args)) == package
-    assert pinned_package(McpStdioSkill(command="node", args=args)) is None
+def test_a_package_without_a_version_is_pinned_to_the_one_that_was_found(project: Path) -> None:
+    text = expert(FIND.replace("finder@1.2.3", "finder"))
+    lock(project, text)
+    skill = load(project, text).definition.experts["hello"].skills["find"]
+    assert isinstance(skill, McpStdioSkill)
+    assert skill.args == ("-y", "finder@1.2.3")
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
