@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from services.sandbox.bubblewrap.view import reachable
 from services.sandbox.failures import SandboxUnavailable
 from services.sandbox.port import GIVEN_FOLDER
 
@@ -28,6 +29,26 @@ def check_folders(folders: Mapping[str, Path]) -> None:
             raise SandboxUnavailable(message)
         if not outer.is_absolute():
             message = f"the folder {str(outer)!r} has no absolute path"
+            raise SandboxUnavailable(message)
+
+
+def check_reachable(folders: Mapping[str, Path], user: int) -> None:
+    """Whether the user as whom commands run may pass all that is above the folders.
+
+    Raises:
+        SandboxUnavailable: that user may not, or a folder is not there.
+    """
+    for outer in folders.values():
+        try:
+            passes = reachable(outer, user)
+        except OSError as error:
+            message = f"the folder {outer.name!r} cannot be shown inside: {error.strerror}"
+            raise SandboxUnavailable(message) from error
+        if not passes:
+            message = (
+                f"the folder {outer.name!r} lies where user {user}, as whom commands run, does not "
+                "get: have packages where everybody may pass (PERITUS_PACKAGES_DIR)"
+            )
             raise SandboxUnavailable(message)
 
 

@@ -106,8 +106,11 @@ class Skills:
             ref = RunRef(whose.ref.tenant, SHARED, SHARED)
         else:
             room, ref = self._rooms.suite(whose, plan.allowance), whose.ref
-        async with room as suite, _heard(hear) as hearing:
-            yield self._place(suite, ref, plan, hearing)
+        async with _heard(hear) as hearing:
+            if plan.wanted is not None:  # now: whoever opens a connection waits only so long
+                await self._packages.ready(plan.wanted, hearing)
+            async with room as suite:
+                yield self._place(suite, ref, plan, hearing)
 
     @asynccontextmanager
     async def empty(self, tenant: str, expert: Expert, name: str) -> AsyncGenerator[Stand]:

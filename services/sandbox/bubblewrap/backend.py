@@ -18,7 +18,7 @@ from services.sandbox.bubblewrap.sandbox import BubblewrapSandbox
 from services.sandbox.bubblewrap.seccomp import compiled_filter
 from services.sandbox.cgroups import Cgroups, Group
 from services.sandbox.failures import SandboxUnavailable
-from services.sandbox.folders import check_folders
+from services.sandbox.folders import check_folders, check_reachable
 from services.sandbox.namespaces import Network, make_network
 from services.sandbox.port import CapabilityReport, Kind, Owner, Sandbox, SandboxSpec
 from services.sandbox.self_test import PLACE, self_test
@@ -119,7 +119,9 @@ class BubblewrapBackend:
         """The program, for whom commands run as."""
         check_folders(spec.folders)
         program, owner = self.program(), self._owner_to_become(spec.workspace)
-        program.plan(os.geteuid() if owner is None else owner[0])
+        user = os.geteuid() if owner is None else owner[0]
+        check_reachable(spec.folders, user)
+        program.plan(user)
         return program, owner
 
     async def _make(

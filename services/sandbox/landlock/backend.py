@@ -18,10 +18,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from services.sandbox.bubblewrap.seccomp import compiled_filter
-from services.sandbox.bubblewrap.view import ETC_FILES, ROOT_FOLDERS, python_folders, reachable
+from services.sandbox.bubblewrap.view import ETC_FILES, ROOT_FOLDERS, python_folders
 from services.sandbox.environment import SYSTEM_PATH
 from services.sandbox.failures import SandboxUnavailable
-from services.sandbox.folders import check_folders
+from services.sandbox.folders import check_folders, check_reachable
 from services.sandbox.landlock.filters import landlock_filter
 from services.sandbox.landlock.rules import ABI_NEEDED, abi
 from services.sandbox.landlock.sandbox import LABEL, Fence, LandlockSandbox
@@ -86,7 +86,8 @@ class LandlockBackend:
             message = f"the system calls of {platform.machine()} are not known"
             raise SandboxUnavailable(message)
         runs_as = os.geteuid() if owner is None else user
-        _check_folders(spec, runs_as)
+        check_folders(spec.folders)
+        check_reachable(spec.folders, runs_as)
         python = python_folders(runs_as)
         tmp = Path(tempfile.mkdtemp(prefix=_prefix(spec.owner.place, spec.owner.epoch)))
         if owner is not None:
@@ -135,18 +136,6 @@ def _check(spec: SandboxSpec) -> None:
     if spec.files or spec.secret_files:
         message = "without a root of its own there is no place for files: use docker or bubblewrap"
         raise SandboxUnavailable(message)
-
-
-def _check_folders(spec: SandboxSpec, user: int) -> None:
-    """Folders stay where they are, so whoever runs commands must get there."""
-    check_folders(spec.folders)
-    for folder in spec.folders.values():
-        if not (folder.is_dir() and reachable(folder, user)):
-            message = (
-                f"the folder {folder.name!r} cannot be reached by user {user}, whose commands see "
-                "the host's own root: use docker or bubblewrap"
-            )
-            raise SandboxUnavailable(message)
 
 
 def _prefix(place: str, epoch: str) -> str:

@@ -103,6 +103,23 @@ async def test_a_place_that_is_not_ours_to_give_is_refused(
         await backend.open(spec(workspace, folders={inner: given}))
 
 
+async def test_a_folder_that_is_closed_above_is_seen_or_refused(
+    backend: Backend, workspace: Workspace, given: Path
+) -> None:
+    """Whoever runs commands may not get there: that is said, and never half of it is seen."""
+    given.parent.chmod(0o700)
+    try:
+        sandbox = await backend.open(spec(workspace, folders={INNER: given}))
+    except SandboxUnavailable as error:
+        assert "PERITUS_PACKAGES_DIR" in str(error)  # noqa: PT017 - either is right
+        return
+    try:
+        outcome = await sandbox.exec(shell(f"cat {sandbox.where(INNER)}/data"))
+        assert out(outcome) == "as it was\n", err(outcome)
+    finally:
+        await sandbox.close()
+
+
 async def test_a_folder_that_is_not_there_is_unavailable(
     backend: Backend, workspace: Workspace, given: Path
 ) -> None:
