@@ -76,6 +76,9 @@ class OAuth(Record):
     grant: Literal["client_credentials", "authorization_code"]
     client_id: str | None = None
     client_secret: str | None = None  # the name of a secret
+    issuer: str | None = None
+    """The only authorisation server it may be got from. None: one on the endpoint's own origin, for
+    a client with a secret; else whichever the server names."""
     scopes: tuple[str, ...] = ()
 
 

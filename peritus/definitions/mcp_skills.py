@@ -195,5 +195,6 @@ def _oauth(report: Report, raw: object, loc: Loc) -> OAuth | None:
         grant=table.grant,
         client_id=table.client_id,
         client_secret=secret,
+        issuer=table.issuer,
         scopes=tuple(table.scopes),
     )

@@ -103,6 +103,7 @@ class OAuthTable(Table):
     grant: Literal["client_credentials", "authorization_code"]
     client_id: Name | None = None
     client_secret: Name | None = None  # the name of a secret
+    issuer: Endpoint | None = None
     scopes: Names = Field(default_factory=list)
 
 

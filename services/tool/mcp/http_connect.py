@@ -111,7 +111,8 @@ async def _auth(means: HttpMeans, endpoint: Endpoint, oauth: OAuth) -> "httpx2.A
     client_secret = None
     if oauth.client_secret is not None:
         client_secret = await secret(oauth.client_secret, "the login", means.reveal, means.never)
-    logins = Logins(means.tokens, endpoint.tenant, endpoint.skill, means.now_s)
+    anew = endpoint.person is not None
+    logins = Logins(means.tokens, endpoint.tenant, endpoint.skill, means.now_s, anew=anew)
     person = endpoint.person or Person(f"`{endpoint.login}`")
     try:
         return provider_of(endpoint.skill, oauth, logins, client_secret, person)

@@ -229,7 +229,7 @@ def provider_of(
         logins.hide(None, client_secret)
     ask = Ask(
         # Else whoever runs an MCP server could have the secret sent to a server of theirs.
-        issuer=oauth_issuer(oauth) or (None if client_secret is None else _origin(skill.endpoint)),
+        issuer=oauth.issuer or (None if client_secret is None else _origin(skill.endpoint)),
         scope=" ".join(oauth.scopes) or None,
         client=None if oauth.client_id is None else _client(oauth.client_id, client_secret, person),
     )
@@ -251,12 +251,6 @@ def provider_of(
         client_name=CLIENT_NAME, redirect_uris=[AnyUrl(person.redirect)], scope=ask.scope
     )
     return ForPerson(skill.endpoint, metadata, kept, person.send, person.hear, kept=kept, ask=ask)
-
-
-def oauth_issuer(oauth: OAuth) -> str | None:
-    """The authorisation server that a definition names."""
-    del oauth
-    return None
 
 
 def _client(

@@ -1,7 +1,7 @@
 """What is kept of a login at an authorisation server, and where. Not how one is made."""
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Literal
 
 from mcp.client.auth.oauth2 import OAuthContext
@@ -42,8 +42,16 @@ class Logins:
     """The login of one tenant at one endpoint, as a definition asks for it."""
 
     def __init__(
-        self, store: TokenStore, tenant: str, skill: McpHttpSkill, now_s: Callable[[], float]
+        self,
+        store: TokenStore,
+        tenant: str,
+        skill: McpHttpSkill,
+        now_s: Callable[[], float],
+        *,
+        anew: bool = False,
     ) -> None:
+        """`anew`: what was kept before does not count."""
+        self._anew = anew
         self._store = store
         self._tenant = tenant
         self._owner = owner_of(skill)
@@ -51,7 +59,7 @@ class Logins:
 
     async def load(self) -> Login | None:
         """The login, None when there is none or none that this release can read."""
-        text = await self._store.load(self._tenant, self._owner)
+        text = None if self._anew else await self._store.load(self._tenant, self._owner)
         if text is None:
             return None
         try:
@@ -80,13 +88,16 @@ class Logins:
         )
         text = login.model_dump_json(exclude_none=True)
         await self._store.save(self._tenant, self._owner, text)
+        self._anew = False
 
     async def forget(self) -> bool:
         """Forget the login; False when there was none."""
         return await self._store.forget(self._tenant, self._owner)
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """One at a time gets a token anew."""
+        """One at a time gets the next token. A person who logs in keeps nobody from it."""
+        if self._anew:
+            return nullcontext()
         return self._store.turn(self._tenant, self._owner)
 
     def hide(self, token: OAuthToken | None, client_secret: str | None) -> None:
