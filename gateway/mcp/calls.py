@@ -21,7 +21,7 @@ from gateway.mcp.forms import form_of, headline, how_to, said_in
 from gateway.mcp.offers import Offer
 from gateway.mcp.open_calls import Ctx, OpenCalls, asked_whole, is_modern
 from gateway.mcp.results import META, failure, failure_of, meta_of, result_of
-from gateway.mcp.telling import Levels, Teller
+from gateway.mcp.telling import LEVEL, Levels, Teller
 from projections.waits import Wait
 
 logger = logging.getLogger(__name__)
@@ -73,10 +73,11 @@ class Calls:
             return await self._again(ctx, params, offer)
         key = _key(ctx)
         ref = self._asking.ref_of(key)
+        following = await self._look(ctx, ref)
         async with self.open.call(ctx, ref, keyed=key is not None) as one:
             start = partial(self._asking.start, ref, offer, params.arguments or {})
             await asked_whole(one, start)
-            return await self._wait(ctx, Round(ref.run), offer)
+            return await self._wait(ctx, following, Round(ref.run), offer)
 
     async def go_on(
         self, ctx: Ctx, params: types.CallToolRequestParams, ref: RunRef, text: str
@@ -89,12 +90,11 @@ class Calls:
         """
         if params.request_state is not None:
             return await self._again(ctx, params, None)
-        following = Following(self._deps, ref, Teller(ctx, self._levels, ref.run))
-        await following.look()
+        following = await self._look(ctx, ref)
         after = following.state.version if following.state.at_rest else 0
         async with self.open.call(ctx, ref, keyed=_key(ctx) is not None) as one:
             await asked_whole(one, partial(self._asking.say, ref, text))
-            return await self._wait(ctx, Round(ref.run, after), None)
+            return await self._wait(ctx, following, Round(ref.run, after), None)
 
     async def _again(
         self, ctx: Ctx, params: types.CallToolRequestParams, offer: Offer | None
@@ -102,8 +102,7 @@ class Calls:
         """The client brings what a person said; the call goes on waiting."""
         round_ = Round.of(params.request_state or "")
         ref = RunRef(self._deps.tenant, round_.run, round_.run)
-        following = Following(self._deps, ref, Teller(ctx, self._levels, ref.run))
-        await following.look()
+        following = await self._look(ctx, ref)
         waits = {name_of(wait): wait for wait in following.waits}
         brought = params.input_responses or {}
         skipped = list(round_.skipped)
@@ -115,16 +114,20 @@ class Calls:
                     await self._hand_on(wait, result)
         async with self.open.call(ctx, ref, keyed=_key(ctx) is not None):
             left = Round(ref.run, round_.after_version, skipped=tuple(skipped))
-            return await self._wait(ctx, left, offer)
+            return await self._wait(ctx, following, left, offer)
 
-    async def _wait(self, ctx: Ctx, round_: Round, offer: Offer | None) -> Given:
-        ref = RunRef(self._deps.tenant, round_.run, round_.run)
-        teller = Teller(ctx, self._levels, ref.run)
-        following = Following(self._deps, ref, teller)
-        asks = _takes_forms(ctx)
+    async def _look(self, ctx: Ctx, ref: RunRef) -> Following:
+        """Where the run is before anything is asked of it: what comes then is news."""
+        following = Following(self._deps, ref, Teller(ctx, self._levels, ref.run))
+        await following.look()
+        return following
+
+    async def _wait(
+        self, ctx: Ctx, following: Following, round_: Round, offer: Offer | None
+    ) -> Given:
+        ref, asks = following.ref, _takes_forms(ctx)
         try:
-            await following.look()
-            await teller.say(f"run {ref.run} is at work", log=True)
+            await following.teller.say(f"run {ref.run} is at work", LEVEL)
             while True:
                 end = await following.until(
                     after_version=round_.after_version,

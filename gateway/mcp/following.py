@@ -15,7 +15,7 @@ from domain.state import RunState
 from eventlog.port import Stored
 from gateway.mcp.deps import McpDeps
 from gateway.mcp.forms import headline, how_to
-from gateway.mcp.telling import Teller, words_of
+from gateway.mcp.telling import LEVEL, Teller, words_of
 from projections.family import Family, load_family
 from projections.waits import Wait
 
@@ -40,7 +40,7 @@ class Following:
         self.ref = ref
         self.family = Family()
         self._deps = deps
-        self._teller = teller
+        self.teller = teller
         self._changed = asyncio.Event()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._told: set[str] = set()
@@ -129,7 +129,7 @@ class Following:
             self.family.hear(stored.ref, event, version, envelope.at_ms)
             text = words_of(self.family, stored.ref.run, event) if version > known else ""
             if text:
-                await self._teller.say(text)
+                await self.teller.say(text)
 
     def _rests(self, after_version: int) -> bool:
         return self.state.at_rest and self.state.version > after_version
@@ -172,7 +172,7 @@ class Following:
         if name not in self._told:
             self._told.add(name)
             text = f"{headline(wait)}; it waits for a person: {how_to(wait)}"
-            await self._teller.say(text, log=True)
+            await self.teller.say(text, LEVEL)
 
     async def _closing(self) -> End:
         await self._deps.closing.wait()
@@ -181,4 +181,4 @@ class Following:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._deps.heartbeat_s)
-            await self._teller.still()
+            await self.teller.still()

@@ -58,10 +58,11 @@ def said_in(wait: Wait, result: types.ElicitResult) -> Said:
     if result.action == "cancel":
         return Said("nothing")
     if wait.kind == "question":
-        answer = str(content.get("answer") or "").strip()
         if result.action == "decline":
             return Said("answer", DECLINED)
-        return Said("answer", answer) if answer else Said("nothing")
+        # A client that shows a form of its own says more than was asked: all of it is the answer.
+        answer = content.get("answer") or orjson.dumps(content).decode()
+        return Said("answer", str(answer)) if content else Said("nothing")
     if result.action == "decline":
         return Said("deny", "declined")
     approve = content.get("approve")

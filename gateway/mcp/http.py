@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
@@ -68,8 +69,19 @@ async def serve_http(
     Raises:
         Rejected: the address cannot be listened on, or is open to others and no token is asked for.
     """
-    async with mcp_app(server, deps, token=token) as app:
-        await serve(app, host=host, port=port, ready=lambda url: ready(url + PATH))
+    try:
+        async with mcp_app(server, deps, token=token) as app:
+            await serve(app, host=host, port=port, ready=lambda url: ready(url + PATH))
+    except BaseExceptionGroup as failed:
+        raise _single(failed) from None
+
+
+def _single(error: BaseException) -> BaseException:
+    """The one error that a group of groups is about, if it is one."""
+    if isinstance(error, BaseExceptionGroup):
+        inside = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return _single(inside[0]) if len(inside) == 1 else error
+    return error
 
 
 def _only(hosts: frozenset[str]) -> TransportSecuritySettings:

@@ -26,7 +26,7 @@ LEVELS: tuple[types.LoggingLevel, ...] = (
     "emergency",
 )
 LEVEL: types.LoggingLevel = "info"
-"""The level of what is told: how a run begins, and what waits for a person."""
+"""The level of how a run begins and of what waits for a person; each step is `debug`."""
 
 
 def session_of(ctx: ServerRequestContext[Any, Any]) -> str:
@@ -50,11 +50,11 @@ class Levels:
             del self._from[next(iter(self._from))]
         return types.EmptyResult()
 
-    def wants(self, ctx: ServerRequestContext[Any, Any]) -> bool:
-        """Whether the sender of a request wants what we have to tell."""
+    def wanted(self, ctx: ServerRequestContext[Any, Any]) -> frozenset[types.LoggingLevel]:
+        """The levels that the sender of a request wants to hear of."""
         if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
-            return LEVEL in allowed_log_levels(ctx.protocol_version, ctx.meta)
-        return LEVELS.index(LEVEL) >= LEVELS.index(self._from.get(session_of(ctx), LEVEL))
+            return allowed_log_levels(ctx.protocol_version, ctx.meta)
+        return frozenset(LEVELS[LEVELS.index(self._from.get(session_of(ctx), LEVEL)) :])
 
 
 class Teller:
@@ -62,19 +62,19 @@ class Teller:
 
     def __init__(self, ctx: ServerRequestContext[Any, Any], levels: Levels, run: str) -> None:
         self._ctx = ctx
-        self._logs = levels.wants(ctx)
+        self._logs = levels.wanted(ctx)
         self._run = run
         self._told = 0
         self._last = f"run {run}"
 
-    async def say(self, text: str, *, log: bool = False) -> None:
-        """Tell something new; with `log`, also those who watch logs instead of progress."""
+    async def say(self, text: str, level: types.LoggingLevel = "debug") -> None:
+        """Tell something new, also to those who watch logs instead of progress."""
         self._told, self._last = self._told + 1, text
         await self._ctx.session.report_progress(self._told, message=text)
-        if log and self._logs:
+        if level in self._logs:
             line = types.LoggingMessageNotification(
                 params=types.LoggingMessageNotificationParams(
-                    level=LEVEL, logger="peritus", data={"run": self._run, "message": text}
+                    level=level, logger="peritus", data={"run": self._run, "message": text}
                 )
             )
             await self._ctx.session.send_notification(line, self._ctx.request_id)

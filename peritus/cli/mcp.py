@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -45,6 +45,13 @@ class Wish:
     variables: dict[str, str]
     workspace: Path | None
     own_workspaces: bool
+
+
+class Transport(NamedTuple):
+    """How clients are served, and the event that lets open calls end."""
+
+    run: Coroutine[Any, Any, None]
+    closing: asyncio.Event
 
 
 def command(  # noqa: PLR0913 - the options
@@ -110,13 +117,11 @@ async def _serve(place: Place, keys: Keys, wish: Wish) -> None:
         views = views_path(settings, project)
         views.parent.mkdir(parents=True, exist_ok=True)
         await stack.enter_async_context(background(run_projection(link.backbone.log, views)))
-        await _until_stopped(_server(place, link, wish), stop)
+        await _until_stopped(_transport(place, link, wish), stop)
         await leave(door, settings)
 
 
-def _server(
-    place: Place, link: Link, wish: Wish
-) -> "tuple[Coroutine[Any, Any, None], asyncio.Event]":
+def _transport(place: Place, link: Link, wish: Wish) -> Transport:
     """The transport to run, and the event that lets its calls end."""
     from gateway.mcp.deps import McpDeps  # noqa: PLC0415 - MCP is for this command alone
     from gateway.mcp.server import create_server  # noqa: PLC0415
@@ -143,7 +148,7 @@ def _server(
     if wish.address is None:
         from gateway.mcp.stdio import serve_stdio  # noqa: PLC0415
 
-        return serve_stdio(server), deps.closing
+        return Transport(serve_stdio(server), deps.closing)
     from gateway.mcp.http import serve_http  # noqa: PLC0415
 
     host, port = wish.address
@@ -156,21 +161,19 @@ def _server(
         token=token.get_secret_value() if token else None,
         ready=lambda url: notice(f"MCP at {url}; stop with Ctrl-C or SIGTERM"),
     )
-    return serving, deps.closing
+    return Transport(serving, deps.closing)
 
 
-async def _until_stopped(
-    serving: "tuple[Coroutine[Any, Any, None], asyncio.Event]", stop: asyncio.Event
-) -> None:
+async def _until_stopped(serving: Transport, stop: asyncio.Event) -> None:
     """Serve until the client goes or we are told to stop; open calls are told that we do."""
-    work, closing = serving
-    async with asyncio.TaskGroup() as tasks:
-        served = tasks.create_task(work)
-        stopped = tasks.create_task(stop.wait())
-        await asyncio.wait({served, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        closing.set()
-        stopped.cancel()
-        served.cancel()
+
+    async def served() -> None:
+        await serving.run
+        stop.set()
+
+    async with background(served()):
+        await stop.wait()
+        serving.closing.set()
 
 
 @dataclass(frozen=True, slots=True)
