@@ -8,18 +8,13 @@ import pytest
 from domain.mcp import Catalogue, RemoteTool
 from domain.tools import Safety
 from services.tool.mcp.calls import Caller
-from services.tool.mcp.host import McpHost
 from services.worker.skills import Question, Reply, Sample, Sampled
 from services.worker.toolbox import ToolResult
-from tests.support.skills import QUICK, Stage, stage, text, until
+from tests.support.skills import CALL, QUICK, stage, text, until
 
 pytestmark = pytest.mark.anyio
 
 FRIENDLY = replace(QUICK, open_s=30.0)
-
-
-async def catalogue_of(here: Stage) -> Catalogue:
-    return await here.discover()
 
 
 def the(catalogue: Catalogue, remote: str) -> RemoteTool:
@@ -40,6 +35,7 @@ async def test_what_a_server_offers_is_found_sorted_and_twice_the_same() -> None
         "tool:add",
         "tool:fails",
         "tool:greet",
+        "tool:greet_in_parts",
         "tool:picture",
         "tool:poem",
         "tool:sign_in",
@@ -159,14 +155,21 @@ async def test_calls_run_side_by_side_until_one_asks() -> None:
             assert text(await greets) == "Hello Ada"
 
 
-async def test_with_the_newest_protocol_a_question_names_its_call() -> None:
-    async with stage("friendly", bounds=FRIENDLY) as here:
-        found = await here.discover()
-        assert isinstance(here.host, McpHost)
-        old = here.host._server(here.skill, here.site)
-        async with asyncio.TaskGroup() as tasks:
-            caller = Caller(tasks, here.person, FRIENDLY)
-            server = replace(old, handshake="auto")
-            modern = await caller.discover(server)
-            assert modern.protocol != found.protocol
-            await caller.close()
+async def test_with_the_newest_protocol_a_question_is_of_the_call_it_came_with() -> None:
+    async with stage("friendly", bounds=FRIENDLY) as here, asyncio.TaskGroup() as tasks:
+        caller = Caller(tasks, here.person, FRIENDLY)
+        server = replace(here.host._server(here.skill, here.site), handshake="auto")
+        found = await caller.discover(server)
+        assert found.protocol == "2026-07-28"
+
+        async def called(remote: str, name: str) -> ToolResult:
+            call = replace(CALL, arguments="{}", call=name)
+            return await caller.call(server, the(found, remote), call, here.hear)
+
+        waits = tasks.create_task(called("tool:waits", "c1-0"))
+        await until(lambda: "waiting" in "".join(here.heard))
+        result = await called("tool:greet_in_parts", "c1-1")
+        assert text(result) == "Hello Ada, half way"
+        assert [call for call, _ in here.person.asked] == ["c1-1"]
+        waits.cancel()
+        await caller.close()

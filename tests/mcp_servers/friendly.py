@@ -40,6 +40,21 @@ async def greet(ctx: Context[Any, Any]) -> str:
 
 
 @server.tool()
+async def greet_in_parts(ctx: Context[Any, Any]) -> str | types.InputRequiredResult:
+    """Asks for a name as the newest protocol has it: as a part of its answer."""
+    if ctx.input_responses is None:
+        params = types.ElicitRequestFormParams(
+            message="Who are you?", requested_schema=Name.model_json_schema()
+        )
+        return types.InputRequiredResult(
+            input_requests={"who": types.ElicitRequest(params=params)}, request_state="half way"
+        )
+    answer = ctx.input_responses["who"]
+    assert isinstance(answer, types.ElicitResult)
+    return f"Hello {(answer.content or {})['name']}, {ctx.request_state}"
+
+
+@server.tool()
 async def sign_in(ctx: Context[Any, Any]) -> str:
     """Has a person open an address."""
     answer = await ctx.elicit_url("Sign in.", "https://example.org/in", "e1")

@@ -1,0 +1,128 @@
+"""Connections to servers that are processes: one a key, restarted with care, all closed at last."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from domain.errors import Unavailable
+from domain.tools import Safety
+from tests.support.skills import QUICK, Stage, Traces, is_there, stage, text, until
+
+pytestmark = pytest.mark.anyio
+
+
+def live(here: Stage) -> int:
+    return len(here.host._caller._pool)
+
+
+async def test_nothing_is_left_behind_after_50_opens_calls_and_closes() -> None:
+    async with stage("hostile", "instructs") as here:
+        await here.call()
+        await here.host.leave("acme", here.place)
+        before = Traces.now()
+        for number in range(50):
+            here.place = f"job:{number}"
+            assert not (await here.call()).is_error
+            if number % 2:
+                await here.host.leave("acme", here.place)
+        assert live(here) == 25
+        for number in range(50):
+            await here.host.leave("acme", f"job:{number}")
+        await before.same()
+
+
+async def test_calls_at_one_place_share_a_server() -> None:
+    async with stage("hostile", "instructs") as here, asyncio.TaskGroup() as tasks:
+        for number in range(5):
+            tasks.create_task(here.call(name=f"c1-{number}"))
+    assert len(here.started) == 1
+
+
+async def test_places_tenants_and_skills_share_none() -> None:
+    async with stage("hostile", "instructs") as here:
+        await here.call()
+        here.place = "job:2"
+        await here.call()
+        here.skill = here.skill.model_copy(update={"args": ("--other",)})
+        await here.call()
+        here.skill = here.skill.model_copy(update={"catalogue": await here.discover()})
+        await here.call()  # what is known of a server makes no other of it
+        assert (live(here), len(here.started)) == (3, 4)
+
+
+async def test_a_server_that_is_not_used_is_ended() -> None:
+    async with stage("hostile", "instructs", bounds=replace(QUICK, idle_s=0.05)) as here:
+        before = Traces.now()
+        await here.call()
+        await until(lambda: live(here) == 0)
+        await before.same()
+        assert not (await here.call()).is_error
+        assert len(here.started) == 2
+
+
+async def test_what_was_unused_for_longest_makes_room() -> None:
+    async with stage("hostile", "stubborn", bounds=replace(QUICK, connections_max=2)) as here:
+        pids: list[int] = []
+        for number in range(3):
+            here.place = f"job:{number}"
+            pids.append(int(text(await here.call())))
+        assert [is_there(pid) for pid in pids] == [False, True, True]
+
+
+async def test_where_all_servers_are_at_work_no_more_is_started() -> None:
+    async with stage("hostile", "never_right", bounds=replace(QUICK, connections_max=1)) as here:
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(here.call())
+            await until(lambda: bool(here.started))
+            here.place = "job:2"
+            with pytest.raises(Unavailable, match="1 servers of skills are at work already"):
+                await here.call()
+            waiting.cancel()
+
+
+async def test_a_server_that_hangs_is_ended_before_it_is_used_again() -> None:
+    async with stage("hostile", "deaf", bounds=replace(QUICK, ping_s=0.2)) as here:
+        assert "gave no answer" in text(await here.call(timeout_ms=200))
+        assert "gave no answer" in text(await here.call(timeout_ms=200))
+        assert len(here.started) == 2
+
+
+async def test_a_server_that_failed_is_given_more_time_each_time() -> None:
+    async with stage("hostile", "dies", bounds=replace(QUICK, backoff_s=0.05)) as here:
+        for number in range(1, 4):
+            assert (await here.call()).unknown
+            place = next(iter(here.host._caller._pool._places.values()))
+            assert (place.failures, len(here.started)) == (number, number)
+
+
+async def test_leaving_ends_a_server_that_is_still_starting() -> None:
+    async with stage("hostile", "silent") as here, asyncio.TaskGroup() as tasks:
+
+        async def refused() -> None:
+            with pytest.raises(Unavailable, match="what it ran in is closed"):
+                await here.call()
+
+        calling = tasks.create_task(refused())
+        await until(lambda: bool(here.started))
+        await here.host.leave("acme", here.place)
+        await calling
+        assert live(here) == 0
+
+
+async def test_leaving_ends_calls_under_way_as_unknown() -> None:
+    async with stage("hostile", "never_right") as here, asyncio.TaskGroup() as tasks:
+        calling = tasks.create_task(here.call())
+        safe = tasks.create_task(here.call(name="c1-1", safety=Safety.READ_ONLY))
+        await until(lambda: "[not a message]" in "".join(here.heard))
+        await here.host.leave("acme", here.place)
+        assert (await calling).unknown
+        safe.cancel()
+        await here.host.leave("acme", here.place)
+
+
+async def test_a_call_after_the_end_is_not_run() -> None:
+    async with stage("hostile", "instructs") as here:
+        await here.host.close()
+        with pytest.raises(Unavailable, match="this worker is ending"):
+            await here.call()
