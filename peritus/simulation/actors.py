@@ -12,9 +12,11 @@ from domain.prompt import ModelRequest
 from domain.sandbox import EgressRow
 from domain.tools import LocalTool, Safety, ToolSpec
 from peritus.simulation.account import Account
+from peritus.simulation.asking import ask_around, said_to_tool
 from peritus.simulation.ledger import Ledger
 from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
 from services.worker.executor import failure
+from services.worker.skills import Asks
 from services.worker.toolbox import OnOutput, ToolCall, ToolResult
 
 WRITE, READ, BIG = "write", "read", "big"
@@ -106,7 +108,8 @@ class SimulatedModel:
             kinds: tuple[FailureKind, ...] = ("overloaded", "server", "network", "rejected")
             kind = dice.choices(kinds, weights=(4, 4, 4, 1))[0]
             raise ModelFailure(kind, "simulated", retry_after_ms=dice.choice((None, 500, 5_000)))
-        return self._replies(request, random.Random(f"{self._seed}/{request.digest}"))
+        said = random.Random(f"{self._seed}/{request.digest}")
+        return said_to_tool(request, said) or self._replies(request, said)
 
 
 def reply(request: ModelRequest, dice: random.Random) -> ModelReply:
@@ -142,12 +145,17 @@ class SimulatedTools:
         ledger: Ledger,
         alive: Callable[[], None],
         files: dict[str, set[str]] | None = None,
+        asks: Asks | None = None,
     ) -> None:
-        """`alive` raises when the process that runs the tool is dead; `files` are those of jobs."""
+        """`alive` raises when the process that runs the tool is dead; `files` are those of jobs.
+
+        `asks` is how calls ask people and the model, in worlds where some do.
+        """
         self._seed = seed
         self._ledger = ledger
         self._alive = alive
         self._files = files
+        self._asks = asks
 
     async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
         """One effect, somewhere between a start and an answer that may take long."""
@@ -157,6 +165,11 @@ class SimulatedTools:
         if dice.random() < 0.03:
             msg = "simulated: the means are away"
             raise Unavailable(msg)
+        if self._asks is not None:
+            again = self._ledger.executions[call.key]
+            asking = random.Random(f"{self._seed}/{call.key}/{again}/asks")
+            await ask_around(self._asks, self._ledger, call, asking)
+            self._alive()
         slow_s = 50.0 if dice.random() < 0.05 else 0
         if self._files is not None and not slow_s:
             slow_s = dice.choice((0.0, 3.0))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from domain import events as e
 from domain.content import BlobRef, Text
-from domain.decisions.generation import REFUSED_BY_PROVIDER
+from domain.folds.generation import REFUSED_BY_PROVIDER
 from domain.ids import RunRef
 from domain.limits import Limits, Price, Usage
 from domain.loop_tools import parse_arguments
@@ -52,6 +52,17 @@ class Sum:
 
 
 @dataclass(slots=True)
+class Sampling:
+    """One call of the model for a tool: what is held back for it, then what it is charged."""
+
+    tokens: int
+    money: int
+    price: Price | None
+    held: bool
+    is_open: bool = True
+
+
+@dataclass(slots=True)
 class Page:
     """One run's own events in figures."""
 
@@ -69,6 +80,7 @@ class Page:
     reserved: dict[Attempt, tuple[int, int]] = field(default_factory=dict[Attempt, tuple[int, int]])
     charged: dict[Attempt, tuple[int, int]] = field(default_factory=dict[Attempt, tuple[int, int]])
     prices: dict[Attempt, Price | None] = field(default_factory=dict[Attempt, Price | None])
+    samplings: dict[str, "Sampling"] = field(default_factory=dict[str, "Sampling"])  # by ask
 
     @property
     def total(self) -> Sum:
@@ -117,6 +129,10 @@ class Books:
                 self._people(ref, before, event)
             case e.RunPaused() | e.RunResumed():
                 self._hold(ref, event, after)
+            case e.SamplingRequested() | e.SamplingClaimed():
+                self._begin_sampling(ref, page, before, event)
+            case e.SamplingEnded() | e.SamplingSettled():
+                self._end_sampling(ref, page, event)
             case _:
                 self._generation(ref, page, before, event)
 
@@ -227,6 +243,49 @@ class Books:
             self._problem(ref, f"attempt {attempt} is refunded {event.refunded} of {tokens}")
         self._spend(ref, page, Sum(tokens=-back[0], money=-back[1]))
 
+    def _begin_sampling(
+        self,
+        ref: RunRef,
+        page: Page,
+        before: RunState,
+        event: e.SamplingRequested | e.SamplingClaimed,
+    ) -> None:
+        if isinstance(event, e.SamplingRequested):
+            held = event.holder is not None
+            page.samplings[event.ask] = Sampling(
+                event.reserved, event.reserved_money, page.price, held
+            )
+            if not held:
+                return
+        else:
+            page.samplings[event.ask].held = True
+        self._not_held(ref, before, f"the model is asked for {event.ask}")
+
+    def _end_sampling(
+        self, ref: RunRef, page: Page, event: e.SamplingEnded | e.SamplingSettled
+    ) -> None:
+        """As with attempts: what it used; what nobody knows of, what was reserved (C12)."""
+        one, usage = page.samplings[event.ask], event.usage
+        tokens, money = one.tokens, one.money
+        if isinstance(event, e.SamplingSettled):
+            tokens -= usage.tokens if usage else tokens
+            money -= one.price.of(usage) if usage and one.price else money
+            if (event.refunded, event.refunded_money) != (tokens, money):
+                self._problem(ref, f"{event.ask} is refunded {event.refunded}, not {tokens}")
+            self._spend(ref, page, Sum(tokens=-tokens, money=-money))
+            return
+        failed = event.failure.kind if event.failure else ""
+        if event.how == "abandoned":
+            tokens, money = (tokens, money) if one.held else (0, 0)
+        elif usage is not None or failed in REFUSED_BY_PROVIDER:
+            used = usage or Usage()
+            tokens = used.tokens
+            money = one.price.of(used) if one.price else money if tokens else 0
+        if (event.charged, event.charged_money) != (tokens, money):
+            self._problem(ref, f"{event.ask} is charged {event.charged} for {tokens}")
+        one.tokens, one.money, one.is_open = tokens, money, False
+        self._spend(ref, page, Sum(tokens=tokens, money=money))
+
     def _spend(self, ref: RunRef, page: Page, what: Sum) -> None:
         page.own += what
         root = RunRef(ref.tenant, ref.job, self._root(ref).run)
@@ -317,6 +376,9 @@ class Books:
         at_work = open_now is not None and open_now.phase == "open" and not page.over
         attempt = (open_now.step, open_now.attempt) if open_now and at_work else (0, 0)
         tokens, money = page.reserved.get(attempt, (0, 0))
+        asked = [one for one in page.samplings.values() if one.is_open]
+        tokens += sum(one.tokens for one in asked)
+        money += sum(one.money for one in asked)
         carved = page.carved.values()
         if state.tokens_reserved != tokens + sum(one.tokens_max or 0 for one in carved):
             self._problem(ref, f"{state.tokens_reserved} tokens are reserved at {state.version}")

@@ -21,6 +21,7 @@ from eventlog.port import Stored
 from peritus.simulation.books import Books
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import EPOCH_MS
+from peritus.simulation.questions import Questions
 
 
 class Auditor:
@@ -33,6 +34,7 @@ class Auditor:
         self._checkers: dict[RunRef, RunChecker] = {}
         self._placings: dict[RunRef, dict[int, e.SandboxPlaced]] = {}
         self._books = Books(ledger)
+        self._questions = Questions(ledger)
 
     def state(self, ref: RunRef) -> RunState:
         """A run as the log has it, for whoever looks at it."""
@@ -57,14 +59,16 @@ class Auditor:
             before, state = state, evolve(state, event)
             checker.see(before, event, state)
             self._books.see(ref, before, event, state)
+            self._questions.see(ref, before, event)
             if isinstance(event, e.SandboxPlaced):
                 self._placed(ref, event)
             if isinstance(event, e.SnapshotTaken):
                 self._snapshot(ref, event)
-            if isinstance(event, e.GenerationRequested):
+            if isinstance(event, e.GenerationRequested | e.SamplingRequested):
                 self._ledger.attempts[event.request] += 1
         checker.between(state)
         self._books.stored(ref, state)
+        self._questions.stored(ref, state)
         try:
             self._runs[ref] = fold_stored(loaded, item)
         except IntegrityViolated as error:
@@ -111,6 +115,7 @@ class Auditor:
         for state in states.values():
             _check_tree(state, states, problems)
         self._books.close(states)
+        self._questions.close(states)
         return list(dict.fromkeys(problems))
 
 
@@ -168,7 +173,12 @@ class RunChecker:
                 self._asked_s[event.call] = _seconds(after)
             case e.ToolCallEnded():
                 self._outcome(before, event, after)
-            case e.RunContinued() | e.ToolResultLate() | e.GenerationSuperseded():
+            case (
+                e.RunContinued()
+                | e.ToolResultLate()
+                | e.GenerationSuperseded()
+                | e.SamplingSettled()
+            ):
                 return
             case e.InputReceived():
                 self.inputs[event.input] += 1

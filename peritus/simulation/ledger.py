@@ -35,6 +35,19 @@ class Ledger:
         default_factory=list[Callable[[ToolCall], None]]
     )
 
+    heard: dict[str, str] = field(default_factory=dict[str, str])
+    """What a tool heard of a question, by its text."""
+    questions: int = 0
+
+    def question(self, key: str) -> str:
+        """The text of a question, which no other has."""
+        self.questions += 1
+        return f"{key} asks {self.questions}"
+
+    def hears(self, question: str, answer: str) -> None:
+        """A tool hears an answer, or that there is none."""
+        self.heard[question] = answer
+
     def begins(self, call: ToolCall) -> None:
         """A tool begins a call."""
         self.begun.add(call.key)

@@ -28,6 +28,7 @@ from peritus.simulation.actors import (
     SimulatedTools,
     definition,
 )
+from peritus.simulation.asking import Answering, has_asks
 from peritus.simulation.hidden import brought_to_light
 from peritus.simulation.invariants import Auditor
 from peritus.simulation.ledger import Ledger
@@ -38,6 +39,7 @@ from peritus.simulation.places import Kept, Passage, Place
 from peritus.worker import WorkerParts, run_worker
 from services.loop.models.port import Delta, ModelReply
 from services.loop.service import LoopLimits
+from services.worker.asks import LogAsks
 
 STORM_S = 120.0
 """How long things go wrong, in virtual seconds."""
@@ -96,6 +98,7 @@ class World:
     """Hears of each append to a journal, before and after it is done."""
     disk: Place | None = None  # one that all workers share, as several processes of a machine do
     replies: Replies | None = None  # what models say; None: as in any job
+    asking: bool = False  # whether tools ask people and the model in the middle of a call
     account: Account = field(init=False)
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -167,9 +170,12 @@ class World:
         model = SimulatedModel(
             self.seed, self.ledger, client.alive, self.account, node.epoch, replies=self.replies
         )
-        tools = SimulatedTools(self.seed, self.ledger, client.alive)
+        asks = None
+        if self.asking and node.tools:
+            asks = LogAsks(backbone.log, backbone.blobs, node.epoch)
+        tools = SimulatedTools(self.seed, self.ledger, client.alive, asks=asks)
         place = node.place or Place(node.name)
-        based = SimulatedTools(self.seed, self.ledger, client.alive, place.files)
+        based = SimulatedTools(self.seed, self.ledger, client.alive, place.files, asks)
         dice = random.Random(f"{self.seed}/{node.epoch}/disk")
         kept = Kept(place, node.epoch, dice, passage, backbone)
 
@@ -188,6 +194,7 @@ class World:
             toolboxes={Lane.TOOL: tools, Lane.SANDBOX: based} if node.tools else {},
             keepers={Lane.SANDBOX: kept.keeper} if node.tools else {},
             local_tools=LOCAL_TOOLS,
+            asks=asks,
             handoff=node.handoff,
             loop_limits=LoopLimits(pass_s=1.0, quotas=self.quotas),
             snapshot_bytes_min=2_000,  # so that short runs have some too
@@ -294,6 +301,17 @@ class World:
         dice = random.Random(f"{self.seed}/office")
         await People(ref, dice, self.ledger, auditor, send).attend()
 
+    async def answer(self, backbone: Backbone, auditor: Auditor) -> None:
+        """Somebody answers what tools ask, if they do."""
+        if not self.asking:
+            return
+
+        async def send(ref: RunRef, command: Command, name: str) -> bool:
+            return await self.send(ref, command, backbone, name)
+
+        dice = random.Random(f"{self.seed}/answering")
+        await Answering(dice, self.ledger, auditor, send).attend()
+
     async def _cancel(self, ref: RunRef, backbone: Backbone, index: int) -> None:
         self.ledger.cancels.add(ref)
         await self.send(ref, CancelRun(id=f"stop{index}"), backbone, f"stop{index}")
@@ -347,7 +365,15 @@ async def _simulate(loop: SimLoop, seed: int, people: int) -> Report:
     plan = FaultPlan(seed, Rates(stale=0))
     server = MemoryServer(now_ms=loop.now_ms, faults=plan)
     quotas = {MODEL.provider: QUOTAS[seed % 2]} if seed % 3 == 0 else {}
-    world = World(seed, loop, random.Random(f"{seed}/world"), plan, server, quotas=quotas)
+    world = World(
+        seed,
+        loop,
+        random.Random(f"{seed}/world"),
+        plan,
+        server,
+        quotas=quotas,
+        asking=has_asks(seed),
+    )
     auditor = watch(world)
     with brought_to_light(world.ledger.problems):
         await _play(world, auditor, people)
@@ -376,6 +402,7 @@ async def _play(world: World, auditor: Auditor, people: int) -> None:
     async with asyncio.TaskGroup() as tasks:
         for node in world.nodes:
             world.boot(node, tasks)
+        answering = tasks.create_task(world.answer(person, auditor), name="answering")
         async with asyncio.TaskGroup() as visits:
             visits.create_task(world.trouble(tasks))
             if team:
@@ -383,6 +410,7 @@ async def _play(world: World, auditor: Auditor, people: int) -> None:
             for index in range(0 if team else people):
                 visits.create_task(world.person(index, person, digest))
         await world.settle()
+        answering.cancel()
         for node in world.nodes:
             if node.client is not None:
                 node.client.crash()
