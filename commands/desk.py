@@ -46,7 +46,11 @@ def no_definitions(text: str) -> Definition:
     raise Rejected("not_supported", "this worker cannot read definition files")
 
 
-WORK_LANES: dict[Lane, str] = {Lane.SANDBOX: "sandbox", Lane.TOOL: "tool"}
+WORK_LANES: dict[Lane, str] = {
+    Lane.SANDBOX: "sandbox",
+    Lane.TOOL: "tool",
+    Lane.MCP: "mcp",
+}
 
 
 @dataclass(frozen=True, slots=True)

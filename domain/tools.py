@@ -11,10 +11,15 @@ class Lane(StrEnum):
 
     LOOP = "loop"  # decided at once, state in the log: todo, attemptCompletion
     SANDBOX = "sandbox"  # the base skill: files and exec
-    TOOL = "tool"  # skills of the tool service
+    TOOL = "tool"  # tools that a program registered with its own tool service
+    MCP = "mcp"  # MCP servers that are reached by HTTP: any tool service
     DELEGATE = "delegate"  # a child run
     PERSON = "person"  # somebody answers
     TEAM = "team"  # the loop itself, with what it has to read and store: changes of the team
+
+
+EXECUTED = frozenset({Lane.SANDBOX, Lane.TOOL, Lane.MCP})
+"""The lanes whose calls a worker takes and runs, whoever decides about the run."""
 
 
 class Safety(StrEnum):

@@ -132,7 +132,7 @@ def _remote_tools(expert: Expert, skills: Mapping[str, Skill]) -> Iterator[Tool]
         if reason is not None or skill.catalogue is None:
             message = f"expert {expert.key!r} cannot be started: {reason}"
             raise Rejected(code="skill_not_resolved", message=message)
-        lane = Lane.SANDBOX if isinstance(skill, McpStdioSkill) else Lane.TOOL
+        lane = Lane.SANDBOX if isinstance(skill, McpStdioSkill) else Lane.MCP
         for tool in skill.catalogue.chosen(skill.pick, skill.omit):
             override = skill.overrides.get(tool.name, ToolOverride())
             entry = ToolEntry(

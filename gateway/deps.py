@@ -41,6 +41,25 @@ def by_credential(connection: HTTPConnection) -> Principal:
     return Principal(name=name, via="http")
 
 
+class Known(Protocol):
+    """Finds out what the MCP servers of a definition offer, before a run of an expert starts."""
+
+    async def __call__(self, tenant: str, definition: Definition, expert: str) -> Definition:
+        """The definition with all that is known of its servers.
+
+        Raises:
+            Rejected: some cannot be asked; the message says which, and why.
+            Unavailable: not now.
+        """
+        ...
+
+
+async def as_it_is(tenant: str, definition: Definition, expert: str) -> Definition:
+    """What a gateway does that asks no servers: experts with MCP skills then need a lockfile."""
+    del tenant, expert
+    return definition
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayDeps:
     """The parts of one gateway.
@@ -55,6 +74,7 @@ class GatewayDeps:
     new_id: Callable[[], str]
     tenant: Callable[[HTTPConnection], str]
     principal: Callable[[HTTPConnection], Principal] = by_credential
+    known: Known = as_it_is
     token: str | None = None
     hosts: frozenset[str] = LOOPBACK_HOSTS
     heartbeat_s: float = HEARTBEAT_S

@@ -20,9 +20,11 @@ from domain.limits import ModelChoice, Price, Usage
 from domain.policy import PolicyRule
 from domain.record import canonical
 from domain.state import RunState, Status
-from domain.tools import Lane, LocalTool, Safety, ToolSpec
+from domain.tools import LocalTool, Safety, ToolSpec
+from peritus.catalogues import resolve
 from peritus.definitions import LimitOverrides, load_definition, read_env_paths
 from peritus.definitions.limits import check_overrides
+from peritus.discovering import asker
 from peritus.door import Door
 from peritus.feed import Heard
 from peritus.jobs import (
@@ -38,7 +40,7 @@ from peritus.jobs import (
     until_rest,
 )
 from peritus.keys import project_keys
-from peritus.lane import sandbox_lane
+from peritus.lane import sandbox_lane, skill_lane
 from peritus.lookup import Runs, views_path
 from peritus.people import (
     answer,
@@ -67,7 +69,6 @@ from projections.waits import (
 from services.loop.models.port import Model
 from services.loop.models.scripted import PROVIDER as SCRIPTED
 from services.tool.local import Function, LocalToolBox, RegisteredTool
-from services.worker.toolbox import ToolBox
 
 
 def tool(
@@ -334,15 +335,10 @@ class Peritus:
             for name, model in (models or {}).items():
                 registry.register(name, model)
             local = LocalToolBox({one.tool.spec.name: one for one in tools})
-            boxes: dict[Lane, ToolBox] = {Lane.TOOL: local} if local.specs() else {}
+            skills = skill_lane(chosen, project, link.backbone, keys.config, local)
+            sandbox = sandbox_lane(chosen, project, link.backbone, keys.config, skills=skills)
             parts = await worker_parts(
-                chosen,
-                link,
-                door,
-                generate=registry.generate,
-                toolboxes=boxes,
-                sandbox=sandbox_lane(chosen, project, link.backbone, keys.config),
-                local_tools=local.specs(),
+                chosen, link, door, generate=registry.generate, sandbox=sandbox, skills=skills
             )
             async with working(parts) as desk:
                 by = this_user("api")
@@ -377,9 +373,10 @@ class Peritus:
             Rejected: the definition is wrong, has no such expert, or the job exists.
             Unavailable: not now.
         """
+        lock = None
         if definition is None:
             own = model if model in self._models else None
-            definition = load_definition(
+            loaded = load_definition(
                 need_config(self._project, expert),
                 wanted=expert,
                 provider=None if own else provider,
@@ -387,7 +384,8 @@ class Peritus:
                 variables=variables,
                 operator=operator_of(self._settings),
                 **(limits or LimitOverrides()),
-            ).definition
+            )
+            definition, lock = loaded.definition, loaded.lock
             if own is not None:
                 free = Price(input=0, output=0, source="a model of the program")
                 choice = ModelChoice(provider=SCRIPTED, model=own, price=free)
@@ -396,6 +394,8 @@ class Peritus:
             above = definition.limits.model_copy(update=check_overrides(limits))
             definition = definition.model_copy(update={"limits": above})
         task = task_of(definition.expert(expert), query, data)
+        ask = asker(self._link.backbone, self._settings.tenant, definition)
+        definition = await resolve(definition, lock, ask, wanted=expert)
         ref = new_root(self._settings.tenant, job)
         folder = workspace or self._project.workspace
         workspaces_of(self._project, self._settings).assign(ref, folder)

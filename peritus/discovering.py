@@ -4,7 +4,8 @@ from commands.discovery import discover
 from domain.definition import Definition
 from domain.mcp import Catalogue
 from eventlog.port import Backbone
-from peritus.catalogues import Discover
+from peritus.catalogues import Discover, resolve
+from peritus.definitions import LoadedDefinition
 from peritus.definitions.lock import McpSkill
 
 
@@ -16,3 +17,16 @@ def asker(backbone: Backbone, tenant: str, definition: Definition) -> Discover:
         return await discover(backbone, tenant, definition, expert, name)
 
     return ask
+
+
+async def known(
+    backbone: Backbone, tenant: str, loaded: LoadedDefinition, *, wanted: str
+) -> Definition:
+    """A definition that a run of that expert can start with: what its servers offer is in it.
+
+    Raises:
+        SkillsNotResolved: some cannot be asked, or are not what the lock says; all are named.
+        Unavailable: the same, where trying again may help with every one of them.
+    """
+    ask = asker(backbone, tenant, loaded.definition)
+    return await resolve(loaded.definition, loaded.lock, ask, wanted=wanted)

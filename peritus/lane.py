@@ -1,4 +1,4 @@
-"""Puts the sandbox lane of a process together from settings, project and store. Not the lane."""
+"""Puts the lanes of a process together from settings, project and store. Not the lanes."""
 
 import os
 import tempfile
@@ -12,19 +12,47 @@ from domain.secrets import SecretRef, SecretValue
 from eventlog.port import Backbone
 from peritus.backends import chosen_backend, operator_policy
 from peritus.ids import new_id, now_ms
-from peritus.keys import open_secrets
+from peritus.keys import project_secrets
 from peritus.liveness import lives
 from peritus.logs import REDACTIONS
 from peritus.project import PRIVATE_FOLDER, Project, workspaces_of
+from peritus.reach import http_means, http_settings
 from peritus.sandbox import SandboxLane
-from peritus.settings import Settings
+from peritus.settings import Settings, checked
+from peritus.skills import SkillLane
 from services.sandbox.lives import begun
 from services.secrets.config import SecretsConfig
+from services.tool.local import LocalToolBox
+from services.worker.asks import LogAsks
 from services.worker.epoch import this_epoch
+from services.worker.skills import SkillHost
 
 if TYPE_CHECKING:
+    from services.sandbox.packages.settings import PackageSettings
     from services.sandbox.port import Backend, CapabilityReport
     from services.sandbox.service import SandboxParts
+
+
+def skill_lane(
+    settings: Settings,
+    project: Project,
+    backbone: Backbone,
+    config: SecretsConfig,
+    local: LocalToolBox | None = None,
+) -> SkillLane:
+    """What speaks with MCP servers for a project, and the program's own tools.
+
+    Raises:
+        Rejected: a setting is wrong.
+    """
+    http_settings(settings)
+    return SkillLane(
+        asks=LogAsks(backbone.log, backbone.blobs, str(this_epoch())),
+        means=lambda: http_means(settings, project, config),
+        local=local or LocalToolBox({}),
+        blobs=backbone.blobs,
+        redactor=REDACTIONS.redactor,
+    )
 
 
 def sandbox_lane(
@@ -33,12 +61,17 @@ def sandbox_lane(
     backbone: Backbone,
     config: SecretsConfig,
     *,
+    skills: SkillLane | None = None,
     fresh: bool = False,
 ) -> SandboxLane:
-    """The base skill in the workspaces of a project; `fresh`: the sandbox is attacked anew."""
+    """The base skill in the workspaces of a project; `fresh`: the sandbox is attacked anew.
+
+    `skills` speaks with servers that are processes.
+    """
     state = workspaces_of(project, settings).place
+    host = skills.host if skills else None
     return SandboxLane(
-        lambda: _parts(settings, project, backbone, config, fresh=fresh),
+        lambda: _parts(settings, project, backbone, config, host, fresh=fresh),
         left=lambda: bool(settings.sandbox_warm or begun(state)),
     )
 
@@ -48,6 +81,7 @@ def _parts(
     project: Project,
     backbone: Backbone,
     config: SecretsConfig,
+    host: SkillHost | None,
     *,
     fresh: bool,
 ) -> "SandboxParts":
@@ -57,7 +91,7 @@ def _parts(
     workspaces = workspaces_of(project, settings)
     state, here = workspaces.place, this_epoch()
     place = place_id(state)
-    secrets = open_secrets(config)
+    secrets = project_secrets(project, config)
 
     async def backend() -> "tuple[Backend, CapabilityReport]":
         return await chosen_backend(settings, state, fresh=fresh)
@@ -88,6 +122,27 @@ def _parts(
         now_s=lambda: now_ms() / 1000,
         idle_s=settings.sandbox_idle_s,
         warm=settings.sandbox_warm,
+        host=host,
+        packages=_packages(settings),
+    )
+
+
+def _packages(settings: Settings) -> "PackageSettings":
+    from services.sandbox.packages.settings import PackageSettings  # noqa: PLC0415
+
+    ca_file = settings.packages_ca_file
+    return checked(
+        PackageSettings,
+        {
+            "fetch": settings.packages_fetch,
+            "build": settings.packages_build,
+            "npm_registry": settings.npm_registry,
+            "npm_hosts": settings.npm_hosts,
+            "pypi_index": settings.pypi_index,
+            "pypi_hosts": settings.pypi_hosts,
+            "ca_file": str(ca_file) if ca_file else None,
+        },
+        "",
     )
 
 

@@ -1,18 +1,18 @@
 """The composition root: what a process is made of, and how it is joined. Not the parts."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from commands.desk import Desk
 from domain.ids import RunRef
-from domain.tools import Lane, LocalTool
+from domain.tools import Lane
 from eventlog.embedded import Endpoint, join_state_folder
 from eventlog.jetstream.backbone import connect_backbone
 from eventlog.jetstream.tasks import background
-from eventlog.port import Backbone
+from eventlog.port import Answer, Backbone, Topic
 from peritus.door import Door
 from peritus.ids import new_id, now_ms
 from peritus.keys import Keys
@@ -21,10 +21,12 @@ from peritus.logs import REDACTIONS
 from peritus.rules import operator_rules, parse_definition
 from peritus.sandbox import SandboxLane
 from peritus.settings import Settings
+from peritus.skills import SkillLane
 from peritus.worker import WorkerParts, run_worker
 from services.loop.generations import Generate
 from services.loop.models.registry import ModelRegistry
 from services.loop.service import LoopLimits
+from services.worker.discovery import discovery_answer
 from services.worker.epoch import this_epoch
 from services.worker.toolbox import ToolBox
 
@@ -85,12 +87,14 @@ async def worker_parts(
     door: Door,
     *,
     generate: Generate | None,
-    toolboxes: Mapping[Lane, ToolBox] | None = None,
     sandbox: SandboxLane | None = None,
-    local_tools: Mapping[str, LocalTool] | None = None,
+    skills: SkillLane | None = None,
+    tools: bool = True,
     only: Callable[[RunRef], bool] | None = None,
 ) -> WorkerParts:
     """A worker of this process behind a door; `only`: the runs it looks after, by default all.
+
+    `skills` speaks with MCP servers; with `tools`, also with those reached by HTTP, for anybody.
 
     Raises:
         Unavailable: the store is away.
@@ -105,10 +109,12 @@ async def worker_parts(
         new_id=new_id,
         certainly_dead=dead_by(here, known),
         generate=generate,
-        toolboxes={**({Lane.SANDBOX: sandbox} if sandbox else {}), **(toolboxes or {})},
+        toolboxes=_toolboxes(sandbox, skills if tools else None),
         keepers={Lane.SANDBOX: sandbox.keeper} if sandbox else {},
-        beside=(sandbox.run,) if sandbox else (),
-        local_tools=local_tools or {},
+        beside=tuple(lane.run for lane in (sandbox, skills) if lane is not None),
+        asks=skills.asks if skills else None,
+        answers=_answers(link.backbone, sandbox, skills if tools else None),
+        local_tools=skills.local.specs() if skills else {},
         handoff=settings.handoff,
         calls_max=settings.calls_max,
         loop_limits=LoopLimits(
@@ -119,6 +125,29 @@ async def worker_parts(
         operator_rules=operator_rules(settings.policy_file),
         parse_definition=parse_definition,
     )
+
+
+def _toolboxes(sandbox: SandboxLane | None, skills: SkillLane | None) -> dict[Lane, ToolBox]:
+    found: dict[Lane, ToolBox] = {}
+    if sandbox is not None:
+        found[Lane.SANDBOX] = sandbox
+    if skills is not None:
+        found[Lane.MCP] = skills.box
+        if skills.local.specs():
+            found[Lane.TOOL] = skills.local
+    return found
+
+
+def _answers(
+    backbone: Backbone, sandbox: SandboxLane | None, skills: SkillLane | None
+) -> dict[Topic, Answer]:
+    """What this process can say of servers of skills, for whoever has to know before a start."""
+    found: dict[Topic, Answer] = {}
+    if sandbox is not None:
+        found["ask-sandbox"] = discovery_answer(backbone.blobs, sandbox.discover)
+    if skills is not None:
+        found["ask-tool"] = discovery_answer(backbone.blobs, skills.box.discover)
+    return found
 
 
 @asynccontextmanager

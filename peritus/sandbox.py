@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from commands.discovery import DiscoverSkill
 from domain.commands import RecordToolResult
+from domain.definition import Definition, Skill
 from domain.errors import Unavailable
 from domain.ids import RunRef
+from domain.mcp import Catalogue
 from domain.work import CallToolWork, SnapshotWork
 from services.worker.keeper import Admission, Elsewhere, Keeper, Later
 from services.worker.reporter import Reporter
@@ -64,6 +67,20 @@ class SandboxLane:
             Unavailable: there is no sandbox or no workspace; the call did not run.
         """
         return await (await self.service()).toolbox.call(call, on_output)
+
+    async def discover(
+        self, tenant: str, definition: Definition, question: DiscoverSkill, skill: Skill
+    ) -> Catalogue:
+        """What the server of a skill offers, and which version of its package it is of.
+
+        Raises:
+            SkillFailed: it offers nothing that can be used; the message says why.
+            Unavailable: it cannot be started here.
+        """
+        del skill  # the definition has it
+        expert = definition.expert(question.expert)
+        found = await (await self.service()).discover(tenant, expert, question.skill)
+        return found.catalogue.model_copy(update={"package": found.version or ""})
 
     def keeper(self, reporter: Reporter) -> Keeper:
         """Keeps jobs for a worker of this process."""

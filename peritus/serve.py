@@ -4,16 +4,20 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from domain.definition import Definition
 from domain.errors import Rejected
 from eventlog.jetstream.tasks import background
+from eventlog.port import Backbone
+from peritus.catalogues import resolve
 from peritus.definitions import load_definition
+from peritus.discovering import asker
 from peritus.door import Door
 from peritus.ids import new_id
 from peritus.keys import Keys
-from peritus.lane import sandbox_lane
+from peritus.lane import sandbox_lane, skill_lane
 from peritus.logs import REDACTIONS
 from peritus.lookup import views_path
 from peritus.project import Project, need_config, operator_of
@@ -28,8 +32,8 @@ from peritus.settings import Settings
 from projections.queries import Reader
 from projections.runner import run_projection
 
-SERVICES = ("loop", "sandbox", "projections", "gateway")
-WORKERS = frozenset({"loop", "sandbox"})
+SERVICES = ("loop", "sandbox", "tool", "projections", "gateway")
+WORKERS = frozenset({"loop", "sandbox", "tool"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Say = Callable[[str], None]
@@ -44,12 +48,7 @@ def check_services(names: tuple[str, ...], settings: Settings) -> frozenset[str]
     for name in names:
         if name not in SERVICES:
             known = ", ".join(SERVICES)
-            hint = (
-                "; tools are served by the program that registers them, see peritus.api"
-                if name == "tool"
-                else ""
-            )
-            raise Rejected("unknown_service", f"no service {name!r}; there are: {known}{hint}")
+            raise Rejected("unknown_service", f"no service {name!r}; there are: {known}")
     wanted = frozenset(names or SERVICES)
     host, guarded = settings.gateway_host, settings.gateway_token is not None
     if "gateway" in wanted and host not in LOOPBACK and not guarded:
@@ -99,14 +98,26 @@ class Serving:
                 self.say("some work was not finished in time; another worker takes it up again")
 
     async def _work(self, stack: AsyncExitStack, link: Link, door: Door) -> None:
-        sandbox = None
+        settings, project, config = self.settings, self.project, self.keys.config
+        skills = sandbox = None
+        if self.names & {"sandbox", "tool"}:
+            skills = skill_lane(settings, project, link.backbone, config)
         if "sandbox" in self.names:
-            config = self.keys.config
-            sandbox = sandbox_lane(self.settings, self.project, link.backbone, config, fresh=True)
+            sandbox = sandbox_lane(
+                settings, project, link.backbone, config, skills=skills, fresh=True
+            )
         generate = None
         if "loop" in self.names:
             generate = (await stack.enter_async_context(open_models(self.keys))).generate
-        parts = await worker_parts(self.settings, link, door, generate=generate, sandbox=sandbox)
+        parts = await worker_parts(
+            settings,
+            link,
+            door,
+            generate=generate,
+            sandbox=sandbox,
+            skills=skills,
+            tools="tool" in self.names,
+        )
         await stack.enter_async_context(working(parts))
         if sandbox is not None:
             report = await (await sandbox.service()).report()
@@ -129,6 +140,7 @@ class Serving:
             token=token.get_secret_value() if token else None,
             hosts=LOOPBACK_HOSTS | {settings.gateway_host},
             redactor=REDACTIONS.redactor,
+            known=partial(_known, link.backbone),
         )
         host, port = settings.gateway_host, settings.gateway_port
         await serve(
@@ -140,3 +152,10 @@ class Serving:
         path: Path = need_config(self.project)
         by = operator_of(self.settings)
         return load_definition(path, provider=provider, model=model, operator=by).definition
+
+
+async def _known(
+    backbone: Backbone, tenant: str, definition: Definition, expert: str
+) -> Definition:
+    """What is not in the lockfile is asked of whoever serves sandboxes and tools."""
+    return await resolve(definition, None, asker(backbone, tenant, definition), wanted=expert)

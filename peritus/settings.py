@@ -1,10 +1,11 @@
 """What an operator can set, by variables `PERITUS_…`. Not a definition: that holds experts."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.errors import Rejected
@@ -161,6 +162,39 @@ class Settings(BaseSettings):
     egress_ca_file: Path | None = None
     """Certificates (PEM) to trust beside the system's when the proxy speaks to a host."""
 
+    mcp_allow_cidrs: Words = ()
+    """Private networks in which MCP servers may be reached by HTTP, with commas."""
+
+    mcp_deny_cidrs: Words = ()
+    """Public networks in which they may not."""
+
+    mcp_domains: Words | None = None
+    """The only hosts of MCP servers that definitions may name, with commas; `*.name` too."""
+
+    mcp_proxy: str | None = None
+    """The HTTP proxy to reach MCP servers by; that of the environment is not used."""
+
+    packages_fetch: bool = True
+    """Whether packages of `npx` and `uvx` are fetched; those that are there are always used."""
+
+    packages_build: bool = False
+    """Whether Python packages without a wheel are built, which runs what they say."""
+
+    npm_registry: str = "https://registry.npmjs.org/"
+    """Where packages of `npx` are looked up."""
+
+    npm_hosts: Words = ()
+    """Hosts that such packages come from, beside the registry's, with commas."""
+
+    pypi_index: str = "https://pypi.org/simple/"
+    """Where packages of `uvx` are looked up."""
+
+    pypi_hosts: Words = ("files.pythonhosted.org",)
+    """Hosts that such packages come from, beside the index's, with commas."""
+
+    packages_ca_file: Path | None = None
+    """Certificates (PEM) to trust when packages are fetched; unset: those of `egress_ca_file`."""
+
     secret_delivery: Words = ("egress", "file", "env")
     """How tools may be given secrets, with commas; `egress` alone keeps values out of sandboxes."""
 
@@ -213,6 +247,25 @@ def load_settings(**above: object) -> Settings:
     except ValidationError as error:
         lines = [
             f"{PREFIX}{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}"
+            for one in error.errors(include_url=False, include_input=False)
+        ]
+        raise Rejected("bad_setting", "\n".join(lines)) from None
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def checked(kind: type[M], values: Mapping[str, object], names: str) -> M:
+    """What a part of the process makes of some settings; `names` begins their variables' names.
+
+    Raises:
+        Rejected: `bad_setting`: one of them is wrong.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{names}{str(one['loc'][0]).upper()}: {one['msg']}"
             for one in error.errors(include_url=False, include_input=False)
         ]
         raise Rejected("bad_setting", "\n".join(lines)) from None

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from commands.client import CommandClient
-from commands.desk import Desk, no_definitions
+from commands.desk import WORK_LANES, Desk, no_definitions
 from commands.hands import Hands
 from commands.history import SNAPSHOT_BYTES_MIN
 from commands.runs import RunStore
@@ -15,7 +15,6 @@ from domain.policy import PolicyRule
 from domain.redaction import Redactor
 from domain.tools import Lane, LocalTool
 from eventlog.port import RENEW_S, Answer, Backbone, Requests, Topic
-from eventlog.port import Lane as WorkLane
 from services.loop.generations import Generate
 from services.loop.service import LoopLimits, LoopService
 from services.worker.asks import LogAsks
@@ -26,8 +25,6 @@ from services.worker.keeper import Keeper
 from services.worker.reporter import LocalReporter, RemoteReporter, Reporter
 from services.worker.signs import Signs
 from services.worker.toolbox import ToolBox
-
-WORK_LANES: Mapping[Lane, WorkLane] = {Lane.SANDBOX: "sandbox", Lane.TOOL: "tool"}
 
 CALLS_MAX = 64
 """How many calls of one lane a worker runs at once."""

@@ -18,7 +18,7 @@ from domain.limits import Usage
 from domain.record import canonical
 from domain.sampling import sample_context, sample_conversation, sample_digest, sample_model
 from domain.state import Call, RunState
-from domain.tools import Lane, Safety
+from domain.tools import EXECUTED, Lane, Safety
 
 CANCELLED = "The run is being cancelled: nobody is asked any more."
 LOST_CALLER = "The worker that asked the model was lost, and it is not asked again."
@@ -74,7 +74,7 @@ def _asking_call(draft: Draft, command: c.AskInCall) -> Call:
 def _unclaimed(state: RunState, call: Call) -> bool:
     kept = call.id in state.approvals or state.paused
     placed = call.lane is Lane.SANDBOX and state.sandbox is not None
-    executed = call.lane in (Lane.SANDBOX, Lane.TOOL) and not placed
+    executed = call.lane in EXECUTED and not placed
     return executed and call.holder is None and call.safety is Safety.READ_ONLY and not kept
 
 

@@ -12,7 +12,7 @@ from domain.limits import Usage
 from domain.loop_tools import delegate_task, parse_arguments, run_loop_tool
 from domain.schemas import schema_problem
 from domain.state import Generation, RunState, attempt_key
-from domain.tools import Lane, Safety, ToolEntry
+from domain.tools import EXECUTED, Lane, Safety, ToolEntry
 
 UNKNOWN_TOOL = ToolEntry(name="", skill="", lane=Lane.LOOP, safety=Safety.READ_ONLY)
 
@@ -117,7 +117,7 @@ def _refusal(
     if index >= calls_max:
         return "too_many_calls", f"At most {calls_max} calls in one reply; ask again for the rest."
     if isinstance(part.arguments, BlobRef):
-        if entry.lane not in (Lane.SANDBOX, Lane.TOOL):
+        if entry.lane not in EXECUTED:
             return "arguments_too_long", "The arguments are over 32 KiB; write the text to a file."
         return None
     return _argument_problem(part, entry, stopped)

@@ -22,7 +22,7 @@ from domain.policy import Asked, Judgement, judge
 from domain.record import canonical, digest_of
 from domain.schemas import schema_problem
 from domain.state import Approval, Call, Conversation, RunState
-from domain.tools import Lane
+from domain.tools import EXECUTED, Lane
 
 Verdict = Literal["approved", "denied"]
 
@@ -238,7 +238,7 @@ def _edit_problem(
 ) -> str | None:
     """Why a call cannot run with a person's arguments: what a model's own would be refused for."""
     if isinstance(text, BlobRef):
-        executed = call.lane in (Lane.SANDBOX, Lane.TOOL)
+        executed = call.lane in EXECUTED
         return None if executed else "the arguments are over 32 KiB: write the text to a file"
     if arguments is None:
         return "the arguments must be a JSON object"

@@ -11,9 +11,8 @@ from domain.decisions.sandbox import lose_sandbox
 from domain.draft import Draft
 from domain.folds.calls import remembered, result_digest
 from domain.state import Call, RunState
-from domain.tools import Lane, Safety
+from domain.tools import EXECUTED, Lane, Safety
 
-EXECUTED = frozenset({Lane.SANDBOX, Lane.TOOL})
 """The lanes whose calls an executor claims, runs and reports."""
 
 ADD_FROM_CONFIG = "addDelegateFromConfig"

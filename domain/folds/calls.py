@@ -8,9 +8,9 @@ from domain.folds.asks import asks_over
 from domain.limits import Limits
 from domain.record import canonical, digest_of
 from domain.state import Call, Delegation, Ended, RunState, changed
-from domain.tools import Lane, Safety
+from domain.tools import EXECUTED, Lane, Safety
 
-COUNTED = frozenset({Lane.SANDBOX, Lane.TOOL, Lane.PERSON, Lane.TEAM})
+COUNTED = EXECUTED | {Lane.PERSON, Lane.TEAM}
 """The lanes whose calls count against `tool_calls_max`; a child's calls count as its own."""
 
 ToolCalling = (

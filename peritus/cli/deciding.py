@@ -68,7 +68,6 @@ async def deciding(place: Place, name: str) -> AsyncGenerator[Deciding]:
             link,
             door,
             generate=_nothing,
-            toolboxes={},
             only=lambda one: one.job == ref.job,
         )
         door.close()

@@ -120,7 +120,7 @@ def begin(asked: Asked, wish: Wish, config: Path | None, env_path: list[Path] | 
     for text in loaded.notices:
         notice(text)
     keys = project_keys(settings, project, tuple(env_path) if env_path else loaded.env_paths)
-    return run_async(run(settings, project, loaded.definition, keys, asked))
+    return run_async(run(settings, project, loaded, keys, asked))
 
 
 def _form(as_json: bool | None, types: str | None, *, verbose: bool) -> Form:  # noqa: FBT001

@@ -17,7 +17,8 @@ from peritus.cli.prompting import PromptTerminal, TerminalOut, person_there
 from peritus.cli.screens import Form, screen_for
 from peritus.cli.serving import at_work, leave, tell_others
 from peritus.cli.tasks import Task
-from peritus.definitions import LimitOverrides
+from peritus.definitions import LimitOverrides, LoadedDefinition
+from peritus.discovering import known
 from peritus.jobs import Send, at_desk, load_state, new_root, say, start
 from peritus.keys import Keys
 from peritus.lookup import Runs, views_path
@@ -56,7 +57,7 @@ def attending(link: Link, send: Send, ref: RunRef, form: Form, *, leaves: bool) 
 
 
 async def run(
-    settings: Settings, project: Project, definition: Definition, keys: Keys, asked: Asked
+    settings: Settings, project: Project, loaded: LoadedDefinition, keys: Keys, asked: Asked
 ) -> Exit:
     """Do what is asked for, and stay until the run is at rest or we are to leave it.
 
@@ -64,6 +65,7 @@ async def run(
         Rejected: there is no such run, or it cannot be started or continued so.
         Unavailable: there is no server to use.
     """
+    definition = loaded.definition
     task = "" if asked.task.go_on else asked.task.of(definition.expert(asked.expert))
     async with open_backbone(settings, project.state) as link, open_models(keys) as models:
         ref = await _target(settings, project, link, asked)
@@ -77,6 +79,7 @@ async def run(
             if asked.task.go_on:
                 await _go_on(attendance, asked)
             else:
+                definition = await known(link.backbone, ref.tenant, loaded, wanted=asked.expert)
                 blobs = link.backbone.blobs
                 await start(send, blobs, ref, definition, expert=asked.expert, query=task)
             await tell_others(link, ref)

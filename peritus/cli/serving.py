@@ -8,7 +8,7 @@ from domain.ids import RunRef
 from peritus.cli.loop import notice
 from peritus.door import Door
 from peritus.keys import Keys
-from peritus.lane import sandbox_lane
+from peritus.lane import sandbox_lane, skill_lane
 from peritus.project import Project
 from peritus.runtime import Link, worker_parts, working
 from peritus.settings import Settings
@@ -25,12 +25,10 @@ async def at_work(
         Unavailable: the store cannot be reached.
     """
     door = Door()
+    skills = skill_lane(settings, project, link.backbone, keys.config)
+    sandbox = sandbox_lane(settings, project, link.backbone, keys.config, skills=skills)
     parts = await worker_parts(
-        settings,
-        link,
-        door,
-        generate=models.generate,
-        sandbox=sandbox_lane(settings, project, link.backbone, keys.config),
+        settings, link, door, generate=models.generate, sandbox=sandbox, skills=skills
     )
     async with working(parts) as desk:
         yield desk, door
