@@ -36,11 +36,13 @@ from services.loop.service import LoopLimits
 from services.sandbox.bubblewrap.backend import BubblewrapBackend
 from services.sandbox.egress.policy import EgressSettings
 from services.sandbox.failures import SandboxUnavailable
+from services.sandbox.packages.settings import PackageSettings
 from services.sandbox.policy import OperatorPolicy
 from services.sandbox.port import Backend, CapabilityReport, Sandbox, SandboxSpec
 from services.sandbox.service import SandboxParts
 from services.sandbox.snapshots.store import SnapshotStore
 from services.secrets.redactions import Redactions
+from services.worker.skills import SkillHost
 from tests.support.cluster import Cluster, Generate, asks
 
 BOUND_S = 30.0
@@ -165,6 +167,8 @@ class Yard(Cluster):
     later_ms: int = 0  # how far the clock was put forward
     redactions: Redactions = field(default_factory=Redactions)
     store: Callable[[Path, Blobs], SnapshotStore] = SnapshotStore
+    host: SkillHost | None = None
+    packages: PackageSettings = field(default_factory=PackageSettings)
     backends: list[Counted] = field(default_factory=list[Counted])
 
     def now_ms(self) -> int:
@@ -244,6 +248,8 @@ class Yard(Cluster):
             now_s=lambda: self.now_ms() / 1000,
             idle_s=self.idle_s,
             store=self.store,
+            host=self.host,
+            packages=self.packages,
         )
 
     async def begin(self, ref: RunRef = JOB) -> None:

@@ -132,8 +132,8 @@ def _npm(workspace: Workspace, request: Request) -> tuple[str, dict[str, Program
         bins = said.get("bin")
         listed = {name.rpartition("/")[2]: bins} if isinstance(bins, str) else _table(bins)
         for program, path in listed.items():
-            if isinstance(path, str) and _NAME.fullmatch(program):
-                place = posixpath.normpath(f"{folder}/{path}")
+            place = posixpath.normpath(f"{folder}/{path}") if isinstance(path, str) else ""
+            if place.startswith(f"{folder}/") and _NAME.fullmatch(program):
                 programs[program] = Program(how=_how(workspace, place), path=place)
     return version, programs
 

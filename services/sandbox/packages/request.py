@@ -118,7 +118,10 @@ def _read(
             break
         if arg in flags:
             continue
-        if option not in (*named, *beside) or not (equals or left):
+        if option in (*named, *beside) and not (equals or left):
+            message = f"the option {arg!r} wants the name of a package after it"
+            raise PackageRefused(message)
+        if option not in (*named, *beside):
             known = ", ".join(sorted((*flags, *named, *beside)))
             message = f"the option {arg!r} is not known here; there are: {known}"
             raise PackageRefused(message)

@@ -3,6 +3,8 @@
 Nothing of a package is run by them, unless an operator lets Python packages be built.
 """
 
+from urllib.parse import urlsplit
+
 from services.sandbox.packages.request import Request
 from services.sandbox.packages.settings import PackageSettings
 from services.sandbox.paths import MOUNT
@@ -39,12 +41,12 @@ mkdir -p {CACHE} && export TMPDIR={MOUNT}/{CACHE} || exit 1
 command -v python3 >/dev/null || exit {NOT_THERE}
 python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])' >{INTERPRETER} || exit 1
 if python3 -m pip --version >/dev/null 2>&1; then
-  exec python3 -m pip install --target={TREE} --index-url="$REGISTRY" $WHEELS \\
+  exec python3 -m pip install --target={TREE} --index-url="$REGISTRY" $MORE \\
     --no-input --no-cache-dir --disable-pip-version-check --progress-bar=off \\
     --no-warn-script-location --retries=2 -- "$@"
 fi
 command -v uv >/dev/null || exit {NOT_THERE}
-exec uv pip install --target={TREE} --default-index="$REGISTRY" $WHEELS --no-config \\
+exec uv pip install --target={TREE} --default-index="$REGISTRY" $MORE --no-config \\
   --cache-dir={MOUNT}/{CACHE} --link-mode=copy --python="$(command -v python3)" \\
   --compile-bytecode --no-progress -- "$@"
 """
@@ -55,7 +57,10 @@ def installing(request: Request, settings: PackageSettings) -> Command:
     env = {"REGISTRY": settings.registry(request.kind)}
     if request.kind == "pypi":
         env["PIP_CONFIG_FILE"] = "/dev/null"  # what is configured on this machine is not for it
-        env["WHEELS"] = "" if settings.build else "--only-binary=:all:"
+        env["MORE"] = "" if settings.build else "--only-binary=:all:"
+        index = urlsplit(settings.pypi_index)
+        if index.scheme == "http":  # the operator said so
+            env["PIP_TRUSTED_HOST"] = str(index.hostname)
     script = _NPM if request.kind == "npm" else _PYPI
     return Command(
         "/bin/sh",
