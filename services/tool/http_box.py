@@ -12,8 +12,8 @@ from domain.mcp import Catalogue
 from domain.redaction import Redactor
 from eventlog.port import Blobs
 from services.tool.mcp.calls import Caller
-from services.tool.mcp.http_connect import Endpoint, HttpMeans, Trust, connector
-from services.tool.mcp.seam import Key, Server, digest_of_skill
+from services.tool.mcp.http_connect import Endpoint, HttpMeans, Trust, server_of
+from services.tool.mcp.seam import Server
 from services.worker.executor import failure
 from services.worker.skills import SkillFailed
 from services.worker.toolbox import OnOutput, ToolBox, ToolCall, ToolResult
@@ -88,13 +88,7 @@ class HttpToolBox:
         self, tenant: str, place: str, expert: str, name: str, skill: McpHttpSkill
     ) -> Server:
         endpoint = Endpoint(tenant, skill, login_command(expert, name))
-        return Server(
-            key=Key(tenant, place, digest_of_skill(skill)),
-            name=skill.endpoint,
-            connect=connector(self._means, self._trust, endpoint),
-            handshake="initialize",  # a server of both kinds asks a person in the older one only
-            sampling=skill.sampling == "allow",
-        )
+        return server_of(self._means, self._trust, endpoint, place)
 
     async def _definition(self, tenant: str, digest: str) -> Definition:
         known = self._definitions.get((tenant, digest))

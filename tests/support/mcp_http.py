@@ -19,20 +19,23 @@ from domain.secrets import SecretRef, SecretValue
 from domain.tools import Safety
 from eventlog.memory.server import MemoryServer
 from eventlog.port import Blobs
+from peritus.ids import now_ms
 from services.secrets.redactions import Redactions
 from services.secrets.tokens import TokenStore
 from services.tool.http_box import HttpToolBox
+from services.tool.http_login import log_in
 from services.tool.local import LocalToolBox
 from services.tool.mcp.bounds import Bounds
 from services.tool.mcp.calls import Caller
 from services.tool.mcp.http_connect import HttpMeans
 from services.tool.mcp.http_settings import HttpSettings
+from services.tool.mcp.oauth import Person as Logging
 from services.worker.skills import Question, Reply, Sample, Sampled, SampleRefused
 from services.worker.toolbox import ToolCall, ToolResult
 
 TENANT = "t1"
 LOOPBACK = HttpSettings(allow_cidrs=("127.0.0.0/8",), connect_s=5.0, answer_s=5.0)
-NOW_S = 1_000_000.0
+HOUR_S = 3600.0
 
 
 @dataclass
@@ -99,6 +102,13 @@ class Desk:
             safety=Safety.UNSAFE,
         )
 
+    async def log_in(self, person: Logging) -> Catalogue | None:
+        """Have a person log in, and the skill know what its server offers them."""
+        found = await log_in(self.means, TENANT, self.skill, person)
+        if found is not None:
+            await self.pin(found)
+        return found
+
     async def until_heard(self, text: str) -> None:
         """Wait until people have heard that."""
         while not any(text in line for line in self.heard):
@@ -131,9 +141,12 @@ async def desk(
     secrets: Mapping[str, str] | None = None,
     settings: HttpSettings = LOOPBACK,
     bounds: Bounds | None = None,
-    now_s: float = NOW_S,
+    behind_s: float = 0.0,
 ) -> AsyncGenerator[Desk]:
-    """A tool box for a skill, with secrets by name, until it is left."""
+    """A tool box for a skill, with secrets by name, until it is left.
+
+    With a clock that is behind, logins end the earlier.
+    """
     redactions = Redactions()
 
     async def reveal(ref: SecretRef) -> SecretValue | None:
@@ -150,7 +163,7 @@ async def desk(
         settings=settings,
         reveal=reveal,
         tokens=TokenStore(folder / "tokens.age", folder / "identity.age", redactions),
-        now_s=lambda: now_s,
+        now_s=lambda: now_ms() / 1000 - behind_s,
         never=("ANTHROPIC_API_KEY",),
     )
     person = Person()

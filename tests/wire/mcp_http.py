@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -188,20 +189,28 @@ def free_listener(port: int = 0) -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, port: int = 0, certificate: tuple[str, str] | None = None
+    app: ASGIApp | None = None,
+    port: int = 0,
+    *,
+    at: Callable[[int], ASGIApp] | None = None,
+    certificate: Path | None = None,
 ) -> AsyncGenerator[int]:
-    """The port where an application is served until this is left; then it is gone at once."""
+    """The port where an application is served until this is left; then it is gone at once.
+
+    `at` makes it when the port is known. `certificate`: a file with that and its key.
+    """
     listener = free_listener(port)
+    served_app = app if at is None else at(listener.getsockname()[1])
+    assert served_app is not None
     server = _Server(
         uvicorn.Config(
-            app,
+            served_app,
             log_config=None,
             access_log=False,
             lifespan="on",
             ws="none",
             timeout_graceful_shutdown=0,
-            ssl_certfile=certificate[0] if certificate else None,
-            ssl_keyfile=certificate[1] if certificate else None,
+            ssl_certfile=certificate,
         )
     )
     async with asyncio.TaskGroup() as tasks:

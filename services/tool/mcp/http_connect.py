@@ -14,7 +14,7 @@ from domain.mcp import OAuth
 from services.secrets.tokens import TokenStore
 from services.tool.mcp.http_headers import Reveal, addressed, resolved, secret
 from services.tool.mcp.http_settings import HttpSettings
-from services.tool.mcp.seam import Connect, NotOpened, Report
+from services.tool.mcp.seam import Key, NotOpened, Report, Server, digest_of_skill
 
 if TYPE_CHECKING:
     import httpx2
@@ -71,13 +71,20 @@ class Trust:
         return self._context
 
 
-def connector(means: HttpMeans, trust: Trust, endpoint: Endpoint) -> Connect:
-    """What opens connections to an endpoint."""
+def server_of(means: HttpMeans, trust: Trust, endpoint: Endpoint, place: str) -> Server:
+    """A server as calls are made to it: `place` is what its connection is shared within."""
+    skill = endpoint.skill
 
     def connect(report: Report) -> "Transport":
         return _connected(means, trust, endpoint, report)
 
-    return connect
+    return Server(
+        key=Key(endpoint.tenant, place, digest_of_skill(skill)),
+        name=skill.endpoint,
+        connect=connect,
+        handshake="initialize",  # a server of both kinds asks a person in the older one only
+        sampling=skill.sampling == "allow",
+    )
 
 
 @asynccontextmanager

@@ -125,7 +125,9 @@ class _Remembering(OAuthClientProvider):
     async def _auth_flow(
         self, request: httpx2.Request
     ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        if self._initialized and self.context.is_token_valid():
+        if not self._initialized:
+            await self._read()
+        if self.context.is_token_valid():
             self._add_auth_header(request)
             token = self.context.current_tokens
             response = yield request
@@ -145,6 +147,12 @@ class _Remembering(OAuthClientProvider):
                     outgoing = await _next(flow, response)
             finally:
                 await flow.aclose()
+
+    async def _read(self) -> None:
+        try:
+            await self._initialize()
+        except PeritusError as error:
+            raise LoginFailed(str(error)) from None
 
     async def _take_turn(self, turn: AsyncExitStack) -> None:
         try:
