@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 import orjson
 import typer
 
-from domain.definition import Definition, Expert
+from domain.definition import Definition, Expert, McpHttpSkill, McpStdioSkill
 from domain.limits import Limits, ModelChoice
 from domain.topology import find_cycles, scope_of
 from peritus.cli import options
@@ -15,7 +15,7 @@ from peritus.cli.observing import anywhere
 from peritus.cli.wording import clean, duration, short
 from peritus.definitions import load_definition, parse_variables
 from peritus.definitions.amounts import usd
-from peritus.definitions.skills import tool_names
+from peritus.definitions.skills import remote_names, tool_names
 from peritus.project import need_config, operator_of
 
 EPILOG = "Exit codes: 0 when there is a tree, 2 when the definition cannot be used."
@@ -118,10 +118,7 @@ def _title(expert: Expert) -> str:
 def _details(expert: Expert) -> Iterator[str]:
     if expert.description:
         yield short(expert.description, DESCRIPTION_CHARS_MAX)
-    skills = [
-        f"{name} ({len(tools)})" if (tools := tool_names(skill)) else name
-        for name, skill in expert.skills.items()
-    ]
+    skills = (_skill(expert, name) for name in expert.skills)
     yield f"skills: {', '.join(skills)}"
     names = [
         *(tool.name for tool in expert.provider_tools),
@@ -129,6 +126,24 @@ def _details(expert: Expert) -> Iterator[str]:
     ]
     if names:
         yield f"of the provider: {', '.join(names)}"
+
+
+def _skill(expert: Expert, name: str) -> str:
+    """A skill with the number of its tools, as far as that is known before a start."""
+    tools = _tools(expert, name)
+    if tools is None:
+        return f"{name} (asked at each start)"
+    return f"{name} ({len(tools)})" if tools else name
+
+
+def _tools(expert: Expert, name: str) -> list[str] | None:
+    """What a model calls the tools of a skill; None where nobody has asked its server."""
+    skill = expert.skills[name]
+    if not isinstance(skill, (McpStdioSkill, McpHttpSkill)):
+        return sorted(tool_names(skill))
+    if skill.catalogue is None:
+        return None
+    return sorted(tool for tool, of in remote_names(expert, left_out=False) if of == name)
 
 
 def _model(choice: ModelChoice) -> str:
@@ -169,7 +184,7 @@ def _entry(expert: Expert) -> dict[str, object]:
         "model": _choice(expert.model),
         "fallbacks": [_choice(choice) for choice in expert.fallbacks],
         "skills": {
-            name: {"kind": skill.kind, "tools": sorted(tool_names(skill))}
+            name: {"kind": skill.kind, "tools": _tools(expert, name)}
             for name, skill in expert.skills.items()
         },
         "provider_tools": [tool.name for tool in expert.provider_tools],

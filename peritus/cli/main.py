@@ -23,6 +23,8 @@ COMMANDS: Mapping[str, Entry] = {
     "init": Entry("init", "Write an example to start from, which runs without a key."),
     "validate": Entry("validate", "Check a definition: all that is wrong, with its lines."),
     "experts": Entry("experts", "Show which expert may call which, with models and skills."),
+    "lock": Entry("lock", "Ask MCP servers what they offer, and keep it; or compare."),
+    "tools": Entry("tools", "Show the tools of an expert, or try one by hand."),
     "run": Entry("run", "Run an expert, or go on with its newest run, and show it live."),
     "start": Entry("start", "Choose an expert and say what to do, then see it run."),
     "runs": Entry("runs", "List runs, newest first."),

@@ -21,6 +21,7 @@ from peritus.definitions import (
     parse_variables,
 )
 from peritus.definitions.amounts import usd
+from peritus.definitions.lock import mcp_skills
 from peritus.definitions.sources import shown_path
 from peritus.project import need_config, operator_of
 
@@ -75,6 +76,11 @@ def _as_json(path: Path, found: LoadedDefinition | DefinitionError) -> dict[str,
         said["files"] = [str(file) for file in found.files]
         said["experts"] = list(found.definition.experts)
         said["digest"] = found.definition.digest()
+        said["lock"] = None if found.lock is None else found.lock.shown
+        said["servers"] = [
+            {"expert": key, "skill": name, "known": skill.catalogue is not None}
+            for key, name, skill in mcp_skills(found.definition)
+        ]
     return said
 
 
@@ -100,6 +106,7 @@ def _as_text(path: Path, found: LoadedDefinition | DefinitionError) -> Iterator[
     ]
     yield f"✓ {shown_path(path)}: {', '.join(parts)}"
     yield from (f"✓ {line}" for line in _models(definition))
+    yield from (f"✓ {line}" for line in _servers(found))
 
 
 def _models(definition: Definition) -> Iterator[str]:
@@ -112,6 +119,18 @@ def _models(definition: Definition) -> Iterator[str]:
                 who.append(key)
     for (provider, model), (choice, keys) in sorted(used.items()):
         yield f"{provider} {model}, {_cost(choice.price)}: {_some(keys)}"
+
+
+def _servers(found: LoadedDefinition) -> Iterator[str]:
+    """Each MCP server, with what is known of it."""
+    for key, name, skill in mcp_skills(found.definition):
+        catalogue = skill.catalogue
+        if catalogue is None:
+            yield f"{key}, {name}: asked for its tools at each start"
+            continue
+        server = f"{catalogue.server} {catalogue.version}".strip() or "its server"
+        lock = "" if found.lock is None else f", as {found.lock.shown} says"
+        yield f"{key}, {name}: {server}, {_number(len(catalogue.tools), 'tool')}{lock}"
 
 
 def _cost(price: Price | None) -> str:

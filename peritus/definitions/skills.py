@@ -81,10 +81,10 @@ def tool_names(skill: Skill) -> frozenset[str]:
             return frozenset()
 
 
-def remote_names(expert: Expert) -> Iterator[tuple[str, str]]:
+def remote_names(expert: Expert, *, left_out: bool = True) -> Iterator[tuple[str, str]]:
     """What a model calls the tools of MCP servers, as far as they are known: (tool, skill).
 
-    Those that an expert leaves out are there, too, by the names they would have.
+    With `left_out`, those that an expert does not use are there, too, by their servers' names.
     """
     taken = {
         *(tool for skill in expert.skills.values() for tool in tool_names(skill)),
@@ -103,7 +103,7 @@ def remote_names(expert: Expert) -> Iterator[tuple[str, str]]:
     ]
     names = names_of_remote(taken, used)
     yield from ((names[tool], tool[0]) for tool in names)
-    for name, skill in whole.items():
+    for name, skill in whole.items() if left_out else ():
         for tool in () if skill.catalogue is None else skill.catalogue.tools:
             if (name, tool.remote) not in names:
                 yield own_name(tool.remote), name

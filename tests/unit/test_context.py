@@ -24,6 +24,7 @@ from domain.definition import (
 )
 from domain.errors import Rejected
 from domain.limits import ModelChoice
+from domain.mcp import Catalogue
 from domain.prompt import RENDERER, ModelContext, ModelRequest
 from domain.record import canonical, digest_of
 from domain.sandbox import SandboxSettings
@@ -213,7 +214,7 @@ def test_local_tool_nobody_registered_is_refused_by_name() -> None:
     assert "'shop'" in error.message
 
 
-UNSUPPORTED: list[Skill] = [
+UNKNOWN: list[Skill] = [
     McpStdioSkill(command="npx"),
     McpHttpSkill(endpoint="https://example.com/mcp"),
 ]
@@ -221,20 +222,27 @@ UNSUPPORTED: list[Skill] = [
 PEOPLE = InteractiveSkill(tools={"ask": InteractiveTool(parameters={"type": "object"})})
 
 
-@pytest.mark.parametrize("skill", UNSUPPORTED, ids=lambda skill: skill.kind)
-def test_skill_of_a_kind_this_release_does_not_run_is_refused_by_name(skill: Skill) -> None:
+@pytest.mark.parametrize("skill", UNKNOWN, ids=lambda skill: skill.kind)
+def test_server_that_nobody_has_asked_for_its_tools_is_refused_by_name(skill: Skill) -> None:
     error = refusal(definition(expert(skills={"outside": skill})))
-    assert error.code == "skill_not_supported"
-    assert "'outside'" in error.message
-    assert "is an MCP server" in error.message
+    assert error.code == "skill_not_resolved"
+    assert "'writer'" in error.message
+    assert "nobody has asked the MCP server of skill 'outside'" in error.message
+    known = skill.model_copy(update={"catalogue": Catalogue()})
+    _, entries = build_context(definition(expert(skills={"outside": known})), "writer")
+    assert entries == ()
 
 
 def test_every_kind_of_skill_has_a_say_on_support() -> None:
     kinds = set(get_args(get_args(Skill)[0]))
     supported = {BaseSkill, LocalSkill, InteractiveSkill, TopologySkill}
-    assert kinds == {*supported, *(type(skill) for skill in UNSUPPORTED)}
+    assert kinds == {*supported, *(type(skill) for skill in UNKNOWN)}
     for skill in (BaseSkill(), LocalSkill(tools=("x",)), PEOPLE, TopologySkill()):
         assert unsupported_reason("any", skill) is None
+    for server in UNKNOWN:
+        assert unsupported_reason("any", server) is not None
+        known = server.model_copy(update={"catalogue": Catalogue()})
+        assert unsupported_reason("any", known) is None
 
 
 def test_delegates_get_no_interactive_tools_and_start_without_them() -> None:

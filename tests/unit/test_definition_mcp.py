@@ -98,7 +98,8 @@ def test_the_type_of_the_seed_speaks_the_older_transport(project: Path) -> None:
 def test_logins_name_their_secrets(project: Path) -> None:
     oauth = (
         'oauth = { grant = "client_credentials", clientId = "me", '
-        'clientSecret = "MCP_CLIENT", scopes = ["read", "write"] }'
+        'clientSecret = "MCP_CLIENT", issuer = "https://login.example.com", '
+        'scopes = ["read", "write"] }'
     )
     http = 'type = "mcpHttpSkill"\nendpoint = "https://example.com/"\n'
     found = skill(project, http + oauth)
@@ -107,6 +108,7 @@ def test_logins_name_their_secrets(project: Path) -> None:
         grant="client_credentials",
         client_id="me",
         client_secret="MCP_CLIENT",
+        issuer="https://login.example.com",
         scopes=("read", "write"),
     )
     text = expert(f'[experts.hello.skills.s]\n{http}headers = {{ "X-A" = "${{A_TOKEN}}" }}')
@@ -179,6 +181,11 @@ STDIO = 'type = "mcpStdioSkill"\ncommand = "npx"\npackageName = "p"\n'
         (HTTP + 'endPoint = "x"', 6, "did you mean 'endpoint'?"),
         (HTTP + 'oauth = "x"', 6, "must be a table"),
         (HTTP + 'oauth = { grant = "password" }', 6, "'client_credentials' or"),
+        (
+            HTTP + 'oauth = { grant = "authorization_code", issuer = "http://a.b" }',
+            6,
+            "must be the https address",
+        ),
         (HTTP + 'oauth = { grant = "client_credentials" }', 6, "needs clientId and clientSecret"),
         (
             HTTP + 'oauth = { grant = "authorization_code", clientSecret = "s3cret-of.x" }',
