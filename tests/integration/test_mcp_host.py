@@ -158,7 +158,7 @@ async def test_calls_run_side_by_side_until_one_asks() -> None:
 async def test_with_the_newest_protocol_a_question_is_of_the_call_it_came_with() -> None:
     async with stage("friendly", bounds=FRIENDLY) as here, asyncio.TaskGroup() as tasks:
         caller = Caller(tasks, here.person, FRIENDLY)
-        server = replace(here.host._server(here.skill, here.site), handshake="auto")
+        server = replace(here.host.server(here.skill, here.site), handshake="auto")
         found = await caller.discover(server)
         assert found.protocol == "2026-07-28"
 

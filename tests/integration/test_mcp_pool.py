@@ -7,13 +7,11 @@ import pytest
 
 from domain.errors import Unavailable
 from domain.tools import Safety
-from tests.support.skills import QUICK, Stage, Traces, is_there, stage, text, until
+from services.tool.mcp.bounds import Bounds
+from services.tool.mcp.pool import pause_s
+from tests.support.skills import QUICK, Traces, stage, text, until
 
 pytestmark = pytest.mark.anyio
-
-
-def live(here: Stage) -> int:
-    return len(here.host._caller._pool)
 
 
 async def test_nothing_is_left_behind_after_50_opens_calls_and_closes() -> None:
@@ -26,7 +24,7 @@ async def test_nothing_is_left_behind_after_50_opens_calls_and_closes() -> None:
             assert not (await here.call()).is_error
             if number % 2:
                 await here.host.leave("acme", here.place)
-        assert live(here) == 25
+        assert len(here.host) == 25
         for number in range(50):
             await here.host.leave("acme", f"job:{number}")
         await before.same()
@@ -48,14 +46,14 @@ async def test_places_tenants_and_skills_share_none() -> None:
         await here.call()
         here.skill = here.skill.model_copy(update={"catalogue": await here.discover()})
         await here.call()  # what is known of a server makes no other of it
-        assert (live(here), len(here.started)) == (3, 4)
+        assert (len(here.host), len(here.started)) == (3, 4)
 
 
 async def test_a_server_that_is_not_used_is_ended() -> None:
     async with stage("hostile", "instructs", bounds=replace(QUICK, idle_s=0.05)) as here:
         before = Traces.now()
         await here.call()
-        await until(lambda: live(here) == 0)
+        await until(lambda: len(here.host) == 0)
         await before.same()
         assert not (await here.call()).is_error
         assert len(here.started) == 2
@@ -63,22 +61,24 @@ async def test_a_server_that_is_not_used_is_ended() -> None:
 
 async def test_what_was_unused_for_longest_makes_room() -> None:
     async with stage("hostile", "stubborn", bounds=replace(QUICK, connections_max=2)) as here:
-        pids: list[int] = []
         for number in range(3):
             here.place = f"job:{number}"
-            pids.append(int(text(await here.call())))
-        assert [is_there(pid) for pid in pids] == [False, True, True]
+            await here.call()
+        assert len(here.processes()) == 2
+        here.place = "job:1"
+        await here.call()
+        assert len(here.started) == 3
 
 
 async def test_where_all_servers_are_at_work_no_more_is_started() -> None:
-    async with stage("hostile", "never_right", bounds=replace(QUICK, connections_max=1)) as here:
-        async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(here.call())
-            await until(lambda: bool(here.started))
-            here.place = "job:2"
-            with pytest.raises(Unavailable, match="1 servers of skills are at work already"):
-                await here.call()
-            waiting.cancel()
+    one = replace(QUICK, connections_max=1)
+    async with stage("hostile", "never_right", bounds=one) as here, asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(here.call())
+        await until(lambda: bool(here.started))
+        here.place = "job:2"
+        with pytest.raises(Unavailable, match="1 servers of skills are at work already"):
+            await here.call()
+        waiting.cancel()
 
 
 async def test_a_server_that_hangs_is_ended_before_it_is_used_again() -> None:
@@ -88,12 +88,17 @@ async def test_a_server_that_hangs_is_ended_before_it_is_used_again() -> None:
         assert len(here.started) == 2
 
 
-async def test_a_server_that_failed_is_given_more_time_each_time() -> None:
+async def test_a_server_that_failed_is_started_again_for_the_next_call() -> None:
     async with stage("hostile", "dies", bounds=replace(QUICK, backoff_s=0.05)) as here:
         for number in range(1, 4):
             assert (await here.call()).unknown
-            place = next(iter(here.host._caller._pool._places.values()))
-            assert (place.failures, len(here.started)) == (number, number)
+            assert len(here.started) == number
+
+
+def test_a_server_that_failed_is_given_more_time_each_time() -> None:
+    bounds = Bounds(backoff_s=0.5, backoff_s_max=30.0)
+    pauses = [pause_s(failures, bounds) for failures in (0, 1, 2, 3, 100)]
+    assert pauses == [0.0, 0.5, 1.0, 2.0, 30.0]
 
 
 async def test_leaving_ends_a_server_that_is_still_starting() -> None:
@@ -107,7 +112,7 @@ async def test_leaving_ends_a_server_that_is_still_starting() -> None:
         await until(lambda: bool(here.started))
         await here.host.leave("acme", here.place)
         await calling
-        assert live(here) == 0
+        assert len(here.host) == 0
 
 
 async def test_leaving_ends_calls_under_way_as_unknown() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import mcp_types as types
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.resources import FunctionResource
+from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 PNG = base64.b64decode(
@@ -69,7 +70,7 @@ async def poem(ctx: Context[Any, Any]) -> str:
     )
     try:
         said = await ctx.session.create_message([message], max_tokens=50)  # pyright: ignore[reportDeprecated]
-    except Exception as error:
+    except MCPError as error:
         return f"no poem: {error}"
     return f"{said.model}: {said.content}"
 

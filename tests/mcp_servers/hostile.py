@@ -1,4 +1,4 @@
-"""Servers that do harm, one for each name. Started as `hostile.py NAME [ARG]`, by any Python.
+"""Servers that do harm, one for each name: `hostile.py NAME FILE WORD`, by any Python.
 
 Just enough of MCP over stdio to be a bad server: no SDK, no manners, one file.
 """
@@ -175,11 +175,13 @@ def stubborn() -> None:
 
 
 def forks() -> None:
-    """Starts a process that holds its pipes open, and ends in the middle of a call."""
+    """Starts a process that holds its pipes open, and ends in the middle of a call.
+
+    The word of its command line is in that of the process, too.
+    """
 
     def call(_: Message) -> None:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        Path(sys.argv[2]).write_text(str(child.pid))
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", sys.argv[3]])
         os._exit(1)
 
     serve([TOOL], call)

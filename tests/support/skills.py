@@ -1,8 +1,8 @@
 """A host of MCP servers on this machine, a person who answers, and calls. Only for tests."""
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import secrets
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from services.tool.mcp.host import McpHost
 from services.worker.process import Process
 from services.worker.skills import Question, Reply, Sample, Sampled, SampleRefused, Site
 from services.worker.toolbox import ToolCall, ToolResult
-from tests.support.processes import server_argv, start_process
+from tests.support.processes import Ground, on_this_machine, processes_with
 
 BOUND_S = 30.0
 """How long a test waits for anything, in seconds."""
@@ -70,8 +70,10 @@ class Stage:
 
     host: McpHost
     person: Person
+    ground: Ground
     argv: list[str]
-    start: Callable[[Sequence[str]], Awaitable[Process]] = start_process
+    word: str
+    """Stands in the command line of the server, and of what it starts."""
     skill: McpStdioSkill = field(default_factory=lambda: McpStdioSkill(command="hostile"))
     started: list[Process] = field(default_factory=list[Process])
     heard: list[str] = field(default_factory=list[str])
@@ -80,13 +82,17 @@ class Stage:
     @property
     def site(self) -> Site:
         async def start() -> Process:
-            self.started.append(await self.start(self.argv))
+            self.started.append(await self.ground.start(self.argv))
             return self.started[-1]
 
         return Site("acme", self.place, start)
 
     async def hear(self, text: str) -> None:
         self.heard.append(text)
+
+    def processes(self) -> list[int]:
+        """What runs of the server, anywhere on this machine."""
+        return processes_with(self.word)
 
     async def call(
         self,
@@ -114,20 +120,26 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(server: str, *args: str, bounds: Bounds = QUICK) -> AsyncGenerator[Stage]:
+async def stage(
+    server: str, name: str = "", *, ground: Ground | None = None, bounds: Bounds = QUICK
+) -> AsyncGenerator[Stage]:
     """A stage for a server of tests/mcp_servers; nothing of it is left after."""
+    ground = ground or on_this_machine(Path())
+    word = secrets.token_hex(8)
     before = Traces.now()
     person = Person()
     person.may_answer.set()
     async with asyncio.TaskGroup() as tasks:
         host = McpHost(tasks, person, bounds)
-        made = Stage(host, person, server_argv(server, *args))
+        argv = ground.argv(server, name, f"{ground.inside}/note", word)
+        made = Stage(host, person, ground, argv, word)
         try:
             yield made
         finally:
             async with asyncio.timeout(BOUND_S):
                 await host.close()
     await before.same()
+    await until(lambda: not made.processes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +179,6 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(BOUND_S):
         while not true():  # noqa: ASYNC110 - nothing to await
             await asyncio.sleep(0.01)
-
-
-def is_there(pid: int) -> bool:
-    """Whether a process runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def text(result: ToolResult) -> str:

@@ -6,7 +6,7 @@ wants a model to say is said only where the definition allows it.
 
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mcp.client import ClientRequestContext
@@ -88,7 +88,7 @@ class Asking:
     async def roots(self, context: ClientRequestContext) -> ListRootsResult | ErrorData:
         """The folder the server sees."""
         del context
-        folder = PurePosixPath(self._server.folder or "/")
+        folder = Path(self._server.folder or "/")
         return ListRootsResult(roots=[Root(uri=FileUrl(folder.as_uri()), name="workspace")])
 
     async def _for_call(self, ask: Callable[[OpenCall], Awaitable[T]]) -> T | ErrorData:

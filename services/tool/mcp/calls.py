@@ -81,6 +81,10 @@ class Caller:
             raise SkillFailed(message[:SAID_CHARS_MAX].strip())
         return catalogue
 
+    def __len__(self) -> int:
+        """How many connections there are, open or opening."""
+        return len(self._pool)
+
     async def leave(self, tenant: str, place: str) -> None:
         """Close the connections of a place, and what runs for them."""
         await self._pool.leave(tenant, place)

@@ -37,7 +37,7 @@ class McpHost:
         Raises:
             Unavailable: no server could be started; the call did not run.
         """
-        return await self._caller.call(self._server(skill, site), tool, call, on_output)
+        return await self._caller.call(self.server(skill, site), tool, call, on_output)
 
     async def discover(self, skill: McpStdioSkill, site: Site) -> Catalogue:
         """What a server of the skill offers; it is started for that, and ended.
@@ -46,7 +46,7 @@ class McpHost:
             SkillFailed: it offers nothing that can be used; the message says why.
             Unavailable: it could not be started now.
         """
-        return await self._caller.discover(self._server(skill, site))
+        return await self._caller.discover(self.server(skill, site))
 
     async def leave(self, tenant: str, key: str) -> None:
         """End the servers of a site, before what they run in is closed."""
@@ -56,7 +56,12 @@ class McpHost:
         """End all servers."""
         await self._caller.close()
 
-    def _server(self, skill: McpStdioSkill, site: Site) -> Server:
+    def __len__(self) -> int:
+        """How many servers there are."""
+        return len(self._caller)
+
+    def server(self, skill: McpStdioSkill, site: Site) -> Server:
+        """The server of a skill at a site, and how it is reached."""
         return Server(
             key=Key(site.tenant, site.key, digest_of_skill(skill)),
             name=skill.command,

@@ -150,7 +150,7 @@ class Pool:
     async def _started(self, place: Place, server: Server) -> "Connection":
         if place.last is not None:  # one at a time: it may still be closing
             await place.last.gone()
-        await self._wait(place)
+        await asyncio.sleep(pause_s(place.failures, self._bounds))
         await self._make_room()
         kind = await _connections()
         if place.closed or self._closed:
@@ -169,12 +169,6 @@ class Pool:
             return False
         connection.doubtful = not await connection.ping()
         return connection.doubtful
-
-    async def _wait(self, place: Place) -> None:
-        """Give a server that failed time, more each time."""
-        if place.failures:
-            longer = self._bounds.backoff_s * 2 ** min(place.failures - 1, 16)
-            await asyncio.sleep(min(longer, self._bounds.backoff_s_max))
 
     async def _make_room(self) -> None:
         """Close what was unused for longest, when there are too many.
@@ -201,6 +195,13 @@ class Pool:
             return
         if self._places.get(key) is place:
             del self._places[key]
+
+
+def pause_s(failures: int, bounds: Bounds) -> float:
+    """What a server is given before it is started again: more, the more often it failed."""
+    if not failures:
+        return 0.0
+    return min(bounds.backoff_s * 2.0 ** min(failures - 1, 16), bounds.backoff_s_max)
 
 
 async def _connections() -> "type[Connection]":

@@ -127,6 +127,7 @@ class _Line:
         self._heard = False
         self._answered.set()
         self._to_session.close()
+        self._from_session.close()  # what the session still wants to say is not waited for
 
     async def read(self) -> None:
         """Read all the server prints, until it ends; a session hears its messages."""
