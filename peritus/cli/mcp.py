@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from domain.definition import Definition
+from domain.errors import Rejected
 from eventlog.jetstream.tasks import background
 from peritus.cli import options
 from peritus.cli.exits import Exit
@@ -26,6 +27,7 @@ from peritus.lookup import views_path
 from peritus.people import this_user
 from peritus.project import need_config, operator_of, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models
+from peritus.serve import LOOPBACK
 from projections.queries import Reader
 from projections.runner import run_projection
 
@@ -89,6 +91,9 @@ def command(  # noqa: PLR0913 - the options
         options.refuse("--workspace names one folder for all calls; leave out --own-workspaces")
     place = here(config)
     need_config(place.project)
+    if http and host not in LOOPBACK and place.settings.gateway_token is None:
+        message = f"{host} can be reached by other machines: set PERITUS_GATEWAY_TOKEN"
+        raise Rejected("bad_setting", message)
     wish = Wish(
         address=(host, port) if http else None,
         experts_only=experts_only,
