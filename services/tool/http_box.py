@@ -82,7 +82,8 @@ class HttpToolBox:
             message = f"skill {question.skill!r} is not reached by HTTP"
             raise SkillFailed(message)
         server = self._server(tenant, "discovery", question.expert, question.skill, skill)
-        return self._redactor().value(await self._caller.discover(server))
+        found = await self._caller.discover(server)
+        return self._redactor().value(found)  # asked for now: it knows what was sent
 
     def _server(
         self, tenant: str, place: str, expert: str, name: str, skill: McpHttpSkill

@@ -218,7 +218,7 @@ async def _serve(stack: AsyncExitStack, host: Host, context: ssl.SSLContext | No
     return port
 
 
-def certificates(folder: Path) -> ssl.SSLContext:
+def certificates(folder: Path, names: tuple[str, ...] = NAMES) -> ssl.SSLContext:
     """An authority outside, in `outside.pem`, and what its hosts serve TLS with."""
     now = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -247,7 +247,7 @@ def certificates(folder: Path) -> ssl.SSLContext:
     )
     (folder / "outside.pem").write_bytes(certificate(root))
     leaf = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "host")])
-    (folder / "host.pem").write_bytes(secret + certificate(leaf, *NAMES))
+    (folder / "host.pem").write_bytes(secret + certificate(leaf, *names))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "host.pem")
     return context

@@ -30,6 +30,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
     @property
     def is_call(self) -> bool:
@@ -139,7 +140,8 @@ class World:
                 if not message.get("more_body"):
                     break
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-            seen = Seen(scope["method"], scope["path"], headers, body)
+            query = scope["query_string"].decode()
+            seen = Seen(scope["method"], scope["path"], headers, body, query)
             self.seen.append(seen)
             reply = None if self.meddle is None else await self.meddle(seen)
             if reply is not None:
