@@ -124,6 +124,7 @@ def _parts(
         warm=settings.sandbox_warm,
         host=host,
         packages=_packages(settings),
+        packages_folder=settings.packages_dir,
     )
 
 
@@ -140,7 +141,9 @@ def _packages(settings: Settings) -> "PackageSettings":
             "npm_hosts": settings.npm_hosts,
             "pypi_index": settings.pypi_index,
             "pypi_hosts": settings.pypi_hosts,
+            "allow_cidrs": settings.packages_allow_cidrs,
             "ca_file": str(ca_file) if ca_file else None,
+            "timeout_s": settings.packages_timeout_s,
         },
         "",
     )

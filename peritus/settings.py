@@ -192,6 +192,15 @@ class Settings(BaseSettings):
     pypi_hosts: Words = ("files.pythonhosted.org",)
     """Hosts that such packages come from, beside the index's, with commas."""
 
+    packages_allow_cidrs: Words = ()
+    """Private networks that packages may be fetched from, with commas."""
+
+    packages_dir: Path | None = None
+    """Folder of fetched packages, which every user may pass; unset: beside the workspaces."""
+
+    packages_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """How long fetching a package with all it needs may take, in seconds."""
+
     packages_ca_file: Path | None = None
     """Certificates (PEM) to trust when packages are fetched; unset: those of `egress_ca_file`."""
 

@@ -141,24 +141,17 @@ class SandboxService:
             return processes.busy(room) or bool(room.servers)
 
         self._snapshotting = Snapshotting(self._rooms, store, self._look, running, self.due)
-        self._packages = Packages(
-            parts.packages_folder or parts.state.with_name(PACKAGES),
-            Workshop(
-                parts.packages,
-                parts.egress,
-                parts.operator.limits,
-                self._backend,
-                Owner(parts.place, parts.epoch, "", "packages", ""),
-                tasks,
-            ),
-        )
+        self._packages = _packages(parts, self._backend, tasks)
         self._skills = Skills(
             self._rooms, self._packages, parts.operator, backend=self._backend, tasks=tasks
         )
-        seats = Seats()
+        self.toolbox = self._toolbox(processes)
+
+    def _toolbox(self, processes: Processes) -> KeptToolBox:
+        parts, seats = self._parts, Seats()
         results = Results(parts.backbone.log, parts.backbone.blobs)
         denials = Denials(parts.backbone.live, parts.redactor)
-        self.toolbox = KeptToolBox(
+        return KeptToolBox(
             self._rooms,
             BaseToolBox(seats.of, results.read, processes, parts.redactor),
             seats,
@@ -330,6 +323,16 @@ class SandboxService:
                 self._definitions.pop(next(iter(self._definitions)))
             self._definitions[tenant, digest] = known
         return known
+
+
+def _packages(
+    parts: SandboxParts, backend: Callable[[], Awaitable[Backend]], tasks: asyncio.TaskGroup
+) -> Packages:
+    """The packages of a place, fetched in sandboxes of this worker."""
+    owner = Owner(parts.place, parts.epoch, "", "packages", "")
+    limits = parts.operator.limits
+    shop = Workshop(parts.packages, parts.egress, limits, backend, owner, tasks)
+    return Packages(parts.packages_folder or parts.state.with_name(PACKAGES), shop)
 
 
 class _Knowing:

@@ -1,5 +1,7 @@
-"""Packages for skills: fetched once from a registry, then run without it. Over a real registry's
-clients (npm, pip) and a registry of our own."""
+"""Packages for skills: fetched once from a registry, then run without it.
+
+By npm's and pip's own clients, from a registry of these tests.
+"""
 
 import asyncio
 import json
@@ -295,7 +297,7 @@ async def test_a_host_or_an_address_that_is_not_allowed_is_named_with_the_settin
 
 async def test_an_operator_can_have_nothing_fetched(place: Place) -> None:
     async with registry() as at, workshop(place, at, fetch=False) as packages:
-        with pytest.raises(SandboxUnavailable, match="PERITUS_PACKAGES"):
+        with pytest.raises(SandboxUnavailable, match="PERITUS_PACKAGES_FETCH"):
             await ready(packages, "npx", "@test/server")
     assert at.asked == []
 

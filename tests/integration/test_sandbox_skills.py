@@ -114,7 +114,7 @@ async def test_a_server_reaches_the_hosts_of_its_skill_alone_and_that_is_counted
                 none=line_skill(),
             )
         )
-        names = dict.fromkeys(("expert.test", "skill.test"), "127.0.0.1")
+        names: dict[str, str] = {"expert.test": "127.0.0.1", "skill.test": "127.0.0.1"}
         yard.egress = EgressSettings(ports=(port,), allow_cidrs=("127.0.0.0/8",), hosts=names)
         async with desk(yard, place) as at:
             reached = await at.call(fetch(f"skill.test:{port}"))

@@ -80,7 +80,7 @@ class Packages:
         if not self._shop.settings.fetch:
             message = (
                 f"{wanted.request.name} is not here, and the operator lets no packages be fetched "
-                "(PERITUS_PACKAGES): put the program into the workspace or the image"
+                "(PERITUS_PACKAGES_FETCH): put the program into the workspace or the image"
             )
             raise SandboxUnavailable(message)
         work = self._working.get(wanted.digest)
