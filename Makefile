@@ -59,7 +59,10 @@ sandbox-jobs: setup ## 500 jobs cancelled at random; counts what is left; writes
 bench: setup ## Measures the figures of the README; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks
 
+conformance: setup ## The official MCP suite against `peritus mcp`; needs npm; writes results.
+	$(BIN)/python -m tests.conformance.server
+
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test backends test-all check format format-check lint types imports simulate mutants kills sandbox-jobs bench clean
+.PHONY: help setup demo test backends test-all check format format-check lint types imports simulate mutants kills sandbox-jobs bench conformance clean
