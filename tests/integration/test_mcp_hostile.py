@@ -41,8 +41,7 @@ async def test_garbage_on_stdout_is_shown_and_skipped(ground: Ground) -> None:
 
 
 async def test_a_flood_on_stderr_holds_nothing_up(ground: Ground) -> None:
-    fast = replace(QUICK, unasked_per_s=100_000)
-    async with stage("hostile", "stderr_flood", ground=ground, bounds=fast) as here:
+    async with stage("hostile", "stderr_flood", ground=ground) as here:
         result = await here.call()
         assert text(result) == "done"
         assert "eeee" in "".join(here.heard)
@@ -149,9 +148,8 @@ async def test_a_server_that_never_reads_costs_a_call_its_time_and_no_more(groun
 
 
 async def test_a_server_that_asks_without_end_is_ended(ground: Ground) -> None:
-    async with stage(
-        "hostile", "asks_flood", ground=ground, bounds=replace(QUICK, stuck_s=0.5)
-    ) as here:
+    brief = replace(QUICK, stuck_s=0.2, unasked_per_s=100_000)
+    async with stage("hostile", "asks_flood", ground=ground, bounds=brief) as here:
         result = await here.call()
         assert (result.is_error, result.unknown) == (True, True)
         assert "requests of its own unanswered" in text(result)

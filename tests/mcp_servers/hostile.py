@@ -89,7 +89,7 @@ def garbage() -> None:
 
 
 def stderr_flood() -> None:
-    """Writes 32 MiB to stderr before it answers."""
+    """Writes 4 MiB to stderr before it answers."""
 
     def call(request: Message) -> None:
         line = "e" * 1023 + "\n"

@@ -35,6 +35,7 @@ class Bounds:
     """How long a server may leave that many of its own requests without taking an answer."""
     unasked_per_s: int = 500
     """Lines that are no answers: what comes faster is read slower."""
+    stderr_bytes_per_s: int = 32 * MIB
     backoff_s: float = 0.5
     backoff_s_max: float = 30.0
     """What a server that failed is given before it is started again, doubled each time."""

@@ -96,6 +96,7 @@ class _Line:
         self._report = report
         self._lines = Lines(bounds.line_bytes_max)
         self._pace = Pace(bounds.unasked_per_s)
+        self._pace_of_stderr = Pace(bounds.stderr_bytes_per_s)
         self._to_session, reading = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         writing, self._from_session = anyio.create_memory_object_stream[SessionMessage](0)
         self.theirs = (reading, writing)
@@ -157,6 +158,8 @@ class _Line:
             self._end("it does not read its input any more")
         except ValueError as error:
             self._end(f"a message to it cannot be written: {error}")
+        except CLOSED:
+            pass  # the connection is over, which somebody else has said
 
     async def watch(self) -> None:
         """Wait for the end of the process, and say it once what it printed was read."""
@@ -178,7 +181,7 @@ class _Line:
             text = self._stderr.decode(chunk.data)
             self._tail = (self._tail + text)[-TAIL_CHARS:]
             self._report.say(text)
-            await self._pace.step()
+            await self._pace_of_stderr.step(len(chunk.data))
             return
         if self._heard:
             for line in self._lines.feed(chunk.data):
