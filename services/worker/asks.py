@@ -150,7 +150,11 @@ class LogAsks:
         waiting.append(one)
         try:
             command = AskInCall(call=call.call, ask=name, holder=self.epoch, about=about)
-            await self._reporter.ask(call.ref, command)
+            try:
+                await self._reporter.ask(call.ref, command)
+            except Rejected:
+                if not one.answer.done():
+                    raise  # else it was asked before: that was not heard, and its answer was
             return await one.answer
         finally:
             waiting.remove(one)

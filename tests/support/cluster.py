@@ -28,7 +28,9 @@ from services.loop.models.script import ScriptReply
 from services.loop.models.scripted import Replies, ScriptedModel
 from services.loop.service import LoopLimits
 from services.tool.local import Function, LocalToolBox, RegisteredTool
+from services.worker.asks import LogAsks
 from services.worker.keeper import Keeper
+from services.worker.skills import Asks
 from services.worker.toolbox import ToolBox
 
 REF = RunRef("acme", "job1", "root")
@@ -74,6 +76,7 @@ class Cluster:
     tools: Mapping[str, RegisteredTool] = field(default_factory=dict[str, RegisteredTool])
     dead: set[str] = field(default_factory=set[str])
     toolbox: ToolBox | None = None  # instead of one that runs `tools`
+    asking: Callable[[Asks], ToolBox] | None = None  # one that asks in the middle of a call
     keeper: Keeper | None = None
     quotas: Mapping[str, Quota] = field(default_factory=dict[str, Quota])
     step_ms: int = 0  # how far the clock moves with each look; 0: as the loop's
@@ -99,14 +102,20 @@ class Cluster:
         local = LocalToolBox(self.tools)
         box: ToolBox = self.toolbox or local
         keeper = self.keeper
+        backbone = self.server.ports(client)
+        asks = LogAsks(backbone.log, backbone.blobs, epoch) if self.asking and lanes else None
+        if self.asking and asks:
+            box = self.asking(asks)
+        served = (Lane.TOOL, *((Lane.MCP,) if self.asking else ())) if lanes else ()
         parts = WorkerParts(
-            backbone=self.server.ports(client),
+            backbone=backbone,
+            asks=asks,
             epoch=epoch,
             now_ms=self.now_ms,
             new_id=lambda: f"id{next(self._ids)}",
             certainly_dead=self.dead.__contains__,
             generate=self.model if loop else None,
-            toolboxes={Lane.TOOL: box} if lanes else {},
+            toolboxes=dict.fromkeys(served, box),
             local_tools=local.specs(),
             handoff=handoff,
             loop_limits=LoopLimits(pass_s=0.02, quotas=self.quotas),
