@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import docker  # type: ignore[import-untyped]
 
+from benchmarks.__main__ import RESULTS, machine
 from services.sandbox.docker.backend import DockerBackend
 from services.sandbox.docker.settings import DockerSettings
 from services.sandbox.port import Command, Owner, SandboxSpec
