@@ -15,6 +15,7 @@ from peritus.cli.asking_servers import asking_servers
 from peritus.cli.loop import notice, run_async
 from peritus.cli.observing import Place, anywhere
 from peritus.cli.tools_call import call_tool
+from peritus.cli.tools_login import log_in, log_out
 from peritus.cli.wording import clean, short
 from peritus.definitions import LoadedDefinition, load_definition, parse_variables
 from peritus.project import need_config, operator_of
@@ -44,6 +45,8 @@ app = typer.Typer(
     help="Show the tools of an expert: `peritus tools EXPERT`. Or try one by hand.",
 )
 app.command("call", context_settings={"allow_interspersed_args": True})(call_tool)
+app.command("login")(log_in)
+app.command("logout")(log_out)
 
 
 @app.command(LIST, epilog="`peritus tools EXPERT` does the same.")

@@ -105,7 +105,7 @@ class Way(httpx2.AsyncBaseTransport):
             raise Forbidden(message)
         domains = self._settings.domains
         if domains is not None and not any(one == "*" or covers(one, url.host) for one in domains):
-            message = f"{url.host} is not among the hosts of PERITUS_EGRESS_DOMAINS"
+            message = f"{url.host} is not among the hosts of PERITUS_MCP_DOMAINS"
             raise Forbidden(message)
         if self._settings.proxy is not None and not self._may_be_named(url):
             message = f"{url.host} may not be reached: {REFUSAL}"
