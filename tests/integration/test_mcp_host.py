@@ -36,6 +36,7 @@ async def test_what_a_server_offers_is_found_sorted_and_twice_the_same() -> None
         "tool:fails",
         "tool:greet",
         "tool:greet_in_parts",
+        "tool:needs_sign_in",
         "tool:picture",
         "tool:poem",
         "tool:sign_in",
@@ -101,6 +102,22 @@ async def test_a_question_of_a_tool_is_answered_by_the_person() -> None:
     assert isinstance(link, Question)
     assert (form.message, (form.schema or {})["required"]) == ("Who are you?", ["name"])
     assert (link.message, link.url) == ("Sign in.", "https://example.org/in")
+
+
+async def test_a_call_that_needs_an_address_opened_first_is_sent_again_after_that() -> None:
+    async with stage("friendly", bounds=FRIENDLY) as here:
+        found = await here.discover()
+        needs = the(found, "tool:needs_sign_in")
+        assert text(await here.call(needs, arguments="{}")) == "signed in"
+        await here.host.leave("acme", here.place)
+        here.person.reply = Reply("decline")
+        refused = await here.call(needs, arguments="{}")
+        assert refused.is_error
+        assert "refused the call" in text(refused)
+    assert [asked.url for _, asked in here.person.asked if isinstance(asked, Question)] == [
+        "https://example.org/first",
+        "https://example.org/first",
+    ]
 
 
 async def test_a_model_is_asked_only_where_the_definition_allows_it() -> None:

@@ -59,6 +59,19 @@ async def test_a_server_that_is_not_used_is_ended() -> None:
         assert len(here.started) == 2
 
 
+async def test_a_server_that_ended_between_two_calls_is_started_again() -> None:
+    async with stage("hostile", "answers_and_dies") as here:
+        for _ in range(3):
+            assert text(await here.call()) == "the last words"
+            await until(lambda: len(here.host) == 0)
+        assert len(here.started) == 3
+
+
+async def test_a_server_of_the_newest_protocol_alone_is_spoken_to() -> None:
+    async with stage("hostile", "modern") as here:
+        assert text(await here.call()) == "done"
+
+
 async def test_what_was_unused_for_longest_makes_room() -> None:
     async with stage("hostile", "stubborn", bounds=replace(QUICK, connections_max=2)) as here:
         for number in range(3):

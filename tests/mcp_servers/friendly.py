@@ -9,13 +9,14 @@ from typing import Any
 import mcp_types as types
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.resources import FunctionResource
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from pydantic import BaseModel
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
+signed_in: list[str] = []
 server = MCPServer("friendly", version="2.1", log_level="ERROR")
 
 
@@ -60,6 +61,18 @@ async def sign_in(ctx: Context[Any, Any]) -> str:
     """Has a person open an address."""
     answer = await ctx.elicit_url("Sign in.", "https://example.org/in", "e1")
     return f"you {answer.action}"
+
+
+@server.tool()
+async def needs_sign_in(ctx: Context[Any, Any]) -> str:
+    """Fails until a person has opened an address."""
+    signed_in.append(ctx.request_id)
+    if len(signed_in) == 1:
+        link = types.ElicitRequestURLParams(
+            message="Sign in first.", url="https://example.org/first", elicitation_id="e2"
+        )
+        raise UrlElicitationRequiredError([link])
+    return "signed in"
 
 
 @server.tool()

@@ -291,6 +291,32 @@ def no_result() -> None:
     serve([TOOL], lambda request: answer(request, {"content": "not a list"}))
 
 
+def modern() -> None:
+    """Knows the newest protocol only, which begins without a handshake."""
+    for message in heard():
+        method = message.get("method")
+        if method == "initialize":
+            data = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
+            error = {"code": -32022, "message": "unsupported protocol version", "data": data}
+            said({"id": message["id"], "error": error})
+        elif method == "server/discover":
+            answer(
+                message,
+                {
+                    "supportedVersions": ["2026-07-28"],
+                    "capabilities": {"tools": {}},
+                    "resultType": "complete",
+                    "ttlMs": 0,
+                    "cacheScope": "private",
+                },
+            )
+        elif method == "tools/list":
+            page = {"tools": [TOOL], "resultType": "complete"}
+            answer(message, {**page, "ttlMs": 0, "cacheScope": "private"})
+        elif method == "tools/call":
+            answer(message, text("done", resultType="complete"))
+
+
 def endless_pages() -> None:
     """Offers page after page of tools."""
     page = 0

@@ -78,7 +78,7 @@ class Connection:
         self.failed = False
         """Whether it ended because something is wrong with the server."""
         self.doubtful = False
-        """Whether it left a request without an answer: it may hang."""
+        """Whether somebody left without an answer: it may hang."""
         self._asking = Asking(server, turns, asks)
         self._report = Report(say=turns.say)
         self._jobs: asyncio.Queue[Job[Any] | None] = asyncio.Queue()
@@ -120,11 +120,11 @@ class Connection:
             async with asyncio.timeout(timeout_s):
                 return await job.answer
         except TimeoutError:
-            self.doubtful = True
             message = f"it did not answer within {timeout_s:g} s"
             raise NoAnswer(message) from None
         finally:
             if not job.answer.done() or job.answer.cancelled():
+                self.doubtful = True
                 job.drop()
 
     async def ping(self) -> bool:

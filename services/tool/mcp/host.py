@@ -15,6 +15,8 @@ from services.worker.toolbox import OnOutput, ToolCall, ToolResult
 if TYPE_CHECKING:
     from mcp.client import Transport
 
+NAME_CHARS_MAX = 80
+
 
 class McpHost:
     """The servers of this worker's sites. `close` it before the task group it lives in ends."""
@@ -64,7 +66,7 @@ class McpHost:
         """The server of a skill at a site, and how it is reached."""
         return Server(
             key=Key(site.tenant, site.key, digest_of_skill(skill)),
-            name=skill.command,
+            name=" ".join((skill.command, *skill.args))[:NAME_CHARS_MAX],
             connect=partial(_connect, site, self._bounds),
             folder=site.folder,
             sampling=skill.sampling == "allow",

@@ -4,6 +4,7 @@ Not what is said over them. A server that fails is started again, each time afte
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -207,4 +208,6 @@ def pause_s(failures: int, bounds: Bounds) -> float:
 async def _connections() -> "type[Connection]":
     """Loads the SDK, which takes most of a second, in which this process is to do other things."""
     module = await asyncio.to_thread(import_module, "services.tool.mcp.connection")
+    # Its warnings quote what servers send, at any rate and length: none of that is for a log.
+    logging.getLogger("client").setLevel(logging.ERROR)
     return cast("type[Connection]", module.Connection)
