@@ -27,6 +27,7 @@ DECISION: dict[str, Any] = {
     },
     "required": ["approve"],
 }
+SHOWN = frozenset({"question", "approval", "budget"})
 DECLINED = "The person declined to answer."
 
 
@@ -38,12 +39,14 @@ class Said(NamedTuple):
 
 
 async def form_of(blobs: Blobs, wait: Wait) -> types.ElicitRequestFormParams | None:
-    """The form for what waits; None when it is too long to be shown in full.
+    """The form for what waits; None when it is too long, or of a kind, not to be shown here.
 
     Raises:
         Unavailable: the store is away.
         IntegrityViolated: the arguments are not what was stored.
     """
+    if wait.kind not in SHOWN:
+        return None
     arguments = "" if wait.kind == "budget" else await arguments_of(blobs, wait)
     message = _message(wait, arguments)
     if len(message) > FORM_CHARS_MAX:
@@ -88,7 +91,7 @@ def headline(wait: Wait) -> str:
             return f"{wait.expert} asks a question by {wait.tool}"
         case "approval":
             return f"{wait.expert} wants to call {wait.tool}"
-        case "budget":
+        case _:
             return f"{wait.expert} wants to go beyond its soft limit of {wait.limit}"
 
 

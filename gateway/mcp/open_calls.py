@@ -6,7 +6,7 @@ stream of its answer. Any other end of a connection leaves the run to go on.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,11 +24,21 @@ from gateway.mcp.telling import session_of
 BY_CLIENT = "cancelled by the client"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Life:
     """What lives as long as the server is up: its tasks end with it."""
 
     tasks: asyncio.TaskGroup
+    endless: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something without an end, until the server's."""
+        self.endless.append(self.tasks.create_task(work))
+
+    def end(self) -> None:
+        """Leave only what ends by itself soon."""
+        for task in self.endless:
+            task.cancel()
 
 
 Ctx = ServerRequestContext[Life, Any]

@@ -30,6 +30,8 @@ URI = re.compile(
     r"(?:\?cursor=(?P<cursor>[A-Za-z0-9-]{1,80}))?"
 )
 
+PARTS = ("events", "checkpoints")
+
 JSON = "application/json"
 JSON_LINES = "application/jsonl"
 

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 
 import mcp_types as types
 from mcp.server.lowlevel import Server
+from mcp.server.lowlevel.server import RequestHandler
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from domain.errors import PeritusError, Rejected
 from gateway.mcp.asking import Asking
@@ -21,6 +23,7 @@ from gateway.mcp.open_calls import Ctx, Life
 from gateway.mcp.resources import Resources
 from gateway.mcp.results import failure_of
 from gateway.mcp.telling import Levels
+from gateway.mcp.watching import Watching
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class Handlers:
         asking, self.levels = Asking(deps), Levels()
         self.calls = Calls(deps, asking, self.levels)
         self.resources = Resources(deps)
+        self.watching = Watching(deps)
         self._deps = deps
         self._follow_ups = None if deps.experts_only else FollowUps(deps, asking, self.calls)
         self._offers: dict[str, Offer] = {}
@@ -95,6 +99,21 @@ class Handlers:
         except PeritusError as error:
             raise self._refusal(error) from None
 
+    @asynccontextmanager
+    async def life(self, _: Server[Life]) -> AsyncGenerator[Life]:
+        """What lives as long as the server."""
+        async with asyncio.TaskGroup() as tasks:
+            life = Life(tasks)
+            life.start(self._until_closing())
+            try:
+                yield life
+            finally:
+                life.end()
+
+    async def _until_closing(self) -> None:
+        await self._deps.closing.wait()
+        self.watching.close()
+
     def input_schema(self, name: str) -> dict[str, object] | None:
         """What a tool takes, as far as it was read last."""
         offer = self._offers.get(name)
@@ -121,14 +140,16 @@ def create_server(deps: McpDeps) -> Server[Life]:
         version=deps.version,
         title="Peritus",
         instructions=INSTRUCTIONS,
-        lifespan=_life,
+        lifespan=handlers.life,
         get_tool_input_schema=handlers.input_schema,
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,
         on_list_resources=handlers.list_resources,
         on_list_resource_templates=handlers.resources.templates,
         on_read_resource=handlers.read_resource,
+        on_subscriptions_listen=handlers.watching.listen,
     )
+    server.add_request_handler("server/discover", types.RequestParams, _discover(server))
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, handlers.levels.set)
     server.add_notification_handler(
         "notifications/cancelled", types.CancelledNotificationParams, handlers.calls.open.cancelled
@@ -138,7 +159,17 @@ def create_server(deps: McpDeps) -> Server[Life]:
     return server
 
 
-@asynccontextmanager
-async def _life(_: Server[Life]) -> AsyncGenerator[Life]:
-    async with asyncio.TaskGroup() as tasks:
-        yield Life(tasks)
+def _discover(server: Server[Life]) -> RequestHandler[Life, types.RequestParams]:
+    """`server/discover`: tools are not announced as changing, though listening to runs is."""
+
+    async def discover(ctx: Ctx, params: types.RequestParams) -> types.DiscoverResult:
+        del params
+        found = server.get_capabilities(protocol_version=ctx.protocol_version)
+        still = types.ToolsCapability(list_changed=False)
+        return types.DiscoverResult(
+            supported_versions=list(MODERN_PROTOCOL_VERSIONS),
+            capabilities=found.model_copy(update={"tools": still}),
+            instructions=server.instructions,
+        )
+
+    return discover

@@ -13,13 +13,20 @@ import typer
 from domain.definition import Definition
 from domain.errors import Rejected
 from eventlog.jetstream.tasks import background
+from eventlog.port import Backbone
 from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.interrupts import stopped_by_signal
 from peritus.cli.loop import notice, run_async
 from peritus.cli.observing import Place, here
 from peritus.cli.serving import at_work, leave
-from peritus.definitions import load_definition, parse_duration, parse_variables
+from peritus.definitions import (
+    LoadedDefinition,
+    load_definition,
+    parse_duration,
+    parse_variables,
+)
+from peritus.discovering import known
 from peritus.ids import new_id
 from peritus.keys import Keys, env_files, project_keys
 from peritus.logs import REDACTIONS
@@ -112,7 +119,7 @@ def command(  # noqa: PLR0913 - the options
 
 async def _serve(place: Place, keys: Keys, wish: Wish) -> None:
     settings, project = place.settings, place.project
-    Definitions(place, wish).read()  # what is wrong with it is told now, not to the first client
+    read(place, wish)  # what is wrong with it is told now, not to the first client
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stopped_by_signal())
         link = await stack.enter_async_context(open_backbone(settings, project.state))
@@ -137,7 +144,7 @@ def _transport(place: Place, link: Link, wish: Wish) -> Transport:
     deps = McpDeps(
         backbone=link.backbone,
         reader=Reader(views_path(settings, project)),
-        definition=Definitions(place, wish),
+        definition=Definitions(place, wish, link.backbone),
         new_id=new_id,
         tenant=settings.tenant,
         by=this_user("mcp"),
@@ -187,23 +194,31 @@ class Definitions:
 
     place: Place
     wish: Wish
+    backbone: Backbone
 
     async def __call__(self, *, wanted: str | None) -> Definition:
-        """The definition.
+        """The definition; for a run of `wanted` with what the servers of its skills offer.
 
         Raises:
             Rejected: it cannot be used.
+            Unavailable: a server cannot be asked now.
         """
-        del wanted
-        return await asyncio.to_thread(self.read)
+        loaded = await asyncio.to_thread(read, self.place, self.wish)
+        if wanted is None:
+            return loaded.definition
+        return await known(self.backbone, self.place.settings.tenant, loaded, wanted=wanted)
 
-    def read(self) -> Definition:
-        """The same, here and now."""
-        wish = self.wish
-        return load_definition(
-            need_config(self.place.project),
-            provider=wish.provider,
-            model=wish.model,
-            variables=wish.variables,
-            operator=operator_of(self.place.settings),
-        ).definition
+
+def read(place: Place, wish: Wish) -> LoadedDefinition:
+    """The definition file, with what the command line puts above it.
+
+    Raises:
+        Rejected: it cannot be used.
+    """
+    return load_definition(
+        need_config(place.project),
+        provider=wish.provider,
+        model=wish.model,
+        variables=wish.variables,
+        operator=operator_of(place.settings),
+    )

@@ -1,5 +1,6 @@
 """Runs, events and checkpoints as resources, log lines, and who is let in over HTTP."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -10,6 +11,7 @@ import mcp_types as types
 import pytest
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 from mcp.shared.exceptions import MCPError
 
 from domain.definition import Definition, Expert
@@ -150,6 +152,45 @@ async def test_a_resource_that_is_not_there_is_not_found(url: str, era: Era, uri
 
     assert missing.value.code == {"legacy": -32002, "auto": types.INVALID_PARAMS}[era]
     assert missing.value.data == {"uri": uri}
+
+
+async def test_who_listens_is_told_when_runs_change(url: str) -> None:
+    async with connected(url, "auto") as client, connected(url, "auto") as other:
+        run = facts(await client.call_tool("clerk", GO), "run")
+        uri = f"peritus://runs/{run}"
+        listening = client.listen(
+            tools_list_changed=True, resources_list_changed=True, resource_subscriptions=[uri]
+        )
+        async with asyncio.timeout(BOUND_S), listening as heard:
+            await other.call_tool("peritus_continue", {"run": run, "text": "More."})
+            first = await anext(aiter(heard))
+            await other.call_tool("clerk", GO)
+            async for event in heard:
+                if isinstance(event, ResourcesListChanged):
+                    break
+                assert event == ResourceUpdated(uri)
+            honoured = heard.honored
+        announced = client.server_capabilities
+
+    assert first == ResourceUpdated(uri)
+    assert honoured.tools_list_changed is None
+    assert honoured.resource_subscriptions == [uri]
+    assert announced.resources == types.ResourcesCapability(subscribe=True, list_changed=True)
+    assert announced.tools == types.ToolsCapability(list_changed=False)
+
+
+async def test_a_server_that_closes_ends_what_listens(backbone: Backbone, tmp_path: Path) -> None:
+    deps = deps_of(backbone, tmp_path, PLAIN)
+    async with (
+        served(deps) as url,
+        connected(url, "auto") as client,
+        client.listen(resources_list_changed=True) as heard,
+    ):
+        deps.closing.set()
+        async with asyncio.timeout(BOUND_S):
+            events = [event async for event in heard]
+
+    assert events == []
 
 
 async def test_a_cursor_of_another_log_is_refused(url: str) -> None:
