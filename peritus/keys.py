@@ -197,6 +197,7 @@ def _of_skill(skill: Skill) -> tuple[str, ...]:
             return skill.required_env
         case McpHttpSkill():
             client = None if skill.oauth is None else skill.oauth.client_secret
-            return (*references_in(*skill.headers.values()), *([client] if client else []))
+            named = references_in(skill.endpoint, *skill.headers.values())
+            return (*named, *([client] if client else []))
         case _:
             return ()

@@ -35,7 +35,8 @@ def log_to_stderr(level: str) -> None:
         handlers=[handler],
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),
     )
-    # It logs what its caller is told anyway, with a traceback.
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    # They log what their caller is told anyway, with a traceback.
+    for name in ("nats", "mcp"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in OURS:
         logging.getLogger(name).setLevel(level.upper())
