@@ -26,7 +26,8 @@ def given() -> Generator[Path]:
         (folder / "data").write_text("as it was\n")
         program = folder / "bin/program"
         program.write_text('#!/bin/sh\necho "ran with $1"\n')
-        program.chmod(0o755)
+        for path in (program, program.parent, folder, folder / "data"):
+            path.chmod(0o777)  # so that it is the sandbox that keeps it from being changed
         Path(above, "neighbour").write_text("not for you\n")
         yield folder
 
