@@ -39,6 +39,7 @@ BOUNDARIES: Mapping[str, str] = {
     "services/tool/local.py": "the program's own functions raise what they like",
     "services/tool/mcp/beside.py": "raised again when the tasks beside it are over",
     "services/tool/mcp/connection.py": "raised again by whoever waits; a transport ends itself only",
+    "services/worker/discovery.py": "whoever asks what a skill offers must get an answer",
     "services/worker/executor.py": "a tool must not end a worker",
     "services/worker/hands.py": "work of one run must not end that of others",
     "services/worker/queue.py": "a delivery that cannot be handled comes again, and others go on",
