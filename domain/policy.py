@@ -44,12 +44,17 @@ class PolicyLayer(Record):
 
 
 class Asked(NamedTuple):
-    """A call as rules see it. `arguments` None: too long to be read here."""
+    """A call as rules see it. `arguments` None: too long to be read here.
+
+    `own`: what the tool's server calls it. A rule means it by either name, since a second server
+    with a tool of that name gives both another one.
+    """
 
     expert: str
     skill: str
     tool: str
     arguments: dict[str, Any] | None
+    own: str = ""
 
 
 class Judgement(NamedTuple):
@@ -91,14 +96,23 @@ def _first(rules: Iterable[PolicyRule], asked: Asked) -> Judgement | None:
 
 def matches(rule: PolicyRule, asked: Asked) -> bool:
     """Whether a rule has a say in a call."""
-    named = ((asked.expert, rule.expert), (asked.skill, rule.skill), (asked.tool, rule.tool))
-    if not all(fnmatchcase(value, pattern) for value, pattern in named):
+    if not named(rule, asked):
         return False
     if asked.arguments is None:
         return not rule.arguments or rule.verdict != "allow"
     return all(
         _fits(rule.verdict, pattern, _found(asked.arguments, path))
         for path, pattern in rule.arguments.items()
+    )
+
+
+def named(rule: PolicyRule, asked: Asked) -> bool:
+    """Whether a rule is about calls like this one, whatever their arguments are."""
+    names = [asked.tool, *([asked.own] if asked.own else [])]
+    return (
+        fnmatchcase(asked.expert, rule.expert)
+        and fnmatchcase(asked.skill, rule.skill)
+        and any(fnmatchcase(name, rule.tool) for name in names)
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from domain.definition import (
@@ -13,7 +12,7 @@ from domain.definition import (
     McpStdioSkill,
 )
 from domain.names import own_name
-from domain.policy import STRICTNESS, PolicyLayer, PolicyRule, Verdict
+from domain.policy import STRICTNESS, Asked, PolicyLayer, PolicyRule, Verdict, named
 from domain.tools import Lane, LocalTool, ToolEntry, ToolSpec
 from domain.toolset import Tool, tools_of
 
@@ -131,10 +130,11 @@ def _strictest(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _of_layer(rules: Iterable[PolicyRule], expert: str, entry: ToolEntry) -> Ruling:
+    own = own_name(entry.remote) if entry.remote else ""
+    asked = Asked(expert, entry.skill, entry.name, None, own)
     others: list[Verdict] = []
     for rule in rules:
-        named = ((expert, rule.expert), (entry.skill, rule.skill), (entry.name, rule.tool))
-        if not all(fnmatchcase(value, pattern) for value, pattern in named):
+        if not named(rule, asked):
             continue
         if not rule.arguments:
             return Ruling(rule.verdict, tuple(others))

@@ -18,6 +18,7 @@ from domain.folds.calls import COUNTED
 from domain.folds.people import answer_timer
 from domain.ids import child_run_id, derive_id
 from domain.loop_tools import delegate_task, is_completion, parse_arguments
+from domain.names import own_name
 from domain.policy import Asked, Judgement, judge
 from domain.record import canonical, digest_of
 from domain.schemas import schema_problem
@@ -67,7 +68,13 @@ def begin(draft: Draft, call: Call) -> None:
 def judgement(state: RunState, call: Call) -> Judgement:
     """What the rules say of a call."""
     arguments = parse_arguments(call.arguments)
-    asked = Asked(state.expert, call.skill, call.tool, arguments)
+    return _judged(state, call, arguments)
+
+
+def _judged(state: RunState, call: Call, arguments: dict[str, Any] | None) -> Judgement:
+    entry = state.tool(call.tool)
+    own = own_name(entry.remote) if entry is not None and entry.remote else ""
+    asked = Asked(state.expert, call.skill, call.tool, arguments, own)
     return judge(state.layers, (*state.rules, *state.rules_above), asked)
 
 
@@ -212,8 +219,7 @@ def _edit(draft: Draft, command: c.DecideApproval, call: Call) -> None:
     problem = _edit_problem(state, call, text, arguments)
     if problem is not None:
         raise Rejected("bad_arguments", problem)
-    asked = Asked(state.expert, call.skill, call.tool, arguments)
-    found = judge(state.layers, (*state.rules, *state.rules_above), asked)
+    found = _judged(state, call, arguments)
     if found.verdict == "deny":
         raise Rejected("denied_by_rule", f"a rule forbids these arguments: {found.reason}")
     digest = text.digest if isinstance(text, BlobRef) else digest_of(text.encode())

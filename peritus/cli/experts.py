@@ -143,7 +143,7 @@ def _tools(expert: Expert, name: str) -> list[str] | None:
         return sorted(tool_names(skill))
     if skill.catalogue is None:
         return None
-    return sorted(tool for tool, of in remote_names(expert, left_out=False) if of == name)
+    return sorted(tool for tool, of in remote_names(expert) if of == name)
 
 
 def _model(choice: ModelChoice) -> str:

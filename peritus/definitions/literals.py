@@ -23,7 +23,7 @@ KEY_HEADERS = frozenset(
 NAME_CHARS_MAX = 120
 VALUE_CHARS_MIN = 8  # what is shorter under any other name is a setting rather than a key
 
-_TELLING = re.compile(r"(?:^|[-_])(?:key|apikey|\w*token|secret|password|credentials?)(?:[-_]|$)")
+_TELLING = re.compile(r"(?:^|[-_])(?:key|api_?key|\w*token|secret|password|credentials?)(?:[-_]|$)")
 _SCHEME = re.compile(r"((?:Bearer|Basic|Token) +)(\S.*)", re.IGNORECASE)
 _KNOWN = re.compile(r"(?:sk|pk|rk|gh[opsu]|xox[abp]|glpat|github_pat|AKIA|AIza)[-_A-Za-z0-9]{12,}")
 _MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9_+/=-]{32,}")

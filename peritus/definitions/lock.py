@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from domain.definition import Definition, McpHttpSkill, McpStdioSkill
@@ -11,6 +12,9 @@ from services.sandbox.packages.request import pinned
 
 LOCK_NAME = "perstack.lock"
 """The file beside a definition file that holds its lock."""
+
+SHOWN_CHARS_MAX = 80
+"""How much is shown of a setting that changed."""
 
 TO_MEND = "run `peritus lock`"
 
@@ -148,4 +152,21 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
         elif new is None:
             yield f"{key} is gone"
         else:
-            yield f"{key} was {old!r} and is {new!r}"
+            was, now_is = _apart(repr(old), repr(new))
+            yield f"{key} was {was} and is {now_is}"
+
+
+def _apart(old: str, new: str) -> tuple[str, str]:
+    """Two texts as they are, or from shortly before they begin to differ where they are long."""
+    start = 0
+    if max(len(old), len(new)) > SHOWN_CHARS_MAX:
+        alike = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
+        )
+        start = max(0, alike - SHOWN_CHARS_MAX // 4)
+    return _cut(old, start), _cut(new, start)
+
+
+def _cut(text: str, start: int) -> str:
+    end = start + SHOWN_CHARS_MAX
+    return f"{'…' if start else ''}{text[start:end]}{'…' if len(text) > end else ''}"

@@ -21,7 +21,7 @@ from peritus.definitions.fields import ITEMS_MAX
 from peritus.definitions.lines import Loc
 from peritus.definitions.report import Report, did_you_mean, place
 from peritus.definitions.schema import ExpertPolicyTable, PolicyTable
-from peritus.definitions.skills import remote_names, tool_names
+from peritus.definitions.skills import own_names, remote_names, tool_names
 
 ARGUMENTS_MAX = 32
 _WILD = frozenset("*?[")
@@ -155,7 +155,8 @@ def _tools(scope: Iterable[Expert], pattern: str) -> set[str]:
         for name, skill in expert.skills.items():
             if fnmatchcase(name, pattern):
                 tools.update(_whole(name, skill))
-        tools.update(tool for tool, name in remote_names(expert) if fnmatchcase(name, pattern))
+        remote = (*remote_names(expert), *own_names(expert))
+        tools.update(tool for tool, name in remote if fnmatchcase(name, pattern))
         if fnmatchcase(DELEGATES, pattern):
             tools.update(delegate_tool_name(key) for key in expert.delegates)
     return tools

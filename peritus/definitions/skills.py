@@ -18,6 +18,7 @@ from domain.definition import (
     TopologySkill,
     delegate_tool_name,
 )
+from domain.mcp import Catalogue
 from domain.names import own_name
 from domain.names import tool_names as names_of_remote
 from domain.team_tools import ARGUMENTS as TEAM_TOOLS
@@ -81,32 +82,31 @@ def tool_names(skill: Skill) -> frozenset[str]:
             return frozenset()
 
 
-def remote_names(expert: Expert, *, left_out: bool = True) -> Iterator[tuple[str, str]]:
-    """What a model calls the tools of MCP servers, as far as they are known: (tool, skill).
-
-    With `left_out`, those that an expert does not use are there, too, by their servers' names.
-    """
+def remote_names(expert: Expert) -> Iterator[tuple[str, str]]:
+    """What a model calls the tools of MCP servers, as far as they are known: (tool, skill)."""
     taken = {
         *(tool for skill in expert.skills.values() for tool in tool_names(skill)),
         *(delegate_tool_name(key) for key in expert.delegates),
     }
-    whole = {
-        name: skill
-        for name, skill in expert.skills.items()
-        if isinstance(skill, (McpStdioSkill, McpHttpSkill)) and skill.catalogue is not None
-    }
     used = [
         (name, tool.remote)
-        for name, skill in whole.items()
-        if skill.catalogue is not None
-        for tool in skill.catalogue.chosen(skill.pick, skill.omit)
+        for name, skill, catalogue in _known_servers(expert)
+        for tool in catalogue.chosen(skill.pick, skill.omit)
     ]
     names = names_of_remote(taken, used)
     yield from ((names[tool], tool[0]) for tool in names)
-    for name, skill in whole.items() if left_out else ():
-        for tool in () if skill.catalogue is None else skill.catalogue.tools:
-            if (name, tool.remote) not in names:
-                yield own_name(tool.remote), name
+
+
+def _known_servers(expert: Expert) -> Iterator[tuple[str, McpStdioSkill | McpHttpSkill, Catalogue]]:
+    for name, skill in expert.skills.items():
+        if isinstance(skill, (McpStdioSkill, McpHttpSkill)) and skill.catalogue is not None:
+            yield name, skill, skill.catalogue
+
+
+def own_names(expert: Expert) -> Iterator[tuple[str, str]]:
+    """What servers call their tools, as far as they are known: (tool, skill), also those unused."""
+    for name, _, catalogue in _known_servers(expert):
+        yield from ((own_name(tool.remote), name) for tool in catalogue.tools)
 
 
 def _read_skill(report: Report, name: str, raw: object, loc: Loc) -> Skill | None:

@@ -110,6 +110,15 @@ def test_what_has_no_effect_or_another_one_is_told(
     assert {"{{mustache}}", "fileSearch", "think"} <= set(found)
 
 
+def test_keys_in_a_file_of_the_seed_are_no_part_of_its_definition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load("keys", tmp_path, monkeypatch)
+    assert b"s3cret" not in loaded.definition.to_bytes()
+    assert not any("s3cret" in notice for notice in loaded.notices)
+    assert sum("peritus secrets set" in notice for notice in loaded.notices) == 4
+
+
 def test_teams_of_the_seed_keep_their_scopes_and_circles_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,3 +259,15 @@ def test_rules_of_a_run_that_is_over_are_changed_in_its_job() -> None:
         assert rejected(state, adds(asks_for("deny"))) == code
     root = given(start(), replies("done"))
     assert when(root, adds(asks_for("deny"))).types == ["policy.changed.v1"]
+
+
+def test_a_rule_means_a_tool_of_a_server_by_either_of_its_names() -> None:
+    asked = Asked("a", "find", "find__delete", {}, own="delete")
+    for pattern in ("delete", "del*", "find__delete", "find__*"):
+        rules = [PolicyRule(verdict="deny", tool=pattern)]
+        assert judge([PolicyLayer(name="expert", rules=tuple(rules))], (), asked).verdict == "deny"
+    other = PolicyRule(verdict="deny", tool="delete", skill="other")
+    assert judge([PolicyLayer(name="expert", rules=(other,))], (), asked).verdict == "allow"
+    plain = Asked("a", "base", "exec", {})
+    empty = PolicyRule(verdict="deny", tool="")
+    assert judge([PolicyLayer(name="expert", rules=(empty,))], (), plain).verdict == "allow"
