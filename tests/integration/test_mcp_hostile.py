@@ -164,6 +164,25 @@ async def test_a_flood_of_notes_is_read_slowly_and_not_all_shown(ground: Ground)
         assert "[info] note 0 " in "".join(here.heard)
 
 
+async def test_noise_between_messages_is_skipped(ground: Ground) -> None:
+    fast = replace(QUICK, unasked_per_s=1_000_000)
+    async with stage("hostile", "noise", ground=ground, bounds=fast) as here:
+        assert text(await here.call()) == "done"
+
+
+async def test_a_question_outside_of_any_call_reaches_nobody(ground: Ground) -> None:
+    async with stage("hostile", "asks_outside", ground=ground) as here:
+        told = text(await here.call())
+        assert "no call is open that could ask" in told
+        assert here.person.asked == []
+
+
+async def test_a_call_asks_a_person_so_often_and_no_more(ground: Ground) -> None:
+    async with stage("hostile", "asks_on", ground=ground) as here:
+        assert text(await here.call()) == "32 of 40"
+        assert len(here.person.asked) == 32
+
+
 async def test_data_nested_without_end_is_no_message(ground: Ground) -> None:
     async with stage("hostile", "nested", ground=ground) as here:
         result = await here.call(timeout_ms=1_000)

@@ -8,6 +8,7 @@ import pytest
 from domain.errors import Unavailable
 from domain.tools import Safety
 from services.tool.mcp.bounds import Bounds
+from services.tool.mcp.host import McpHost
 from services.tool.mcp.pool import pause_s
 from tests.support.skills import QUICK, Traces, stage, text, until
 
@@ -126,6 +127,28 @@ async def test_leaving_ends_a_server_that_is_still_starting() -> None:
         await here.host.leave("acme", here.place)
         await calling
         assert len(here.host) == 0
+
+
+async def test_a_worker_that_is_cancelled_leaves_no_server() -> None:
+    before = Traces.now()
+    at_work = asyncio.Event()
+    async with stage("hostile", "never_right") as here:
+
+        async def worker() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                here.host = McpHost(tasks, here.person, QUICK)
+                tasks.create_task(here.call())
+                await until(lambda: "[not a message]" in "".join(here.heard))
+                at_work.set()
+                await asyncio.Event().wait()
+
+        async with asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(worker())
+            await at_work.wait()
+            assert here.processes()
+            working.cancel()
+        assert not here.processes()
+        await before.same()
 
 
 async def test_leaving_ends_calls_under_way_as_unknown() -> None:

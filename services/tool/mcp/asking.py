@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+QUESTIONS_MAX = 32
+"""How often one call may ask a person or a model."""
+
 MESSAGE_CHARS_MAX = 4_000
 URL_CHARS_MAX = 2_000
 SAMPLE_CHARS_MAX = 200_000
@@ -93,7 +96,11 @@ class Asking:
 
     async def _for_call(self, ask: Callable[[OpenCall], Awaitable[T]]) -> T | ErrorData:
         try:
-            return await ask(await self._turns.asking())
+            call = await self._turns.asking()
+            call.questions += 1
+            if call.questions > QUESTIONS_MAX:
+                return _no(f"a call may ask {QUESTIONS_MAX} times")
+            return await ask(call)
         except (NotTold, PeritusError) as error:
             logger.info("a question of %s was refused: %s", self._server.name, error)
             return _no(str(error))

@@ -15,6 +15,10 @@ from services.worker.toolbox import ToolResult
 INLINE_BYTES_MAX = 30_000
 """What a model is shown of a result: as much as of the output of a command."""
 
+COMPARED_TEXTS = 10
+COMPARED_CHARS_MAX = 1024 * 1024
+"""Which texts are compared with the data of a result, so that it is shown once."""
+
 CHECKED_BYTES_MAX = 64 * 1024
 CHECK_S = 2.0
 """How much data is compared with a schema, and for how long: a server may have made both slow."""
@@ -83,7 +87,7 @@ def _is_said(texts: list[str], value: object) -> bool:
     Servers of the Python SDK wrap what is no object as `{"result": ...}`, and give each item of a
     list as a text of its own.
     """
-    if any(_same(said, value) for said in texts):
+    if any(_same(said, value) for said in texts[:COMPARED_TEXTS]):
         return True
     if not isinstance(value, dict) or set(cast("dict[str, object]", value)) != {"result"}:
         return False
@@ -95,6 +99,8 @@ def _is_said(texts: list[str], value: object) -> bool:
 
 
 def _same(text: str, value: object) -> bool:
+    if len(text) > COMPARED_CHARS_MAX:  # read as JSON, a text of a few MiB may become gigabytes
+        return False
     try:
         return bool(json.loads(text) == value)
     except (ValueError, RecursionError):

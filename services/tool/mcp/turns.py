@@ -28,6 +28,8 @@ class OpenCall:
     def __init__(self, call: ToolCall, hearing: Hearing) -> None:
         self.call = call
         self.hearing = hearing
+        self.questions = 0
+        """How often it has asked."""
 
 
 CURRENT: ContextVar[OpenCall | None] = ContextVar("mcp_open_call", default=None)
