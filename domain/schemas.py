@@ -5,9 +5,11 @@ slow one must not hold up a worker. What RE2 has no words for (looking ahead, ba
 Python's to match, and is not taken from models.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
+from itertools import islice
 from typing import Any, cast
 
 from domain.schema_rules import parts_of, parts_problem, shape_problem
@@ -29,6 +31,26 @@ def schema_problem(schema: Mapping[str, object], value: object) -> str | None:
         return None
     where = str(found.json_path).removeprefix("$").removeprefix(".")
     return f"{where}: {found.message}" if where else str(found.message)
+
+
+WRONG_MAX = 16
+RULE_CHARS_MAX = 200
+
+
+def wrong_fields(schema: Mapping[str, object], value: object) -> list[tuple[str, str]]:
+    """Where a value breaks which rule of the schema; nothing of the value itself is repeated."""
+    import referencing  # noqa: PLC0415 - as below
+
+    validator = _validator()(dict(schema), registry=cast("Any", referencing).Registry())
+    found: list[tuple[str, str]] = []
+    try:
+        for error in islice(validator.iter_errors(value), WRONG_MAX):
+            where = ".".join(str(one) for one in error.absolute_path)
+            rule = json.dumps({str(error.validator): error.validator_value}, ensure_ascii=False)
+            found.append((where, rule[:RULE_CHARS_MAX]))
+    except Exception as error:  # noqa: BLE001 - no schema and no value may end a decision
+        found.append(("", f"it cannot be compared with the schema: {type(error).__name__}"))
+    return found
 
 
 def schema_fault(schema: object) -> str | None:

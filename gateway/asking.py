@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from commands.client import CommandClient
 from domain.commands import (
+    AnswerAsk,
     AnswerQuestion,
     CancelRun,
     ChangePolicy,
@@ -37,6 +38,7 @@ FromPeople = (
     | ResumeRun
     | DecideApproval
     | AnswerQuestion
+    | AnswerAsk
     | ChangePolicy
 )
 

@@ -64,10 +64,14 @@ class CancelBody(Body):
 
 
 class AnswerBody(Body):
-    """Answer a question: a text, or any JSON, which the expert reads as its text."""
+    """Answer a question: a text, or any JSON, which the expert reads as its text.
+
+    To what a tool asks: the values of its form, or an `action` without an `answer`.
+    """
 
     call: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
-    answer: Any
+    answer: Any = None
+    action: Literal["accept", "decline", "cancel"] | None = None
 
 
 class DecideBody(Body):

@@ -3,13 +3,14 @@
 Not decisions: the run decides. What a client was shown has to be named by its digest (C14).
 """
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.commands import (
+    AnswerAsk,
     AnswerQuestion,
     ChangePolicy,
     DecideApproval,
@@ -21,6 +22,7 @@ from domain.content import TextPart
 from domain.errors import Rejected
 from domain.ids import TOKEN, RunRef, derive_id
 from domain.policy import PolicyRule
+from domain.schemas import wrong_fields
 from domain.state import RunState
 from gateway.asking import Asking
 from gateway.bodies import AnswerBody, DecideBody, NoBody, PolicyBody, SteerBody
@@ -30,8 +32,8 @@ from gateway.shapes import json_answer
 from projections.family import load_family, load_look
 from projections.remembering import allowing, denying
 from projections.waits import (
+    ANSWERABLE,
     APPROVALS,
-    QUESTIONS,
     Look,
     Wait,
     WaitKind,
@@ -40,12 +42,16 @@ from projections.waits import (
     wait_json,
 )
 
+ASKS: frozenset[WaitKind] = frozenset({"ask"})
+
 
 class People(Asking):
     """The handlers; each answers when the command is decided, or stored to be."""
 
     async def answer(self, request: Request) -> Response:
-        """`POST /v1/runs/{id}/answer`: the answer becomes the result of the call, once.
+        """`POST /v1/runs/{id}/answer`: a question's answer is the result of its call, once.
+
+        What a tool asks goes on with it: its form filled in, declined, or closed.
 
         Raises:
             Problem: there is no such run, or the body is wrong.
@@ -53,17 +59,46 @@ class People(Asking):
             Unavailable: the command was neither handled nor stored.
         """
         body = await self.body(request, AnswerBody)
+        if body.action is None and "answer" not in body.model_fields_set:
+            missing = {"field": "answer", "message": "Field required, unless there is an action"}
+            detail = "answer: Field required, unless there is an action"
+            raise Problem(422, "invalid", detail, errors=[missing])
         ref = await find_run(self.deps, request)
         name = derive_id("answer", *ref, self.key(request))
         look = await load_look(self.deps.backbone.log, ref)
         call = body.call or ""
         if name not in look.state.commands_seen:
-            call = _waiting(look, body.call, QUESTIONS).id
+            wait = _waiting(look, body.call, ANSWERABLE if body.action is None else ASKS)
+            call = wait.id
+            if wait.about is not None:
+                return await self.submit(request, ref, self._of_tool(request, name, wait, body))
         text = body.answer if isinstance(body.answer, str) else orjson.dumps(body.answer).decode()
         command = AnswerQuestion(
             id=name, call=call, parts=(TextPart(text=text),) if text else (), by=self.by(request)
         )
         return await self.submit(request, ref, command)
+
+    def _of_tool(self, request: Request, name: str, wait: Wait, body: AnswerBody) -> AnswerAsk:
+        given: object = body.answer
+        content = cast("dict[str, Any]", given) if isinstance(given, dict) else None
+        if given is not None and content is None:
+            raise Problem(422, "bad_answer", "answer: the form of a tool takes a JSON object.")
+        form = wait.about.form if wait.about else None
+        if form is not None and body.action in (None, "accept"):
+            wrong = wrong_fields(form, content or {})
+            if wrong:
+                errors = [
+                    {"field": f"answer.{at}".rstrip("."), "message": why} for at, why in wrong
+                ]
+                detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
+                raise Problem(422, "bad_answer", detail, errors=errors)
+        return AnswerAsk(
+            id=name,
+            ask=wait.id,
+            action=body.action or "accept",
+            content=content,
+            by=self.by(request),
+        )
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/runs/{id}/approve`: approve, approve with other arguments, or deny (C14).

@@ -29,6 +29,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "no_definition": 422,
     "empty_input": 422,
     "bad_arguments": 422,
+    "bad_answer": 422,
     "bad_input": 422,
     "bad_query": 422,
     "nothing_to_remember": 422,
@@ -39,6 +40,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
 
 DETAIL_BY_CODE: Mapping[str, str] = {
     "bad_arguments": "The arguments are not what the tool takes.",
+    "bad_answer": "The answer does not fit what is asked: see its form.",
     "bad_input": "The input is not what the expert asks for: see its input schema.",
     "not_waiting": "That does not wait for a person in this run.",
     "other_arguments": "It waits with other arguments than those of that digest.",

@@ -46,7 +46,7 @@ def run_facts(row: RunRow) -> dict[str, Any]:
         "ended_at_ms": row.ended_at_ms,
         "cancel_requested_at_ms": row.cancel_requested_at_ms,
         "paused_at_ms": row.paused_at_ms,
-        "waiting": row.waiting.split(),
+        "waiting": [name.rpartition("/")[2] for name in row.waiting.split()],
         "usage": row.usage.model_dump(),
         "tokens_charged": row.tokens_charged,
         "micro_usd_charged": row.money_charged,

@@ -44,6 +44,7 @@ from peritus.lane import sandbox_lane, skill_lane
 from peritus.lookup import Runs, views_path
 from peritus.people import (
     answer,
+    answer_ask,
     change_policy,
     decide,
     pause,
@@ -58,8 +59,8 @@ from peritus.settings import Settings, load_settings
 from projections.family import load_family
 from projections.remembering import allowing, denying
 from projections.waits import (
+    ANSWERABLE,
     APPROVALS,
-    QUESTIONS,
     Wait,
     WaitKind,
     arguments_of,
@@ -112,7 +113,7 @@ class Waiting:
 
     @property
     def kind(self) -> WaitKind:
-        """`question`, `approval` or `budget`."""
+        """`question`, `ask` (of a tool, in the middle of a call), `approval` or `budget`."""
         return self.wait.kind
 
 
@@ -193,13 +194,34 @@ class Handle:
         return Waiting(wait, await arguments_of(blobs, wait) if about_a_call else "")
 
     async def answer(self, text: str, to: Waiting | None = None) -> None:
-        """Answer a question; without `to`, exactly one has to be open.
+        """Answer a question, or what a tool asks; without `to`, exactly one has to be open.
+
+        A tool that asks with a form gets a JSON object, or the one value that the form is for.
 
         Raises:
-            Rejected: it is not open any more, or there are none or several.
+            Rejected: it is not open any more, there are none or several, or the answer does not
+                fit the form.
             Unavailable: not now.
         """
-        await answer(self._send, (await self._meant(to, QUESTIONS)).wait, text)
+        await answer(self._send, (await self._meant(to, ANSWERABLE)).wait, text)
+
+    async def respond(
+        self,
+        action: Literal["accept", "decline", "cancel"],
+        to: Waiting | None = None,
+        *,
+        content: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Accept, decline or close what a tool asks; `content` fits its form, if it has one.
+
+        Raises:
+            Rejected: it is not open any more, there are none or several, or the content does not
+                fit.
+            Unavailable: not now.
+        """
+        meant = await self._meant(to, frozenset({"ask"}))
+        given = None if content is None else dict(content)
+        await answer_ask(self._send, meant.wait, action, given)
 
     async def approve(
         self,

@@ -2,8 +2,11 @@
 
 import os
 import pwd
+from typing import Any, cast
 
+from domain.asks import Action, Elicitation, answer_fault
 from domain.commands import (
+    AnswerAsk,
     AnswerQuestion,
     ChangePolicy,
     Command,
@@ -19,7 +22,7 @@ from domain.ids import RunRef
 from domain.policy import PolicyRule
 from peritus.ids import new_id
 from peritus.jobs import Send
-from projections.waits import Wait
+from projections.waits import Wait, parsed
 
 
 def this_user(via: str) -> Principal:
@@ -43,15 +46,59 @@ def signed(send: Send, by: Principal) -> Send:
 
 
 async def answer(send: Send, wait: Wait, text: str) -> None:
-    """Answer a question.
+    """Answer a question, or what a tool asks: with a text, or with the JSON of its form.
 
     Raises:
-        Rejected: nobody waits for the answer any more, or it is empty.
+        Rejected: nobody waits for the answer any more, it is empty, or it does not fit.
         Unavailable: not now.
     """
+    if wait.about is not None:
+        await answer_ask(send, wait, "accept", filled_in(wait.about, text))
+        return
     if not text.strip():
         raise Rejected("empty_input", "the answer is empty; say what the expert is to go on with")
     await send(wait.ref, AnswerQuestion(id=new_id(), call=wait.id, parts=(TextPart(text=text),)))
+
+
+async def answer_ask(
+    send: Send, wait: Wait, action: Action, content: dict[str, Any] | None = None
+) -> None:
+    """Answer what a tool asks: accept it, decline it, or close it without a word.
+
+    Raises:
+        Rejected: it does not wait any more, or the content does not fit the form.
+        Unavailable: not now.
+    """
+    if wait.about is None:
+        message = f"{wait.id!r} is a question of the expert: answer it with a text"
+        raise Rejected("not_waiting", message)
+    fault = answer_fault(wait.about, action, content)
+    if fault is not None:
+        raise Rejected("bad_answer", fault)
+    await send(wait.ref, AnswerAsk(id=new_id(), ask=wait.id, action=action, content=content))
+
+
+def filled_in(about: Elicitation, text: str) -> dict[str, Any] | None:
+    """The content of a form that a text gives: a JSON object, or the one value it asks for.
+
+    Raises:
+        Rejected: it is neither.
+    """
+    if about.form is None:
+        message = "accept or decline it: nothing is to be filled in"
+        raise Rejected("bad_answer", message)
+    value = parsed(text.strip() or '""')
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value)
+    fields = cast("dict[str, Any]", about.form.get("properties") or {})
+    if len(fields) != 1:
+        names = ", ".join(fields) or "none"
+        message = f"the form has these fields: {names}; answer with a JSON object"
+        raise Rejected("bad_answer", message)
+    name, field = next(iter(fields.items()))
+    facts = cast("dict[str, Any]", field) if isinstance(field, dict) else {}
+    is_text = facts.get("type", "string") == "string"
+    return {name: text if is_text else value}
 
 
 async def decide(

@@ -202,16 +202,18 @@ def _held(row: RunRow, event: Holding) -> RunRow:
             return replace(row, waiting=f"{row.waiting} {event.approval}".strip())
         case e.QuestionAsked():
             return replace(row, waiting=f"{row.waiting} {event.call}".strip())
-        case e.ApprovalDecided():
-            return _without(row, event.approval)
         case e.ToolCallAsked():
-            if not isinstance(event.about, Elicitation):
-                return row
-            return replace(row, waiting=f"{row.waiting} {event.call}/{event.ask}".strip())
+            person = isinstance(event.about, Elicitation)
+            name = f"{event.call}/{event.ask}" if person else ""
+            return replace(row, waiting=f"{row.waiting} {name}".strip())
+        case (
+            e.ApprovalDecided(approval=over)
+            | e.QuestionAnswered(call=over)
+            | e.ToolCallEnded(call=over)
+        ):
+            return _without(row, over)
         case e.ToolCallAnswered():
             return _without(row, f"{event.call}/{event.ask}")
-        case e.QuestionAnswered() | e.ToolCallEnded():
-            return _without(row, event.call)
 
 
 def _without(row: RunRow, name: str) -> RunRow:

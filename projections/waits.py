@@ -7,15 +7,17 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from domain import events as e
+from domain.asks import Elicitation
 from domain.content import BlobRef, Text
 from domain.decisions.people import arguments_digest
 from domain.errors import Rejected
 from domain.evolve import evolve
 from domain.ids import RunRef
-from domain.state import Approval, Call, Conversation, RunState, changed
+from domain.state import Approval, Ask, Call, Conversation, RunState, changed
 from eventlog.port import Blobs
 
-WaitKind = Literal["question", "approval", "budget"]
+WaitKind = Literal["question", "ask", "approval", "budget"]
+"""`ask`: what a tool asks in the middle of its call, which goes on with the answer."""
 
 DIGEST_CHARS = 8
 """How much of a digest is written where people read it: `c2-0@1f3a9c2e`."""
@@ -30,13 +32,14 @@ class Wait:
 
     ref: RunRef
     expert: str
-    id: str  # of the call, or `budget-N`
+    id: str  # of the call or of what it asks, or `budget-N`
     kind: WaitKind
     since_ms: int
     due_ms: int | None = None  # when it expires
     tool: str = ""
     skill: str = ""
     arguments: Text = ""
+    about: Elicitation | None = None  # what a tool asks
     digest: str = ""
     reason: str = ""
     limit: e.LimitName | None = None  # the soft limit that would be passed
@@ -112,6 +115,7 @@ class Look:
             for call in state.open_calls
             if call.asked and call.id not in state.approvals
         )
+        found.extend(self._ask(ask) for ask in state.questions)
         return tuple(sorted(found, key=lambda wait: wait.since_ms))
 
     def _approval(self, name: str, approval: Approval) -> Wait:
@@ -150,6 +154,20 @@ class Look:
             reason=reason,
         )
 
+    def _ask(self, ask: Ask) -> Wait:
+        state, call = self.state, self.state.calls[ask.call]
+        return Wait(
+            ref=state.ref,
+            expert=state.expert,
+            id=ask.id,
+            kind="ask",
+            since_ms=ask.since_ms,
+            due_ms=ask.due_ms,
+            tool=call.tool,
+            skill=call.skill,
+            about=ask.about if isinstance(ask.about, Elicitation) else None,
+        )
+
     def _question(self, call: Call) -> Wait:
         state, (asked, since_ms, _) = self.state, self._asked[call.id]
         return Wait(
@@ -173,7 +191,7 @@ def find_wait(waits: Iterable[Wait], name: str | None, kinds: frozenset[WaitKind
         Rejected: `not_waiting`, `several_wait`, or `other_arguments`: it waits with other ones.
     """
     fitting = [wait for wait in waits if wait.kind in kinds]
-    what = "question" if kinds == QUESTIONS else "approval"
+    what = "approval" if kinds == APPROVALS else "question"
     if name is None:
         if len(fitting) == 1:
             return fitting[0]
@@ -195,6 +213,7 @@ def find_wait(waits: Iterable[Wait], name: str | None, kinds: frozenset[WaitKind
 
 
 QUESTIONS: frozenset[WaitKind] = frozenset({"question"})
+ANSWERABLE: frozenset[WaitKind] = frozenset({"question", "ask"})
 APPROVALS: frozenset[WaitKind] = frozenset({"approval", "budget"})
 
 
@@ -237,6 +256,9 @@ async def wait_json(blobs: Blobs, wait: Wait) -> dict[str, Any]:
         unit = "micro_usd" if money else "tokens"
         figures = {"limit": wait.limit, "unit": unit, "soft": wait.soft}
         return facts | figures | {"used": wait.used, "most": wait.most}
+    if wait.about is not None:
+        asked = wait.about.model_dump(mode="json", exclude={"kind"})
+        return facts | {"tool": wait.tool, "skill": wait.skill} | asked
     text = await arguments_of(blobs, wait)
     return facts | {"tool": wait.tool, "skill": wait.skill, "arguments": parsed(text)}
 

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, cast
 
+from domain.asks import Elicitation
 from domain.content import Text
 from domain.events import Principal
 from domain.policy import PolicyRule, literally
@@ -51,11 +52,37 @@ def what(one: Shown) -> str:
     match wait.kind:
         case "question":
             return f"asks: {short(question_of(one), QUESTION_CHARS_MAX)}"
+        case "ask":
+            return f"asks by {clean(wait.tool)}: {short(_message(wait), QUESTION_CHARS_MAX)}"
         case "approval":
             why = f" ({short(wait.reason, REASON_CHARS_MAX)})" if wait.reason else ""
             return f"wants to call {call_line(wait.tool, one.arguments)}{why}"
         case "budget":
             return budget_line(wait)
+
+
+def _message(wait: Wait) -> str:
+    return wait.about.message if wait.about is not None else ""
+
+
+def form_lines(about: Elicitation) -> list[str]:
+    """What an answer is to hold, a field a line; and a link, whole, for it is to be read first."""
+    if about.url is not None:
+        return [f"open: {clean(about.url)}"]
+    form = about.form or {}
+    fields = cast("dict[str, Any]", form.get("properties") or {})
+    required = cast("list[object]", form.get("required") or [])
+    return [_field(name, one, required=name in required) for name, one in fields.items()]
+
+
+def _field(name: str, field: object, *, required: bool) -> str:
+    facts = cast("dict[str, Any]", field) if isinstance(field, dict) else {}
+    told = facts.get("description") or facts.get("title") or ""
+    kind = facts.get("enum") or facts.get("type") or "any"
+    shown = "|".join(map(str, cast("list[object]", kind))) if isinstance(kind, list) else kind
+    optional = "" if required else ", optional"
+    why = f": {short(str(told), REASON_CHARS_MAX)}" if told else ""
+    return f"{clean(name)} ({short(str(shown), REASON_CHARS_MAX)}{optional}){why}"
 
 
 def question_of(one: Shown) -> str:
@@ -86,7 +113,9 @@ def block(one: Shown, now_ms: int) -> str:
     lines = [headline(one)]
     if wait.kind == "approval":
         lines = [f"{clean(wait.expert)} wants to call {call_line(wait.tool, one.arguments)}"]
-    if wait.kind != "budget" and not _said_by_headline(one):
+    if wait.about is not None:
+        lines.extend(f"  {line}" for line in _asked_lines(wait.about))
+    elif wait.kind != "budget" and not _said_by_headline(one):
         lines.extend(f"  {clean(line)}" for line in pretty(one.arguments).splitlines())
     if wait.kind == "approval" and wait.reason:
         lines.append(f"  because: {short(wait.reason, REASON_CHARS_MAX)}")
@@ -95,6 +124,11 @@ def block(one: Shown, now_ms: int) -> str:
     since = f" · for {duration(waited)}" if waited > SINCE_MS_MIN else ""
     lines.append(f"  {wait.name} in run {wait.ref.run}{since}{left}")
     return "\n".join(lines) + "\n"
+
+
+def _asked_lines(about: Elicitation) -> list[str]:
+    whole = clean(about.message).splitlines() if len(about.message) > QUESTION_CHARS_MAX else []
+    return [*whole, *form_lines(about)]
 
 
 def _said_by_headline(one: Shown) -> bool:
@@ -128,6 +162,12 @@ def commands_for(wait: Wait) -> list[str]:
     run = wait.ref.run
     if wait.kind == "question":
         return [f"peritus answer {run} {wait.id} TEXT"]
+    if wait.about is not None:
+        accept = "--accept" if wait.about.form is None else "TEXT_OR_JSON"
+        return [
+            f"peritus answer {run} {wait.id} {accept}",
+            f"peritus answer {run} {wait.id} --decline",
+        ]
     name = shlex.quote(wait.name)
     stops = "  # the run stops" if wait.kind == "budget" else ""
     return [f"peritus approve {run} {name}", f"peritus deny {run} {name}{stops}"]

@@ -21,7 +21,7 @@ from peritus.cli.screens import Screen
 from peritus.feed import Heard, stored_events
 from peritus.jobs import Send, cancel, ends, until_rest
 from projections.family import Family, load_family
-from projections.waits import Wait
+from projections.waits import ANSWERABLE, Wait
 
 Left = Literal["left", "waiting"]
 """Why we went before the run was at rest: asked to or unheard, or only a person can go on."""
@@ -32,6 +32,8 @@ ABOUT_WAITS = (
     e.ApprovalDecided,
     e.QuestionAsked,
     e.QuestionAnswered,
+    e.ToolCallAsked,
+    e.ToolCallAnswered,
     e.ToolCallEnded,
     e.RunCompleted,
     e.RunStopped,
@@ -153,7 +155,7 @@ class Attendance:
         await self.out.write(self.screen.note(""))
         notice(asks.headline(await asks.shown(self.backbone.blobs, wait)))
         first, *others = asks.commands_for(wait)
-        verb = "answer" if wait.kind == "question" else "decide"
+        verb = "answer" if wait.kind in ANSWERABLE else "decide"
         notice(f"  {verb} it with: {first}")
         for line in others:
             notice(f"              or: {line}")

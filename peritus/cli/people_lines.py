@@ -1,9 +1,11 @@
 """How what people are asked, and what they do, reads in a line of the live view. Not the view."""
 
+import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from domain import events as e
+from domain.asks import Elicitation
 from domain.content import ContentPart, Text, TextPart
 from peritus.cli.asks import money, tokens, who
 from peritus.cli.wording import call_line, clean, short
@@ -49,6 +51,11 @@ def _asked(event: e.Event, calls: Calls) -> Line | None:
             return Line("?", f"waits for you: may it use more than {most}?", ASK)
         case e.QuestionAsked(call=name):
             return Line("?", f"waits for your answer: {_named(name, calls)}", ASK)
+        case e.ToolCallAsked(call=name, about=Elicitation(message=message)):
+            said = short(message, SAID_CHARS_MAX)
+            return Line("?", f"{_tool(name, calls)} asks you: {said}", ASK)
+        case e.ToolCallAsked(call=name):
+            return Line("?", f"{_tool(name, calls)} asks the model", "dim")
         case _:
             return None
 
@@ -61,8 +68,32 @@ def _answered(event: e.Event, calls: Calls) -> Line | None:
             return Line("»", f"{said(parts)}  — {who(by)}", "dim")
         case e.ApprovalDecided():
             return _decided(event, calls)
+        case e.ToolCallAnswered():
+            return _answered_tool(event, calls)
         case _:
             return None
+
+
+def _answered_tool(event: e.ToolCallAnswered, calls: Calls) -> Line | None:
+    """What became of what a tool asked; what went with its call or its run is told with that."""
+    tool = _tool(event.call, calls)
+    match event:
+        case e.ToolCallAnswered(source="person", action="accept", content=content):
+            said = short(json.dumps(content or "accepted", ensure_ascii=False), SAID_CHARS_MAX)
+            return Line("»", f"to {tool}: {said}  — {who(event.by)}", "dim")
+        case e.ToolCallAnswered(source="person"):
+            word = "declined" if event.action == "decline" else "closed"
+            return Line("✗", f"{word} by {who(event.by)}: what {tool} asked", HELD)
+        case e.ToolCallAnswered(source="model", sampled=None) | e.ToolCallAnswered(source="limit"):
+            return Line("!", f"no reply for {tool}: {short(event.reason, SAID_CHARS_MAX)}", HELD)
+        case e.ToolCallAnswered(source="expired"):
+            return Line("!", f"nobody answered {tool} in time", HELD)
+        case _:
+            return None
+
+
+def _tool(name: str, calls: Calls) -> str:
+    return clean(calls[name].tool) if name in calls else name
 
 
 def _decided(event: e.ApprovalDecided, calls: Calls) -> Line:

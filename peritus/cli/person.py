@@ -1,9 +1,10 @@
 """Asks the person at the terminal for what a run waits for, one thing at a time. Not a screen."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from domain.asks import Action, Elicitation
 from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef
 from eventlog.port import Blobs
@@ -13,19 +14,31 @@ from peritus.cli.loop import Out
 from peritus.cli.prompting import Terminal
 from peritus.ids import now_ms
 from peritus.jobs import Send
-from peritus.people import answer, change_policy, decide
+from peritus.people import answer, answer_ask, change_policy, decide
 from projections.remembering import allowing
 from projections.waits import Wait
 
 PROMPTS = {
     "question": "answer> ",
+    "ask": "answer (/decline, /cancel, /later)> ",
     "approval": "[a]pprove, [A]lways approve this tool, [d]eny, [e]dit, [l]ater> ",
     "budget": "[a]pprove, [d]eny: stop the run, [l]ater> ",
 }
+CONFIRM = "[a]ccept, [d]ecline, [c]ancel, [l]ater> "
+"""What a tool asks without a form."""
+
 GONE = frozenset({"not_waiting", "other_arguments", "no_such_run", "at_rest"})
 """Refusals after which there is nothing left to ask."""
 
+FORM_KEYS: Mapping[str, Action] = {"/decline": "decline", "/cancel": "cancel"}
+CONFIRM_KEYS: Mapping[str, Action] = {"a": "accept", "d": "decline", "c": "cancel"}
+
 Key = tuple[str, str]
+
+
+def _is_later(wait: Wait, line: str) -> bool:
+    form = wait.about is not None and wait.about.form is not None
+    return wait.kind != "question" and line == ("/later" if form else "l")
 
 
 def _key(wait: Wait) -> Key:
@@ -80,7 +93,8 @@ class Person:
         one = await asks.shown(self.blobs, wait)
         await self.out.write(f"{self.end_line()}\n{asks.block(one, now_ms())}")
         while True:
-            line = await self.terminal.ask(PROMPTS[wait.kind])
+            plain = wait.about is not None and wait.about.form is None
+            line = await self.terminal.ask(CONFIRM if plain else PROMPTS[wait.kind])
             try:
                 done = line is None or await self._said(one, line.strip())
             except Rejected as refused:
@@ -89,7 +103,7 @@ class Person:
             except Unavailable as away:
                 await self.out.write(f"! not now: {away}\n")
                 done = False
-            if line is None or (line.strip() == "l" and wait.kind != "question"):
+            if line is None or _is_later(wait, line.strip()):
                 await self._put_aside(wait)
             if done:
                 self._aside.add(_key(wait))  # until the log says that it does not wait any more
@@ -106,6 +120,8 @@ class Person:
             if line:
                 await answer(self.send, wait, line)
             return bool(line)
+        if wait.about is not None:
+            return await self._said_to_tool(wait, wait.about, line)
         match line:
             case "a":
                 await decide(self.send, wait, approve=True)
@@ -123,6 +139,18 @@ class Person:
                 return await self._edited(one)
             case _:
                 return line == "l"
+        return True
+
+    async def _said_to_tool(self, wait: Wait, about: Elicitation, line: str) -> bool:
+        """Whether that settles what a tool asks."""
+        keys = FORM_KEYS if about.form is not None else CONFIRM_KEYS
+        action = keys.get(line)
+        if action is not None:
+            await answer_ask(self.send, wait, action)
+        elif about.form is not None and line and not _is_later(wait, line):
+            await answer(self.send, wait, line)
+        else:
+            return _is_later(wait, line)
         return True
 
     async def _edited(self, one: Shown) -> bool:

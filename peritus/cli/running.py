@@ -26,7 +26,7 @@ from peritus.people import answer, signed, this_user
 from peritus.project import Project, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models
 from peritus.settings import Settings
-from projections.waits import QUESTIONS, find_wait
+from projections.waits import ANSWERABLE, find_wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ async def _go_on(attendance: Attendance, asked: Asked) -> None:
     await attendance.recall()
     if asked.task.answers:
         call, text = asked.task.answer
-        wait = find_wait(attendance.family.waits(ref.run), call, QUESTIONS)
+        wait = find_wait(attendance.family.waits(ref.run), call, ANSWERABLE)
         await answer(send, wait, text)
     else:
         await say(send, ref, asked.task.text, **limits.raised_of(asked.limits))
