@@ -112,6 +112,7 @@ def _skill(
         wanted=expert,
         lenient=True,
         variables_open=True,
+        locked=False,  # a login may be needed before servers can be asked
         operator=operator_of(place.settings),
     )
     skills = loaded.definition.expert(expert).skills
