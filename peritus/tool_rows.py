@@ -20,7 +20,7 @@ WHERE: Mapping[Lane, str] = {
     Lane.LOOP: "loop",
     Lane.TEAM: "loop",
     Lane.SANDBOX: "sandbox",
-    Lane.TOOL: "this program",
+    Lane.TOOL: "program",
     Lane.MCP: "tool service",
     Lane.DELEGATE: "delegate",
     Lane.PERSON: "person",

@@ -233,7 +233,7 @@ def _wrong_url(url: str, provider: str) -> str | None:
         return f"{shown!r} is not an http or https address"
     login = parts.netloc.rpartition("@")[0]
     if login and not references_in(login):
-        return "must not hold a user or a password: definitions are kept in the log"
+        return "must not hold a user or a password: write ${NAME} for the secret of that name"
     if references_in(url.replace(login, "")):
         return f"{shown!r}: only a user and a password can be by reference"
     if parts.scheme == "http" and not PROVIDERS[provider].plain_http and not is_loopback(host):
