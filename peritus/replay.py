@@ -5,13 +5,15 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
+from domain.asks import SampleRequest
 from domain.conversation import this_request
 from domain.envelope import FIRST_HASH, Envelope, decode, hash_of
 from domain.errors import IntegrityViolated
-from domain.events import GenerationRequested
+from domain.events import GenerationRequested, SamplingRequested
 from domain.evolve import evolve
 from domain.prompt import RENDERER
 from domain.record import digest_of
+from domain.sampling import sample_conversation, sample_digest
 from domain.state import RunState
 
 Verdict = Literal["verified", "differs", "not comparable"]
@@ -29,6 +31,7 @@ class Check:
     version: int
     verdict: Verdict
     detail: str = ""
+    ask: str = ""  # of a call of the model for a tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +64,36 @@ class Replay:
             self.state = evolve(self.state, event)
             if isinstance(event, GenerationRequested):
                 self.checks.append(await self._check(event))
+            elif isinstance(event, SamplingRequested):
+                self.checks.append(await self.check_sampling(event))
+
+    async def check_sampling(self, event: SamplingRequested) -> Check:
+        """The one call of the model that a tool asked for: made of what was asked alone."""
+        state, ask = self.state, self.state.asks.get(event.ask)
+        check = Check(state.step, 1, state.version, "verified", ask=event.ask)
+        if state.renderer != RENDERER:
+            return replace(check, verdict="not comparable", detail=_other(state.renderer))
+        if ask is None or ask.model_call is None or not isinstance(ask.about, SampleRequest):
+            return replace(check, verdict="differs", detail="nothing was asked of the model")
+        anew = sample_digest(state.renderer, ask.model_call.model, ask.about)
+        if anew != event.request:
+            return replace(check, verdict="differs", detail=_unlike(event.request, anew))
+        named = sorted(sample_conversation(ask.about).blobs)
+        return await self._whole(check, [("content", digest) for digest in named])
 
     async def _check(self, event: GenerationRequested) -> Check:
         state = self.state
         check = Check(event.step, event.attempt, state.version, "verified")
         if state.renderer != RENDERER:
-            detail = f"made by renderer {state.renderer!r}; this is {RENDERER!r}"
-            return replace(check, verdict="not comparable", detail=detail)
+            return replace(check, verdict="not comparable", detail=_other(state.renderer))
         anew = this_request(state)
         if anew != event.request:
-            detail = f"recorded as {event.request[:12]}, rendered anew as {anew[:12]}"
-            return replace(check, verdict="differs", detail=detail)
-        for name, digest in self._named():
+            return replace(check, verdict="differs", detail=_unlike(event.request, anew))
+        return await self._whole(check, self._named())
+
+    async def _whole(self, check: Check, named: list[tuple[str, str]]) -> Check:
+        """The check, if all that the request names is still what was stored."""
+        for name, digest in named:
             wrong = await self._wrong_with(digest)
             if wrong:
                 verdict: Verdict = "differs" if wrong == CHANGED else "not comparable"
@@ -95,6 +116,14 @@ class Replay:
 
 
 CHANGED = "is not what was stored"
+
+
+def _other(renderer: str) -> str:
+    return f"made by renderer {renderer!r}; this is {RENDERER!r}"
+
+
+def _unlike(recorded: str, anew: str) -> str:
+    return f"recorded as {recorded[:12]}, rendered anew as {anew[:12]}"
 
 
 async def replay(

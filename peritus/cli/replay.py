@@ -27,8 +27,9 @@ def command(
 ) -> None:
     """Check that every request of a run follows from the log, byte for byte.
 
-    The run is folded again from its stored events, with no model asked. At each generation the
-    request is rendered anew and compared with what was recorded before the call was made.
+    The run is folded again from its stored events, with no model asked. At each generation, and at
+    each call of the model for a tool, the request is rendered anew and compared with what was
+    recorded before the call was made.
     """
     raise typer.Exit(run_async(_replay(here(config), run, as_json=as_json)))
 
@@ -69,7 +70,8 @@ def _json(check: Check) -> str:
 def _line(check: Check) -> str:
     attempt = f", attempt {check.attempt}" if check.attempt > 1 else ""
     detail = f": {check.detail}" if check.detail else ""
-    place = f"step {check.step}{attempt} (version {check.version})"
+    asked = f", {check.ask} of a tool" if check.ask else ""
+    place = f"step {check.step}{attempt}{asked} (version {check.version})"
     return f"{MARKS[check.verdict]} {place} {check.verdict}{detail}\n"
 
 

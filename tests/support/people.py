@@ -24,7 +24,9 @@ from peritus.worker import WorkerParts, run_worker
 from services.loop.models.port import ModelReply
 from services.loop.models.scripted import ScriptedModel
 from services.tool.local import LocalToolBox, RegisteredTool
-from services.worker.toolbox import ToolCall
+from services.worker.asks import LogAsks
+from services.worker.skills import Asks
+from services.worker.toolbox import ToolBox, ToolCall
 
 BOUND_S = 20.0
 
@@ -99,8 +101,10 @@ async def at_work(
     *,
     epoch: str = "ep1",
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    asking: Callable[[Asks], ToolBox] | None = None,
 ) -> AsyncGenerator[None]:
-    """A worker plays those replies by expert while the context is open."""
+    """A worker plays those replies by expert while the context is open; its tools may ask."""
+    asks = LogAsks(backbone.log, backbone.blobs, epoch)
     ids, ready = count(), asyncio.Event()
     box = (office or Office()).box()
     parts = WorkerParts(
@@ -110,7 +114,8 @@ async def at_work(
         new_id=lambda: f"{epoch}id{next(ids)}",
         certainly_dead=lambda other: other != epoch,
         generate=ScriptedModel(experts=replies).generate,
-        toolboxes={Lane.TOOL: box},
+        toolboxes={Lane.TOOL: asking(asks) if asking else box},
+        asks=asks if asking else None,
         local_tools=box.specs(),
     )
     async with asyncio.TaskGroup() as tasks:

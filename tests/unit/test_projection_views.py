@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 from domain import events as e
+from domain.asks import Elicitation
 from domain.content import BlobRef
 from domain.events import Event, Failure
 from domain.ids import RunRef
 from domain.limits import Usage
 from eventlog.port import Stored
 from projections.views import RESULT_CHARS_MAX, CheckpointRow, RunRow, project
+from tests.support.asking import SAY
 from tests.support.pen import Pen, completed, continued, replied, requested, started
 
 REF = RunRef("acme", "job1", "alpha")
@@ -150,6 +152,29 @@ def test_a_row_names_what_waits_for_a_person_until_it_is_decided_or_over() -> No
     assert rows(started(), waits, (approved,))[0].waiting == "c1-1 c1-2"
     assert rows(started(), waits, (approved, answered, ended))[0].waiting == ""
     assert rows(started(), waits, (e.RunCancelled(step=1),))[0].waiting == ""
+
+
+def test_a_row_names_what_a_tool_asks_until_it_is_answered_or_its_call_is_over() -> None:
+    first = e.ToolCallAsked(call="c1-0", ask="q1", holder="e", about=Elicitation(message="?"))
+    second = first.model_copy(update={"ask": "q2"})
+    model = first.model_copy(update={"ask": "q3", "about": SAY})
+    waits = (first, second, model)
+    said = e.ToolCallAnswered(call="c1-0", ask="q1", action="decline", source="person")
+    ended = e.ToolCallEnded(call="c1-0", outcome="succeeded", content=())
+
+    assert rows(started(), waits)[0].waiting == "c1-0/q1 c1-0/q2"
+    assert rows(started(), waits, (said,))[0].waiting == "c1-0/q2"
+    assert rows(started(), waits, (ended,))[0].waiting == ""
+
+
+def test_a_row_counts_what_the_model_says_to_tools() -> None:
+    """C12."""
+    used = Usage(input=10, output=5)
+    over = e.SamplingEnded(ask="q1", how="replied", usage=used, charged=15, charged_money=4)
+    lost = e.SamplingEnded(ask="q2", how="abandoned", usage=None, charged=90, charged_money=9)
+    late = e.SamplingSettled(ask="q2", usage=used, refunded=75, refunded_money=5)
+    row = rows(started(), (over, lost), (late,))[0]
+    assert (row.tokens_charged, row.money_charged, row.usage.tokens) == (30, 8, 30)
 
 
 def test_a_row_says_since_when_a_run_is_paused() -> None:

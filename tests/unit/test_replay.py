@@ -4,25 +4,30 @@ import asyncio
 import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from domain.asks import SampleMessage, SampleRequest
 from domain.commands import StartRun
-from domain.content import CallPart, TextPart
+from domain.content import BlobRef, CallPart, TextPart
 from domain.definition import BaseSkill, Definition, Expert
 from domain.envelope import decode, hash_of
 from domain.errors import IntegrityViolated
-from domain.events import ContextPinned, GenerationRequested
+from domain.events import ContextPinned, GenerationRequested, SamplingRequested
 from domain.ids import RunRef
 from domain.limits import ModelChoice
+from domain.state import RunState
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
 from peritus.jobs import at_desk, rest_of
-from peritus.replay import GetBlob, ReplayReport, replay
+from peritus.replay import GetBlob, Replay, ReplayReport, replay
 from peritus.runtime import working
 from peritus.worker import WorkerParts
 from services.loop.models.port import ModelReply
 from services.loop.models.scripted import ScriptedModel
+from tests.support.asking import asks
+from tests.support.runs import call, given, replies, start, when
 
 pytestmark = pytest.mark.anyio
 
@@ -199,3 +204,53 @@ async def test_a_recorded_digest_that_is_not_of_the_request_differs() -> None:
 async def test_nothing_stored_is_no_run() -> None:
     with pytest.raises(IntegrityViolated):
         await replay([], blobs_of(MemoryServer(now_ms=lambda: 0).backbone()))
+
+
+def asking() -> list[bytes]:
+    """The golden log of a run whose tools ask the model."""
+    folder = Path(__file__).parents[1] / "histories" / "v0_2_0"
+    return (folder / "asking.jsonl").read_bytes().splitlines()
+
+
+async def nothing(digest: str) -> bytes | None:
+    del digest
+    return None
+
+
+async def test_calls_of_the_model_for_tools_are_verified_from_what_was_asked() -> None:
+    report = await replay(asking(), nothing)
+
+    found = [(check.ask, check.verdict) for check in report.checks if check.ask]
+    assert found == [(name, "verified") for name in ("q6", "q7", "q8", "q11")]
+
+
+async def test_call_of_the_model_that_was_recorded_as_another_differs() -> None:
+    lines = asking()
+    at, line = next((at, one) for at, one in enumerate(lines) if b'"sampling.requested.v1"' in one)
+    event = next(x for x in decode(line).events if isinstance(x, SamplingRequested))
+    changed = line.replace(event.request.encode(), b"0" * 64)
+
+    report = await replay([*lines[:at], changed], nothing)
+
+    (check,) = [check for check in report.checks if check.ask]
+    assert check.verdict == "differs"
+    assert "rendered anew" in check.detail
+
+
+async def test_content_of_a_conversation_for_a_tool_that_is_gone_is_not_comparable() -> None:
+    text = BlobRef(digest="b" * 64, size=40_000)
+    state = when(given(start(), replies(call("buy"))), asks(large(text))).after
+    event = SamplingRequested(ask="q1", request=digest_in(state), reserved=1)
+    run = Replay(nothing, state)
+    check = await run.check_sampling(event)
+    assert (check.verdict, check.detail) == ("not comparable", f"content {'b' * 12} is gone")
+
+
+def large(text: BlobRef) -> SampleRequest:
+    return SampleRequest(messages=(SampleMessage(speaker="user", text=text),), output_tokens_max=5)
+
+
+def digest_in(state: RunState) -> str:
+    asked = state.asks["q1"].model_call
+    assert asked is not None
+    return asked.request
