@@ -12,6 +12,7 @@ import pytest
 
 from domain.definition import McpHttpSkill
 from domain.errors import Unavailable
+from domain.mcp import Catalogue
 from services.tool.mcp.bounds import Bounds
 from services.tool.mcp.http_settings import HttpSettings
 from services.worker.skills import SkillFailed
@@ -331,3 +332,51 @@ async def test_an_older_server_that_does_not_begin_says_why(
     async with at_work(world, tmp_path, transport="sse", bounds=bounds, begun=False) as found:
         with pytest.raises((SkillFailed, Unavailable), match=words):
             await found.discover()
+
+
+async def test_a_server_that_hears_no_goodbye_keeps_nobody(tmp_path: Path) -> None:
+    world = World()
+    never = asyncio.Event()
+
+    async def hang(seen: Seen) -> Reply | None:
+        return Reply(200, b"", JSON, hung) if seen.method == "DELETE" else None
+
+    async def hung() -> None:
+        await never.wait()
+
+    world.meddle = hang
+    hasty = LOOPBACK.model_copy(update={"answer_s": 0.2})
+    async with at_work(world, tmp_path, settings=hasty) as found:
+        assert not (await found.call("tool:add", a=1, b=2)).is_error
+    assert any(seen.method == "DELETE" for seen in world.seen)
+
+
+@pytest.mark.parametrize("transport", ["streamable_http", "sse"])
+async def test_connections_leave_nothing_behind(transport: str, tmp_path: Path) -> None:
+    world = World()
+    server = world.server()
+    app = server.sse_app() if transport == "sse" else server.streamable_http_app()
+    path = "sse" if transport == "sse" else "mcp"
+    async with serving(world.around(app)) as port, asyncio.timeout(BOUND_S):
+        skill = McpHttpSkill.model_validate(
+            {"endpoint": f"http://127.0.0.1:{port}/{path}", "transport": transport}
+        )
+        async with desk(skill, tmp_path) as found:
+            await found.discover()
+            await found.call("tool:add", a=1, b=2)
+            skill = found.skill
+        before = await _left()
+        for _ in range(10):
+            async with desk(skill, tmp_path) as found:
+                await found.pin(skill.catalogue or Catalogue())
+                for number in range(3):
+                    call = found.call("tool:add", f"r{number}", a=1, b=2)
+                    assert not (await call).is_error
+        while await _left() > before:  # noqa: ASYNC110 - the server closes its ends by itself
+            await asyncio.sleep(0.01)
+
+
+async def _left() -> tuple[int, int]:
+    """How many files and tasks there are now."""
+    files = await asyncio.to_thread(lambda: sum(1 for _ in Path("/proc/self/fd").iterdir()))
+    return files, len(asyncio.all_tasks())

@@ -1,6 +1,7 @@
 """Logins by OAuth 2.1: an authorisation server, and an MCP server that wants its tokens."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,15 +14,15 @@ from mcp.server.auth.settings import AuthSettings
 from starlette.types import ASGIApp
 
 from domain.definition import McpHttpSkill
-from domain.errors import Rejected
+from domain.errors import Rejected, Unavailable
 from domain.mcp import Catalogue, OAuth
 from services.tool.http_login import log_out
 from services.tool.mcp.oauth_listener import at_browser
 from services.worker.clean import clean_result
 from services.worker.skills import SkillFailed
-from tests.support.mcp_http import HOUR_S, TENANT, Desk, desk, text_of
+from tests.support.mcp_http import HOUR_S, LOOPBACK, TENANT, Desk, desk, text_of
 from tests.wire.authorisation import SECRET, Authority
-from tests.wire.mcp_http import World, serving
+from tests.wire.mcp_http import Reply, Seen, World, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -58,8 +59,9 @@ class Place:
 
 
 @asynccontextmanager
-async def place(*, scopes: list[str] | None = None) -> AsyncGenerator[Place]:
+async def place(*, scopes: list[str] | None = None, older: bool = False) -> AsyncGenerator[Place]:
     world, authority = World(), Authority()
+    path = "sse" if older else "mcp"
     authority.register_by_hand("machine")
 
     def app(port: int) -> ASGIApp:
@@ -68,18 +70,18 @@ async def place(*, scopes: list[str] | None = None) -> AsyncGenerator[Place]:
             auth=AuthSettings.model_validate(
                 {
                     "issuer_url": authority.issuer,
-                    "resource_server_url": f"http://127.0.0.1:{port}/mcp",
+                    "resource_server_url": f"http://127.0.0.1:{port}/{path}",
                     "validate_token_resource": True,
                     "required_scopes": scopes,
                 }
             ),
         )
-        return world.around(server.streamable_http_app())
+        return world.around(server.sse_app() if older else server.streamable_http_app())
 
     async with serving(authority.app()) as port, asyncio.timeout(BOUND_S):
         authority.issuer = f"http://127.0.0.1:{port}"
         async with serving(at=app) as own:
-            yield Place(world, authority, f"http://127.0.0.1:{own}/mcp")
+            yield Place(world, authority, f"http://127.0.0.1:{own}/{path}")
 
 
 async def log_in(found: Desk) -> Catalogue | None:
@@ -159,6 +161,69 @@ async def test_a_secret_is_not_shown_to_a_server_that_the_definition_does_not_na
             with pytest.raises(SkillFailed, match="name the right one as the issuer"):
                 await found.discover()
     assert at.authority.asked == []
+
+
+@pytest.mark.parametrize(
+    "where", ["http://127.0.0.2:9", "https://169.254.169.254", "https://[::1]:9"]
+)
+async def test_a_server_cannot_lead_a_login_to_an_address_inside(
+    where: str, tmp_path: Path
+) -> None:
+    async def lead(seen: Seen) -> Reply | None:
+        if "oauth-protected-resource" not in seen.path:
+            return None
+        body = {"resource": at.endpoint, "authorization_servers": [where]}
+        return Reply(200, json.dumps(body).encode(), {"content-type": "application/json"})
+
+    only = LOOPBACK.model_copy(update={"allow_cidrs": ("127.0.0.1/32",)})
+    async with place() as at:
+        at.world.meddle = lead
+        async with desk(at.person(), tmp_path, settings=only) as found:
+            with pytest.raises(SkillFailed, match="no address that may be reached"):
+                await found.discover()
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"nonsense", b"\xff", b'{"issuer": 1}', b'{"access_token": ["t0ken"]}', b"{}"]
+)
+async def test_nonsense_of_an_authorisation_server_is_a_failure(
+    body: bytes, tmp_path: Path
+) -> None:
+    async with place() as at, desk(at.client(), tmp_path, secrets=SECRETS) as found:
+        for attribute in ("garbled_token", "garbles"):
+            setattr(at.authority, attribute, body)
+            with pytest.raises(SkillFailed, match=r"token|authorisation server") as told:
+                await found.discover()
+            assert "t0ken" not in str(told.value)
+
+
+async def test_a_server_that_wants_more_than_the_definition_asks_for_says_so(
+    tmp_path: Path,
+) -> None:
+    async def more(seen: Seen) -> Reply | None:
+        wanted = 'Bearer error="insufficient_scope", scope="read admin"'
+        return Reply(403, b"", {"www-authenticate": wanted}) if seen.is_call else None
+
+    async with place() as at:
+        skill = at.client(scopes=("read",))
+        async with desk(skill, tmp_path, secrets=SECRETS) as found:
+            await found.discover()
+            at.world.meddle = more
+            result = await found.call("tool:add", a=2, b=3)
+    assert result.is_error
+    assert "['admin']" in text_of(result)
+
+
+async def test_the_older_transport_has_logins_too(tmp_path: Path) -> None:
+    async with place(older=True) as at:
+        skill = at.client().model_copy(update={"transport": "sse"})
+        async with desk(skill, tmp_path, secrets=SECRETS) as found:
+            await found.discover()
+            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+        nobody = at.person().model_copy(update={"transport": "sse"})
+        async with desk(nobody, tmp_path) as found:
+            with pytest.raises((SkillFailed, Unavailable), match="peritus tools login"):
+                await found.discover()
 
 
 async def test_a_client_that_is_refused_is_told_without_what_it_sent(tmp_path: Path) -> None:

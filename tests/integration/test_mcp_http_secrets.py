@@ -48,6 +48,43 @@ async def test_a_secret_is_put_into_a_header_and_every_request_has_it(tmp_path: 
     assert {seen.method for seen in world.seen} >= {"POST", "DELETE"}
 
 
+async def test_a_secret_that_was_changed_counts_when_the_old_one_is_not_taken(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    secrets = {"KEY": "the-first-value"}
+
+    async def check(seen: Seen) -> Reply | None:
+        return None if seen.headers["x-key"] == secrets["KEY"] else Reply(401)
+
+    world.meddle = check
+    app = world.around(world.server().streamable_http_app())
+    async with serving(app) as port, asyncio.timeout(BOUND_S):
+        endpoint = f"http://127.0.0.1:{port}/mcp"
+        skill = McpHttpSkill(endpoint=endpoint, headers={"X-Key": "${KEY}"})
+        async with desk(skill, tmp_path, secrets=secrets) as found:
+            await found.discover()
+            assert not (await found.call("tool:add", a=1, b=2)).is_error
+            secrets["KEY"] = "the-second-value"
+            assert not (await found.call("tool:add", a=1, b=2)).is_error
+            del secrets["KEY"]
+            world.meddle = lambda _: refused()
+            result = await found.call("tool:add", a=1, b=2)
+            assert "the secret KEY, which is not set" in text_of(result)
+    assert world.calls == ["add", "add"]
+
+
+async def refused() -> Reply:
+    return Reply(401)
+
+
+async def test_a_definition_names_itself_to_a_server(tmp_path: Path) -> None:
+    world = World()
+    async with at_work(world, tmp_path, {"User-Agent": "ours/1"}) as found:
+        await found.discover()
+    assert {seen.headers["user-agent"] for seen in world.seen} == {"ours/1"}
+
+
 async def test_a_secret_of_an_address_is_spelled_as_an_address_wants_it(tmp_path: Path) -> None:
     world, queries = World(), set[str]()
 

@@ -52,6 +52,10 @@ class Net(httpcore2.AsyncNetworkBackend):
         return httpcore2.AsyncMockStream([])
 
 
+async def none() -> dict[str, str]:
+    return {}
+
+
 def guard(*allowed: str) -> Guard:
     return Guard(lambda _: False, networks(allowed))
 
@@ -124,7 +128,7 @@ INSIDE = [
 async def test_no_spelling_of_an_address_inside_is_reached(scheme: str, host: str) -> None:
     url = f"{scheme}://{host}:9/mcp"
     settings = HttpSettings(connect_s=2.0)
-    way = Way(url, {}, settings, trust_of(settings))
+    way = Way(url, none, settings, trust_of(settings))
     async with httpx2.AsyncClient(transport=way, trust_env=False) as client:
         with pytest.raises(httpx2.ConnectError, match="no address"):
             await client.get(url)
@@ -133,7 +137,7 @@ async def test_no_spelling_of_an_address_inside_is_reached(scheme: str, host: st
 @pytest.mark.parametrize("url", ["ftp://example.com/", "file:///etc/passwd", "ws://example.com/"])
 async def test_nothing_but_http_is_spoken(url: str) -> None:
     settings = HttpSettings()
-    way = Way("https://example.com/mcp", {}, settings, trust_of(settings))
+    way = Way("https://example.com/mcp", none, settings, trust_of(settings))
     with pytest.raises(Forbidden):
         await way.handle_async_request(httpx2.Request("GET", url))
     await way.aclose()
@@ -154,7 +158,7 @@ async def test_an_operator_says_which_hosts_definitions_may_reach(
     *, domains: tuple[str, ...] | None, host: str, reached: bool
 ) -> None:
     settings = HttpSettings(domains=domains, connect_s=2.0)
-    way = Way(f"https://{host}/mcp", {}, settings, trust_of(settings))
+    way = Way(f"https://{host}/mcp", none, settings, trust_of(settings))
     kind = httpx2.ConnectError if reached else Forbidden
     with pytest.raises(kind) as caught:
         await way.handle_async_request(httpx2.Request("GET", f"https://{host}/mcp"))
@@ -165,7 +169,7 @@ async def test_an_operator_says_which_hosts_definitions_may_reach(
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "10.1.2.3"])
 async def test_a_proxy_is_not_asked_for_an_address_inside(host: str) -> None:
     settings = HttpSettings(proxy="http://127.0.0.1:9")
-    way = Way(f"https://{host}/mcp", {}, settings, trust_of(settings))
+    way = Way(f"https://{host}/mcp", none, settings, trust_of(settings))
     with pytest.raises(Forbidden, match="may not be reached"):
         await way.handle_async_request(httpx2.Request("GET", f"https://{host}/mcp"))
     await way.aclose()
@@ -176,7 +180,7 @@ async def test_the_proxy_of_the_environment_is_not_used(monkeypatch: pytest.Monk
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     settings = HttpSettings(connect_s=2.0)
     url = "https://nowhere.invalid/mcp"
-    way = Way(url, {}, settings, trust_of(settings))
+    way = Way(url, none, settings, trust_of(settings))
     async with httpx2.AsyncClient(transport=way, trust_env=False) as client:
         with pytest.raises(httpx2.ConnectError, match="no address is known"):
             await client.get(url)

@@ -47,6 +47,10 @@ class Authority:
     asked: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     """The forms of token requests, with the way the client showed who it is."""
     ways: tuple[str, ...] = ("client_secret_basic", "client_secret_post", "none")
+    garbled_token: bytes = b""
+    """What it answers where a token is asked for."""
+    garbles: bytes = b""
+    """What it says of itself instead."""
     refuses: str = ""
     """The error of token requests; empty: none."""
 
@@ -75,6 +79,8 @@ class Authority:
 
     async def _metadata(self, request: Request) -> Response:
         del request
+        if self.garbles:
+            return Response(self.garbles, media_type="application/json")
         return JSONResponse(
             {
                 "issuer": self.issuer,
@@ -120,6 +126,8 @@ class Authority:
         form = dict(parse_qsl((await request.body()).decode()))
         way, client = self._client(request, form)
         self.asked.append({**form, "way": way})
+        if self.garbled_token:
+            return Response(self.garbled_token, media_type="application/json")
         if self.refuses or client is None:
             error = {"error": self.refuses or "invalid_client", "error_description": str(form)}
             return JSONResponse(error, 400)

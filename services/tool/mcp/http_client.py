@@ -29,6 +29,9 @@ from services.tool.mcp.seam import Report
 
 SESSION_ID = "mcp-session-id"
 GONE = "the server does not know this session any more"
+GOODBYE_S = 5.0
+"""How long a server may take to hear that a session is over."""
+
 QUIET_S = 10.0
 """How long a session that is gone is kept for requests that are still being answered on it."""
 
@@ -90,7 +93,7 @@ class Talk(httpx2.AsyncClient):
         """
         del how
         if request.method == "DELETE":  # nobody waits for a goodbye for long
-            request.extensions["timeout"] |= {"read": self._answer_s}
+            request.extensions["timeout"] |= {"read": min(GOODBYE_S, self._answer_s)}
         if request.method != "POST":
             return await self._plainly(request, stream=stream)
         if self._older:

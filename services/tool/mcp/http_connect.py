@@ -76,6 +76,7 @@ def server_of(means: HttpMeans, trust: Trust, endpoint: Endpoint, place: str) ->
     skill = endpoint.skill
 
     def connect(report: Report) -> "Transport":
+        report.tells_lost = True
         return _connected(means, trust, endpoint, report)
 
     return Server(
@@ -96,8 +97,12 @@ async def _connected(
     from services.tool.mcp.http_transport import Way  # noqa: PLC0415
 
     skill = endpoint.skill
-    headers = await resolved(skill.headers, means.reveal, means.never)
-    if skill.oauth is not None and "authorization" in headers:
+
+    async def headers() -> dict[str, str]:
+        return await resolved(skill.headers, means.reveal, means.never)
+
+    first = await headers()  # what is wrong with them is said before anything is sent
+    if skill.oauth is not None and "authorization" in first:
         message = "the definition has both a header Authorization and a login by OAuth; drop one"
         raise NotOpened(message)
     auth = None if skill.oauth is None else await _auth(means, endpoint, skill.oauth)

@@ -6,7 +6,7 @@ Whatever speaks over it reaches checked addresses only, and reads answers of bou
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import NamedTuple, Self, cast
 
 import anyio
@@ -19,6 +19,7 @@ from services.network.own import is_own
 from services.network.roots import system_roots
 from services.tool.mcp.addresses import Admits, CheckedBackend, plain_admits
 from services.tool.mcp.http_settings import HttpSettings
+from services.tool.mcp.seam import NotOpened
 
 LISTEN_GAP_S = 0.5
 """Between two requests that listen: a server that hangs up at once is not asked without pause."""
@@ -26,6 +27,13 @@ LISTEN_GAP_S = 0.5
 REFUSAL = "it is not public; an operator allows networks by PERITUS_MCP_ALLOW_CIDRS"
 PLAIN_REFUSAL = "http:// is for networks of PERITUS_MCP_ALLOW_CIDRS only; use https://"
 SCHEMES = ("https", "http")
+
+
+Headers = Callable[[], Awaitable[dict[str, str]]]
+"""The headers of the definition as they are now, with the values of secrets in them.
+
+Raises NotOpened: a secret is missing.
+"""
 
 
 class Forbidden(httpx2.ConnectError):
@@ -50,18 +58,22 @@ class Origin(NamedTuple):
 
 
 class Way(httpx2.AsyncBaseTransport):
-    """Sends requests to where they may go. `headers` go to the endpoint's own origin only."""
+    """Sends requests to where they may go. Headers go to the endpoint's own origin only."""
 
     def __init__(
         self,
         endpoint: str,
-        headers: Mapping[str, str],
+        headers: Headers,
         settings: HttpSettings,
         trust: ssl.SSLContext,
     ) -> None:
-        """`trust` says whom a host is believed to be."""
+        """`headers` are asked for now, and again when the server does not take them.
+
+        `trust` says whom a host is believed to be.
+        """
         self._own = Origin.of(httpx2.URL(endpoint))
-        self._headers = dict(headers)
+        self._ask = headers
+        self._headers: dict[str, str] | None = None
         self._settings = settings
         self._guard = guard_of(settings)
         self._pools = {scheme: _pool(scheme, self._guard, settings, trust) for scheme in SCHEMES}
@@ -75,11 +87,42 @@ class Way(httpx2.AsyncBaseTransport):
             Forbidden: the operator's settings say no.
             httpx2.TransportError: there is none.
         """
+        self._check(request.url)
+        if Origin.of(request.url) != self._own:
+            return await self._sent(request)
+        response = await self._sent(request, await self._known())
+        if response.status_code == 401 and await self._renewed():  # noqa: PLR2004
+            await response.aclose()
+            return await self._sent(request, await self._known())
+        return response
+
+    async def _known(self) -> dict[str, str]:
+        if self._headers is None:
+            self._headers = await self._ask()
+        return self._headers
+
+    async def _renewed(self) -> bool:
+        """Whether the headers are others by now: secrets change while a connection is open."""
+        try:
+            before, self._headers = self._headers, await self._ask()
+        except NotOpened as error:
+            raise Forbidden(str(error)) from None
+        return self._headers != before
+
+    async def _sent(
+        self, asked: httpx2.Request, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        own = dict(headers or {})
+        if "authorization" in asked.headers:  # of the way to an authorisation server
+            own.pop("authorization", None)
+        request = httpx2.Request(
+            asked.method,
+            asked.url,
+            headers={**asked.headers, **own},
+            stream=asked.stream,
+            extensions=asked.extensions,
+        )
         url = request.url
-        self._check(url)
-        if Origin.of(url) == self._own:
-            for name, value in self._headers.items():
-                request.headers.setdefault(name, value)
         request.headers["accept-encoding"] = "identity"  # so that a length is a length
         request.extensions = {"timeout": self._patience(), **request.extensions}
         wanted = request.headers.get("accept", "")

@@ -12,7 +12,11 @@ from typing import Any
 import httpx2
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
-from mcp.client.auth.utils import extract_field_from_www_auth, issuers_match
+from mcp.client.auth.utils import (
+    extract_field_from_www_auth,
+    extract_scope_from_www_auth,
+    issuers_match,
+)
 from mcp.shared.auth import (
     AuthorizationCodeResult,
     OAuthClientInformationFull,
@@ -31,6 +35,7 @@ CLIENT_NAME = "Peritus"
 UNSEEN_REDIRECT = "http://127.0.0.1/callback"
 """Stands for the address of a listener where nobody listens: no login begins there."""
 
+UNKNOWN, FORBIDDEN = 401, 403
 BASIC, POST = "client_secret_basic", "client_secret_post"
 
 UNREADABLE = (ValueError, TypeError, LookupError, httpx2.InvalidURL)
@@ -133,7 +138,8 @@ class _Remembering(OAuthClientProvider):
             response = yield request
             if not _wants_more(response):
                 return
-            if response.status_code == 401 and token is not None:  # noqa: PLR2004
+            self._check_scope(response)
+            if response.status_code == UNKNOWN and token is not None:
                 self._spoil(token.access_token)
         async with AsyncExitStack() as turn:
             await self._take_turn(turn)
@@ -147,6 +153,18 @@ class _Remembering(OAuthClientProvider):
                     outgoing = await _next(flow, response)
             finally:
                 await flow.aclose()
+
+    def _check_scope(self, response: httpx2.Response) -> None:
+        """A login with the scopes of the definition again would change nothing."""
+        wanted = (
+            extract_scope_from_www_auth(response) if response.status_code == FORBIDDEN else None
+        )
+        if wanted is None or self._ask.scope is None:
+            return
+        missing = sorted(set(wanted.split()) - set(self._ask.scope.split()))
+        if missing:
+            message = f"the server wants scopes that the definition does not ask for: {missing}"
+            raise LoginFailed(message)
 
     async def _read(self) -> None:
         try:
@@ -178,9 +196,9 @@ class ForClient(_Remembering, ClientCredentialsOAuthProvider):
 
 
 def _wants_more(response: httpx2.Response) -> bool:
-    if response.status_code == 403:  # noqa: PLR2004
+    if response.status_code == FORBIDDEN:
         return extract_field_from_www_auth(response, "error") == "insufficient_scope"
-    return response.status_code == 401  # noqa: PLR2004
+    return response.status_code == UNKNOWN
 
 
 async def _next(
@@ -215,8 +233,9 @@ class Person:
         Raises:
             LoginNeeded: there is nobody.
         """
-        del url
-        message = f"a person has to log in first: {self._how}"
+        scope = httpx2.URL(url).params.get("scope", "")
+        wanted = f" (scopes: {scope})" if scope else ""
+        message = f"a person has to log in first: {self._how}{wanted}"
         raise LoginNeeded(message)
 
     async def hear(self) -> AuthorizationCodeResult:
