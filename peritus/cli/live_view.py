@@ -155,6 +155,8 @@ class LiveView:
                 self._line(run, " ", f"next attempt in {wait}", "dim")
             case e.GenerationAbandoned(attempt=attempt, reason="holder_lost"):
                 self._line(run, "!", f"attempt {attempt} was lost with its worker", "yellow")
+            case e.SamplingEnded(usage=usage):
+                run.usage = run.usage.plus(usage or Usage())
             case e.GenerationAbandoned(reason="interrupted"):
                 self._line(run, "!", "the reply is given up for what was said", "yellow")
             case _:

@@ -1,6 +1,7 @@
 """The program of the docs that decides over NATS, with nothing but nats-py. Not our own client."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from nats.aio.client import Client
 
 from domain import events as e
 from domain.commands import StartRun
-from domain.content import TextPart
+from domain.content import TextPart, text_of
 from domain.definition import Definition
 from domain.ids import RunRef
 from eventlog.embedded import EmbeddedServer
@@ -19,6 +20,7 @@ from eventlog.jetstream.backbone import connect_backbone
 from eventlog.port import Backbone
 from peritus.ids import new_id
 from peritus.jobs import by_request
+from tests.support.asking_box import AskingBox
 from tests.support.people import Office, at_work, calls, events_of, rests, state_when, team, waits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.broker]
@@ -132,3 +134,39 @@ async def test_a_decision_about_something_else_is_rejected_with_its_code(
         b"not_waiting",
         b"malformed",
     ]
+
+
+async def test_a_program_with_only_nats_answers_what_a_tool_asks(
+    server: EmbeddedServer, backbone: Backbone
+) -> None:
+    replies: dict[str, list[Any]] = {"clerk": [calls(("look", "{}")), "Done."]}
+    said = {"type": "answer_ask.v1", "by": {"name": "the night shift", "via": "nats"}}
+    async with asyncio.timeout(30), at_work(backbone, replies, asking=AskingBox):
+        await begin(backbone, team())
+        state = await state_when(backbone, REF, waits)
+        asked = {**said, "ask": state.questions[0].id}
+        connection = Client()
+        await connection.connect(server.url, token=TOKEN)
+        try:
+            answers = [
+                (await connection.request("peritus.ask.default.j1.j1", data, timeout=5)).data
+                for data in (
+                    json.dumps({**asked, "id": "a", "content": {"count": "two"}}).encode(),
+                    json.dumps({**asked, "id": "b", "content": {"count": 2}}).encode(),
+                    json.dumps({**asked, "id": "c", "content": {"count": 3}}).encode(),
+                )
+            ]
+        finally:
+            await connection.close()
+        await state_when(backbone, REF, rests)
+
+    told = [json.loads(answer) for answer in answers]
+    assert [one["status"] for one in told] == ["rejected", "accepted", "rejected"]
+    assert "count: 'two' is not of type 'integer'" in told[0]["detail"]
+    assert told[2]["code"] == "not_waiting"
+    (given,) = [
+        one for one in await events_of(backbone, REF) if isinstance(one, e.ToolCallAnswered)
+    ]
+    assert (given.by.name, given.content) == ("the night shift", {"count": 2})
+    ended = [one for one in events if isinstance(one, e.ToolCallEnded)]
+    assert text_of(ended[0].content) == "accept {'count': 2}"

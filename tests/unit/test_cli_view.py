@@ -243,3 +243,13 @@ def test_calls_of_a_reply_are_not_text(view: LiveView) -> None:
     )
 
     assert shown(view, reply) == ""
+
+
+def test_what_the_model_said_to_tools_is_in_the_usage_of_the_run() -> None:
+    """C12."""
+    view = LiveView(ROOT, colour=False)
+    for event in (*started("boss"), requested(1)):
+        view.heard(heard(event))
+    used = Usage(input=1_200, output=34)
+    view.heard(heard(e.SamplingEnded(ask="q1", how="replied", usage=used, charged=1_234)))
+    assert usage_line(used) in view.heard(heard(e.RunCompleted(step=1, result="done")))
