@@ -164,9 +164,8 @@ async def test_a_program_with_only_nats_answers_what_a_tool_asks(
     assert [one["status"] for one in told] == ["rejected", "accepted", "rejected"]
     assert "count: 'two' is not of type 'integer'" in told[0]["detail"]
     assert told[2]["code"] == "not_waiting"
-    (given,) = [
-        one for one in await events_of(backbone, REF) if isinstance(one, e.ToolCallAnswered)
-    ]
+    events = await events_of(backbone, REF)
+    (given,) = [one for one in events if isinstance(one, e.ToolCallAnswered)]
     assert (given.by.name, given.content) == ("the night shift", {"count": 2})
     ended = [one for one in events if isinstance(one, e.ToolCallEnded)]
     assert text_of(ended[0].content) == "accept {'count': 2}"
