@@ -5,10 +5,13 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from domain.definition import Definition
 from domain.errors import Rejected
+from domain.events import Principal
 from eventlog.jetstream.tasks import background
 from eventlog.port import Backbone
 from peritus.catalogues import resolve
@@ -31,6 +34,9 @@ from peritus.runtime import (
 from peritus.settings import Settings
 from projections.queries import Reader
 from projections.runner import run_projection
+
+if TYPE_CHECKING:
+    from gateway.mcp.deps import McpDeps
 
 SERVICES = ("loop", "sandbox", "tool", "projections", "gateway")
 WORKERS = frozenset({"loop", "sandbox", "tool"})
@@ -143,8 +149,38 @@ class Serving:
             known=partial(_known, link.backbone),
         )
         host, port = settings.gateway_host, settings.gateway_port
-        await serve(
-            create_app(deps), host=host, port=port, ready=lambda url: self.say(f"gateway at {url}")
+        app = create_app(deps)
+        async with AsyncExitStack() as stack:
+            if settings.gateway_mcp:
+                from gateway.mcp.http import beside  # noqa: PLC0415 - for those who want it
+                from gateway.mcp.server import create_server  # noqa: PLC0415
+
+                server = create_server(self._mcp(link, app.state.closing))
+                mcp = beside(app, server, token=deps.token, hosts=deps.hosts)
+                await stack.enter_async_context(mcp)
+            await serve(app, host=host, port=port, ready=lambda url: self.say(f"gateway at {url}"))
+
+    def _mcp(self, link: Link, closing: asyncio.Event) -> "McpDeps":
+        from gateway.mcp.deps import McpDeps  # noqa: PLC0415
+
+        settings = self.settings
+
+        async def definition(*, wanted: str | None) -> Definition:
+            found = await asyncio.to_thread(self._definition, provider=None, model=None)
+            if wanted is None:
+                return found
+            return await _known(link.backbone, settings.tenant, found, wanted)
+
+        return McpDeps(
+            backbone=link.backbone,
+            reader=Reader(views_path(settings, self.project)),
+            definition=definition,
+            new_id=new_id,
+            tenant=settings.tenant,
+            by=Principal(name="token" if settings.gateway_token else "loopback", via="mcp"),
+            redactor=REDACTIONS.redactor,
+            version=version("peritus"),
+            closing=closing,
         )
 
     def _definition(self, *, provider: str | None, model: str | None) -> Definition:

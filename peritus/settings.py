@@ -240,6 +240,9 @@ class Settings(BaseSettings):
     gateway_port: Port = 8080
     """TCP port the gateway listens on; 0: a free one."""
 
+    gateway_mcp: bool = False
+    """Whether the gateway is an MCP server too, under `/mcp`."""
+
     gateway_token: SecretStr | None = None
     """Bearer token that requests to the gateway must carry; needed beyond this machine."""
 

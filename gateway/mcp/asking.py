@@ -8,6 +8,7 @@ from typing import Any
 from commands.client import CommandClient
 from commands.task import task_of
 from domain.commands import (
+    AnswerAsk,
     AnswerQuestion,
     CancelRun,
     Command,
@@ -113,6 +114,16 @@ class Asking:
                 return
             case "answer":
                 await self.answer(wait, said.text)
+            case "filled":
+                action = "decline" if said.content is None else "accept"
+                filled = AnswerAsk(
+                    id=self._deps.new_id(),
+                    ask=wait.id,
+                    action=action,
+                    content=said.content or None,
+                    by=self._deps.by,
+                )
+                await self._send(wait.ref, filled)
             case "approve" | "deny":
                 command = DecideApproval(
                     id=self._deps.new_id(),

@@ -3,7 +3,7 @@
 A person is shown the exact arguments, and a decision is bound to their digest (C14).
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import mcp_types as types
 import orjson
@@ -27,26 +27,29 @@ DECISION: dict[str, Any] = {
     },
     "required": ["approve"],
 }
-SHOWN = frozenset({"question", "approval", "budget"})
+PLAIN = frozenset({"string", "number", "integer", "boolean"})
+"""What a field of a form may be, beside a choice of several texts: forms are flat."""
+
 DECLINED = "The person declined to answer."
 
 
 class Said(NamedTuple):
-    """What a person said: an answer, a decision with its reason, or nothing at all."""
+    """What a person said: an answer, a filled form, a decision with its reason, or nothing."""
 
-    kind: Literal["answer", "approve", "deny", "nothing"]
+    kind: Literal["answer", "filled", "approve", "deny", "nothing"]
     text: str = ""
+    content: dict[str, Any] | None = None  # of a form; None: it was declined
 
 
 async def form_of(blobs: Blobs, wait: Wait) -> types.ElicitRequestFormParams | None:
-    """The form for what waits; None when it is too long, or of a kind, not to be shown here.
+    """The form for what waits; None when it cannot be shown here: it is too long, or a link.
 
     Raises:
         Unavailable: the store is away.
         IntegrityViolated: the arguments are not what was stored.
     """
-    if wait.kind not in SHOWN:
-        return None
+    if wait.kind == "ask":
+        return _form_of_tool(wait)
     arguments = "" if wait.kind == "budget" else await arguments_of(blobs, wait)
     message = _message(wait, arguments)
     if len(message) > FORM_CHARS_MAX:
@@ -55,11 +58,33 @@ async def form_of(blobs: Blobs, wait: Wait) -> types.ElicitRequestFormParams | N
     return types.ElicitRequestFormParams(message=message, requested_schema=schema)
 
 
+def _form_of_tool(wait: Wait) -> types.ElicitRequestFormParams | None:
+    about = wait.about
+    if about is None or about.url is not None:
+        return None
+    schema = about.form or {"type": "object", "properties": {}}
+    message = f"Run {wait.ref.run}: {headline(wait)}.\n\n{about.message}"
+    if len(message) > FORM_CHARS_MAX or not _is_flat(schema):
+        return None
+    return types.ElicitRequestFormParams(message=message, requested_schema=schema)
+
+
+def _is_flat(schema: dict[str, Any]) -> bool:
+    """Whether a client can make a form of it."""
+    fields = cast("dict[str, Any]", schema.get("properties", {}))
+    return all(
+        isinstance(field, dict) and cast("dict[str, Any]", field).get("type") in PLAIN
+        for field in fields.values()
+    )
+
+
 def said_in(wait: Wait, result: types.ElicitResult) -> Said:
     """What the person said about what waits."""
     content = result.content or {}
     if result.action == "cancel":
         return Said("nothing")
+    if wait.kind == "ask":
+        return Said("filled", content=None if result.action == "decline" else dict(content))
     if wait.kind == "question":
         if result.action == "decline":
             return Said("answer", DECLINED)
@@ -78,7 +103,7 @@ def how_to(wait: Wait) -> str:
     """Where else a person can answer or decide."""
     run = wait.ref.run
     match wait.kind:
-        case "question":
+        case "question" | "ask":
             return f"peritus answer {run} {wait.id} TEXT"
         case _:
             return f"peritus approve {run} {wait.name}, or peritus deny {run} {wait.name}"
@@ -89,9 +114,11 @@ def headline(wait: Wait) -> str:
     match wait.kind:
         case "question":
             return f"{wait.expert} asks a question by {wait.tool}"
+        case "ask":
+            return f"{wait.tool}, a tool of {wait.expert}, asks"
         case "approval":
             return f"{wait.expert} wants to call {wait.tool}"
-        case _:
+        case "budget":
             return f"{wait.expert} wants to go beyond its soft limit of {wait.limit}"
 
 

@@ -24,14 +24,10 @@ SESSIONS_MAX = 1_000
 
 
 @asynccontextmanager
-async def mcp_app(
-    server: Server[Life],
-    deps: McpDeps,
-    *,
-    token: str | None,
-    hosts: frozenset[str] = LOOPBACK_HOSTS,
-) -> AsyncGenerator[Starlette]:
-    """The application, whose sessions live while the context is open.
+async def beside(
+    app: Starlette, server: Server[Life], *, token: str | None, hosts: frozenset[str]
+) -> AsyncGenerator[None]:
+    """The server as a route of that application, which lets in whom it lets in (C18).
 
     Without a token only `hosts` may be named as the host and as the origin, so that no web page can
     reach a server on this machine; whoever has the token may come under any name.
@@ -42,17 +38,9 @@ async def mcp_app(
         max_request_body_size=BODY_BYTES_MAX,
         max_sessions=SESSIONS_MAX,
     )
-    app = Starlette(
-        routes=[Route(PATH, endpoint=StreamableHTTPASGIApp(manager))],
-        middleware=[
-            Middleware(Boundary, redactor=deps.redactor),
-            Middleware(Gate, token=token, hosts=hosts),
-        ],
-    )
-    app.state.closing = deps.closing
-    app.state.guarded = token is not None
+    app.router.routes.append(Route(PATH, endpoint=StreamableHTTPASGIApp(manager)))
     async with manager.run():
-        yield app
+        yield
 
 
 async def serve_http(
@@ -69,8 +57,16 @@ async def serve_http(
     Raises:
         Rejected: the address cannot be listened on, or is open to others and no token is asked for.
     """
+    app = Starlette(
+        middleware=[
+            Middleware(Boundary, redactor=deps.redactor),
+            Middleware(Gate, token=token, hosts=LOOPBACK_HOSTS),
+        ]
+    )
+    app.state.closing = deps.closing
+    app.state.guarded = token is not None
     try:
-        async with mcp_app(server, deps, token=token) as app:
+        async with beside(app, server, token=token, hosts=LOOPBACK_HOSTS):
             await serve(app, host=host, port=port, ready=lambda url: ready(url + PATH))
     except BaseExceptionGroup as failed:
         raise _single(failed) from None
@@ -78,10 +74,10 @@ async def serve_http(
 
 def _single(error: BaseException) -> BaseException:
     """The one error that a group of groups is about, if it is one."""
-    if isinstance(error, BaseExceptionGroup):
-        inside = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        return _single(inside[0]) if len(inside) == 1 else error
-    return error
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return _single(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
 def _only(hosts: frozenset[str]) -> TransportSecuritySettings:

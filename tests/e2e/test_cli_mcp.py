@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,7 +18,14 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from tests.e2e.cli_project import BOUND_S, Project, environment, scripted
+from tests.e2e.cli_project import (
+    BOUND_S,
+    DEFINITION,
+    Project,
+    Started,
+    environment,
+    scripted,
+)
 from tests.e2e.people_project import DEFINITION as PEOPLE
 from tests.e2e.people_project import QUESTION
 from tests.support.mcp_server import (
@@ -151,11 +159,16 @@ async def test_cancelling_over_pipes_cancels_the_run(project: Project, era: Era)
             run = await heard.run()
             call.cancel()
         async with asyncio.timeout(BOUND_S):
-            while (status := await client.call_tool("peritus_status", {"run": run})) is not None:
-                if status.structured_content["status"] != "running":
-                    break
+            while await status_of(client, run) == "running":
+                pass
+        status = await status_of(client, run)
 
-    assert status.structured_content["status"] == "cancelled"
+    assert status == "cancelled"
+
+
+async def status_of(client: Client, run: str) -> str:
+    found = await client.call_tool("peritus_status", {"run": run})
+    return str(found.structured_content["status"])
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -281,6 +294,39 @@ async def test_over_http_the_token_of_the_gateway_is_asked_for(project: Project)
             result = await client.call_tool("helper", GO)
 
     assert text_of(result) == "Hello there."
+
+
+async def test_the_gateway_can_be_the_server_too(project: Project) -> None:
+    head = 'model = "hello.toml"\n[provider]\nproviderName = "scripted"\n'
+    project.write("perstack.toml", head + DEFINITION)
+    token = "a-token-of-some-length"
+    environ = {"PERITUS_GATEWAY_MCP": "true", "PERITUS_GATEWAY_TOKEN": token}
+    started = project.start(
+        "serve", "loop", "projections", "gateway", env={**environ, "PERITUS_GATEWAY_PORT": "0"}
+    )
+    try:
+        url = f"{await asyncio.to_thread(gateway_of, started)}/mcp"
+        for era in ERAS:
+            async with connected(url, era, token=token) as client:
+                result = await client.call_tool("helper", GO)
+                found = await client.read_resource(f"peritus://runs/{facts(result, 'run')}")
+            assert text_of(result) == "Hello there."
+            assert isinstance(found.contents[0], types.TextResourceContents)
+            assert json.loads(found.contents[0].text)["status"] == "completed"
+    finally:
+        started.interrupt()
+        code = await asyncio.to_thread(started.end)
+
+    assert code == 0, started.said
+
+
+def gateway_of(started: Started) -> str:
+    """Where the gateway says that it is."""
+    deadline = time.monotonic() + BOUND_S
+    while (found := re.search(r"gateway at (\S+)", started.said)) is None:
+        assert time.monotonic() < deadline, started.said
+        time.sleep(0.01)
+    return found[1]
 
 
 async def test_each_call_may_work_in_a_folder_of_its_own(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ import mcp_types as types
 import pytest
 
 from domain import events as e
+from domain.content import TextPart
 from domain.ids import RunRef
 from domain.limits import Limits
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
+from services.worker.skills import Asks, Question, Reply
+from services.worker.toolbox import OnOutput, ToolCall, ToolResult
+from tests.support.cluster import Cluster, experts, local_tool, script
+from tests.support.cluster import asks as asks_for
 from tests.support.mcp_server import (
     ERAS,
     TENANT,
@@ -27,6 +33,7 @@ from tests.support.mcp_server import (
     text_of,
 )
 from tests.support.people import Office, at_work, calls, events_of, rests, state_when, team, waits
+from tests.support.runs import COUNT_SCHEMA
 
 pytestmark = pytest.mark.anyio
 
@@ -352,3 +359,50 @@ async def test_arguments_too_long_to_be_shown_are_left_to_the_command_line(
     assert facts(result, "reason")["kind"] == "waiting"
     assert "peritus approve" in text_of(result)
     assert ada.asked == []
+
+
+async def counts(asks: Asks, call: ToolCall) -> str:
+    return str(await asks.elicit(call, Question("How many?", schema=COUNT_SCHEMA)))
+
+
+@dataclass
+class Counter:
+    """A toolbox whose only tool asks its person for a number."""
+
+    asks: Asks
+
+    async def call(self, call: ToolCall, on_output: OnOutput) -> ToolResult:
+        del on_output
+        return ToolResult((TextPart(text=await counts(self.asks, call)),), is_error=False)
+
+
+def idle(arguments: dict[str, Any], call: ToolCall) -> str:
+    raise AssertionError(call.tool, arguments)
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (accepts(count=3), Reply("accept", {"count": 3})),
+        (types.ElicitResult(action="decline"), Reply("decline", None)),
+    ],
+    ids=["filled", "declined"],
+)
+async def test_what_a_tool_asks_its_person_is_asked_with_its_own_form(
+    tmp_path: Path, era: Era, said: types.ElicitResult, told: Reply
+) -> None:
+    ada = Person([said])
+    replies = script(asks_for(("tool", "{}")), "Done.")
+    definition = experts(["tool"])
+    cluster = Cluster(definition, replies, {"tool": local_tool(idle)}, asking=Counter)
+    deps = deps_of(cluster.server.backbone(), tmp_path, definition)
+    async with cluster.worker("e1"), served(deps) as url, connected(url, era, ada) as client:
+        (name,) = (n for n in definition.experts if not n.startswith("@"))
+        result = await client.call_tool(name, GO)
+        found = await events_of(deps.backbone, ref_of(facts(result, "run")))
+
+    assert text_of(result) == "Done."
+    assert "How many?" in ada.asked[0]
+    ended = [one for one in found if isinstance(one, e.ToolCallEnded)]
+    assert str(told) in ended[0].model_dump_json().replace('\\"', '"')

@@ -105,7 +105,7 @@ def _keep(release: str, out: Path, ended: "subprocess.CompletedProcess[str]") ->
         "",
     ]
     said = ended.stdout.partition("=== SUMMARY ===")
-    text = "\n".join(head) + said[1] + said[2]
+    text = re.sub(r"\x1b\[\d+m", "", "\n".join(head) + said[1] + said[2])  # without its colours
     (results / f"{release}.txt").write_text(text.replace(str(HERE), "."))
     checks: dict[str, list[Any]] = {}
     for file in sorted(out.glob("*/checks.json")):
