@@ -203,6 +203,18 @@ async def test_an_answer_that_is_too_long_is_not_read(tmp_path: Path) -> None:
             assert "65536" in text_of(result)
 
 
+async def test_an_answer_of_very_many_values_is_not_taken_apart(tmp_path: Path) -> None:
+    world = World()
+    many = b'{"jsonrpc": "2.0", "id": 2, "result": [' + b"[]," * 600_000 + b"0]}"
+    for body, headers in ((many, JSON), (b"data: " + many + b"\n\n", EVENTS)):
+        world.meddle = Meddling(Reply(200, body, headers))
+        async with at_work(world, tmp_path) as found:
+            result = await found.call("tool:add", a=1, b=2)
+            assert result.is_error
+            world.meddle = None
+            assert not (await found.call("tool:add", a=1, b=2)).is_error
+
+
 async def test_an_answer_that_is_packed_is_not_unpacked(tmp_path: Path) -> None:
     world = World()
     bomb = gzip.compress(b" " * 50_000_000)

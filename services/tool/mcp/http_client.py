@@ -23,7 +23,8 @@ from services.tool.mcp.http_failures import (
     rpc_error_code,
 )
 from services.tool.mcp.http_settings import HttpSettings
-from services.tool.mcp.http_transport import Way
+from services.tool.mcp.http_transport import TOO_MANY, Way
+from services.tool.mcp.lines import has_too_many_values
 from services.tool.mcp.oauth_failures import said_of
 from services.tool.mcp.seam import Report
 
@@ -132,6 +133,8 @@ class Talk(httpx2.AsyncClient):
                 response.stream = _Until(inner, lambda: self._answered(asked))
                 return response
             await response.aread()
+            if has_too_many_values(response.content):
+                return error_answer(request, INTERNAL_ERROR, f"{TOO_MANY}.")
         except OAuthFlowError as error:
             return error_answer(request, INTERNAL_ERROR, f"{said_of(error)} {NOT_RUN}")
         except UNSENT as error:

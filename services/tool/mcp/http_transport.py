@@ -18,12 +18,18 @@ from domain.sandbox import covers
 from services.network.own import is_own
 from services.network.roots import system_roots
 from services.tool.mcp.addresses import Admits, CheckedBackend, plain_admits
+from services.tool.mcp.http_events import Events
 from services.tool.mcp.http_settings import HttpSettings
+from services.tool.mcp.lines import has_too_many_values
 from services.tool.mcp.seam import NotOpened
 
 LISTEN_GAP_S = 0.5
 """Between two requests that listen: a server that hangs up at once is not asked without pause."""
 
+TOKEN_BYTES_MAX = 256 * 1024
+"""Of one answer on the way to a token: what a server says of itself, or a token."""
+
+TOO_MANY = "the answer has more values than are read"
 REFUSAL = "it is not public; an operator allows networks by PERITUS_MCP_ALLOW_CIDRS"
 PLAIN_REFUSAL = "http:// is for networks of PERITUS_MCP_ALLOW_CIDRS only; use https://"
 SCHEMES = ("https", "http")
@@ -130,7 +136,9 @@ class Way(httpx2.AsyncBaseTransport):
         if listens:
             await self._pace()
         response = await self._pools[url.scheme].handle_async_request(request)
-        return await self._bounded(response, listens=listens)
+        of_protocol = "timeout" in asked.extensions  # others are of the way to a token
+        bytes_max = self._settings.body_bytes_max if of_protocol else TOKEN_BYTES_MAX
+        return await self._bounded(response, bytes_max, listens=listens)
 
     def sever(self) -> None:
         """End the streams that listen to the server, as if it had ended them."""
@@ -173,7 +181,9 @@ class Way(httpx2.AsyncBaseTransport):
         self._next_listen = at + LISTEN_GAP_S
         await asyncio.sleep(at - now)
 
-    async def _bounded(self, response: httpx2.Response, *, listens: bool) -> httpx2.Response:
+    async def _bounded(
+        self, response: httpx2.Response, bytes_max: int, *, listens: bool
+    ) -> httpx2.Response:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             await response.aclose()
             message = "the server packs its answers although it was asked not to"
@@ -183,7 +193,7 @@ class Way(httpx2.AsyncBaseTransport):
             message = "the answer has no body that could be read"
             raise TooLong(message)
         goes_on = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-        answer = Answer(stream, None if goes_on else self._settings.body_bytes_max)
+        answer = Answer(stream, bytes_max, events=goes_on)
         if listens:
             self._listening = [*(one for one in self._listening if not one.over), answer]
         return httpx2.Response(
@@ -195,11 +205,12 @@ class Way(httpx2.AsyncBaseTransport):
 
 
 class Answer(httpx2.AsyncByteStream):
-    """The body of an answer. Of a stream of events each is bounded by who reads it, not here."""
+    """The body of an answer, bounded. `events`: it is a stream of these, and each is bounded."""
 
-    def __init__(self, inner: httpx2.AsyncByteStream, bytes_max: int | None) -> None:
+    def __init__(self, inner: httpx2.AsyncByteStream, bytes_max: int, *, events: bool) -> None:
         self._inner = inner
         self._bytes_max = bytes_max
+        self._events = Events(bytes_max) if events else None
         self._waiting: anyio.CancelScope | None = None
         self.over = False
 
@@ -213,10 +224,25 @@ class Answer(httpx2.AsyncByteStream):
             if piece is None:
                 break
             size += len(piece)
-            if self._bytes_max is not None and size > self._bytes_max:
+            if self._events is not None:
+                for event in self._whole(self._events.feed(piece)):
+                    yield event
+                continue
+            if size > self._bytes_max:
                 message = f"the answer has more than {self._bytes_max} bytes"
                 raise TooLong(message)
             yield piece
+        if self._events is not None and not self.over:
+            yield self._events.rest()
+
+    def _whole(self, events: list[bytes] | None) -> list[bytes]:
+        """Events that can be read without harm; a stream with another is not taken up again."""
+        if events is None:
+            message = f"an event has more than {self._bytes_max} bytes"
+            raise httpx2.SSEError(message)
+        if any(map(has_too_many_values, events)):
+            raise httpx2.SSEError(TOO_MANY)
+        return events
 
     def sever(self) -> None:
         """Let whoever reads it see its end now."""
