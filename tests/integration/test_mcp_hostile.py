@@ -164,6 +164,21 @@ async def test_a_flood_of_notes_is_read_slowly_and_not_all_shown(ground: Ground)
         assert "[info] note 0 " in "".join(here.heard)
 
 
+async def test_a_server_may_refuse_a_call_with_any_code(ground: Ground) -> None:
+    async with stage("hostile", "refuses", ground=ground) as here:
+        result = await here.call()
+        assert (result.is_error, result.unknown) == (True, False)
+        assert "refused the call: no such row" in text(result)
+
+
+async def test_a_late_answer_is_of_no_other_call_and_no_noise(ground: Ground) -> None:
+    async with stage("hostile", "late", ground=ground) as here:
+        assert "gave no answer" in text(await here.call(timeout_ms=300))
+        assert text(await here.call(name="c2-0")) == "done"
+        assert "[not a message]" not in "".join(here.heard)
+        assert len(here.started) == 1
+
+
 async def test_noise_between_messages_is_skipped(ground: Ground) -> None:
     fast = replace(QUICK, unasked_per_s=1_000_000)
     async with stage("hostile", "noise", ground=ground, bounds=fast) as here:

@@ -115,6 +115,20 @@ def test_a_server_that_failed_is_given_more_time_each_time() -> None:
     assert pauses == [0.0, 0.5, 1.0, 2.0, 30.0]
 
 
+async def test_leaving_before_a_server_was_even_started_leaves_none() -> None:
+    async with stage("hostile", "instructs") as here, asyncio.TaskGroup() as tasks:
+
+        async def refused() -> None:
+            with pytest.raises(Unavailable):
+                await here.call()
+
+        calling = tasks.create_task(refused())
+        await until(lambda: len(here.host) == 1)
+        await here.host.leave("acme", here.place)
+        await calling
+        assert not here.processes()
+
+
 async def test_leaving_ends_a_server_that_is_still_starting() -> None:
     async with stage("hostile", "silent") as here, asyncio.TaskGroup() as tasks:
 

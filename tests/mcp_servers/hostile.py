@@ -302,6 +302,34 @@ def asks_on() -> None:
     serve([TOOL], call)
 
 
+def refuses() -> None:
+    """Refuses calls with the code that the SDK has for closed connections."""
+
+    def call(request: Message) -> None:
+        said({"id": request["id"], "error": {"code": -32000, "message": "no such row"}})
+
+    serve([TOOL], call)
+
+
+def late() -> None:
+    """Answers a call once nobody waits for it any more, and those after it at once."""
+    first = True
+    for message in heard():
+        method = message.get("method")
+        if method == "initialize":
+            greet(message)
+        elif method == "tools/list":
+            answer(message, {"tools": [TOOL]})
+        elif method == "ping":
+            answer(message, {})
+        elif method == "notifications/cancelled":
+            said({"id": message["params"]["requestId"], "result": text("late")})
+        elif method == "tools/call" and not first:
+            answer(message, text("done"))
+        else:
+            first = first and method != "tools/call"
+
+
 def noise() -> None:
     """Prints a megabyte of random bytes before it answers."""
 

@@ -1,116 +1,132 @@
-"""What of a server's offer becomes a tool, and how a change of it is noticed."""
+"""Experts as tools, and lines of a pipe: what can be said of both without a server."""
 
+import asyncio
+import os
 from typing import Any
 
-from mcp_types import Prompt, PromptArgument, ResourceTemplate, Tool, ToolAnnotations
+import pytest
 
-from domain.mcp import RemoteTool
-from services.tool.mcp.bounds import Bounds
-from services.tool.mcp.discover import drift
-from services.tool.mcp.offers import Offer, of_prompt, of_resources, of_tool, sifted
+from domain.definition import Definition, Expert
+from domain.limits import ModelChoice
+from domain.schemas import schema_problem
+from gateway.mcp import stdio
+from gateway.mcp.offers import Offer, offers_of
+from gateway.mcp.stdio import Lines
 
-BOUNDS = Bounds()
-OBJECT: dict[str, Any] = {"type": "object"}
+pytestmark = pytest.mark.anyio
 
-
-def remote(name: str = "a", **more: Any) -> RemoteTool:
-    return RemoteTool(name=name, input_schema=more.pop("input_schema", OBJECT), **more)
-
-
-def offer(*tools: RemoteTool) -> Offer:
-    made = Offer()
-    made.tools["tools"], made.left_out["tools"] = sifted(tools, BOUNDS)
-    return made
+CHOICE = ModelChoice(provider="scripted", model="m1")
+OPEN: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}}
 
 
-def test_hints_of_a_tool_are_kept() -> None:
-    hints = ToolAnnotations(read_only_hint=True, idempotent_hint=True)
-    tool = of_tool(Tool(name="a", title="A", input_schema=OBJECT, annotations=hints))
-    assert (tool.description, tool.read_only, tool.idempotent) == ("A", True, True)
+def offer(**changes: Any) -> Offer:
+    expert = Expert(key="x", instruction="Help.", skills={}, model=CHOICE, **changes)
+    return Offer("x", expert)
 
 
-def test_a_prompt_takes_its_arguments_as_texts() -> None:
-    arguments = [PromptArgument(name="b"), PromptArgument(name="a", required=True)]
-    tool = of_prompt(Prompt(name="p", description="Does.", arguments=arguments))
-    assert tool.remote == "prompt:p"
-    assert tool.input_schema["required"] == ["a"]
-    assert list(tool.input_schema["properties"]) == ["b", "a"]
+@pytest.mark.parametrize(
+    ("schema", "controls"),
+    [
+        (None, {"max_steps", "budget_usd"}),
+        (OPEN, {"max_steps", "budget_usd"}),
+        ({"type": "object"}, {"max_steps", "budget_usd"}),
+        ({**OPEN, "properties": {"max_steps": {"type": "string"}}}, {"budget_usd"}),
+        ({**OPEN, "allOf": [{"required": ["n"]}]}, set[str]()),
+        ({**OPEN, "patternProperties": {"^x": {}}}, set[str]()),
+        ({**OPEN, "maxProperties": 1}, set[str]()),
+    ],
+)
+def test_control_fields_are_there_where_they_clash_with_nothing(
+    schema: dict[str, Any] | None, controls: set[str]
+) -> None:
+    found = offer(input_schema=schema)
+
+    assert found.controls == controls
+    assert controls <= set(found.input_schema.get("properties", {}))
+    given = {"max_steps": 3, "budget_usd": 0.5}
+    own = {"query": "Go"} if schema is None else {"n": 1}
+    named = {name: value for name, value in given.items() if name in controls}
+    assert schema_problem(found.input_schema, {**own, **named}) is None
 
 
-def test_templates_are_told_in_order_and_within_bounds() -> None:
-    many = [
-        ResourceTemplate(
-            name=str(number), uri_template=f"a://{number:02}/{{x}}", description="z" * 999
-        )
-        for number in range(40)
-    ]
-    _, read = of_resources(reversed(many))
-    assert read.description.index("a://00") < read.description.index("a://29")
-    assert "a://30" not in read.description
-    assert "(and 10 more)" in read.description
-    assert len(read.description) < 31 * 310
+def test_a_schema_without_controls_is_handed_on_as_it_is() -> None:
+    schema = {**OPEN, "$schema": "https://json-schema.org/draft/2020-12/schema", "anyOf": [{}]}
+    assert offer(input_schema=schema).input_schema == schema
 
 
-def test_an_offer_is_sorted_whatever_order_it_comes_in() -> None:
-    tools = (remote("b"), remote("a"), remote("a", kind="prompt"))
-    assert sifted(tools, BOUNDS) == sifted(tools[::-1], BOUNDS)
-    assert [tool.remote for tool in sifted(tools, BOUNDS)[0]] == ["prompt:a", "tool:a", "tool:b"]
+@pytest.mark.parametrize(
+    ("schema", "value", "structured"),
+    [
+        (OPEN, {"n": 1}, {"n": 1}),
+        ({"type": "array"}, [1], {"result": [1]}),
+        ({"type": ["object", "null"]}, None, {"result": None}),
+        ({"type": ["object", "null"]}, {"n": 1}, {"result": {"n": 1}}),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}, "x", {"result": "x"}),
+    ],
+)
+def test_structured_content_is_an_object_that_fits_the_output_schema(
+    schema: dict[str, Any], value: object, structured: dict[str, Any]
+) -> None:
+    found = offer(output_schema=schema)
+
+    assert found.structured(value) == structured
+    assert found.output_schema is not None
+    assert found.output_schema["type"] == "object"
+    assert schema_problem(found.output_schema, structured) is None
 
 
-def test_what_cannot_be_a_tool_is_left_out_with_a_reason() -> None:
-    deep: dict[str, Any] = {"type": "object"}
-    for _ in range(50):
-        deep = {"type": "object", "properties": {"a": deep}}
-    found, left_out = sifted(
-        (
-            remote("text", input_schema={"type": "string"}),
-            remote("none", input_schema={}),
-            remote("large", description="x" * 100_000),
-            remote("deep", input_schema=deep),
-            remote("twice"),
-            remote("twice", description="the other"),
-            remote(" "),
-            remote("n" * 300),
-            remote("good"),
-        ),
-        BOUNDS,
-    )
-    assert [tool.name for tool in found] == ["good"]
-    assert (
-        left_out["tool:text"] == left_out["tool:none"] == "its input schema is not one of an object"
-    )
-    assert "more than 65536 bytes" in left_out["tool:large"]
-    assert "32 levels" in left_out["tool:deep"]
-    assert "more than one of that name" in left_out["tool:twice"]
-    assert len(left_out) == 7
+def test_two_experts_never_share_a_name_and_keep_theirs_when_others_come() -> None:
+    def named(*keys: str) -> dict[str, str]:
+        experts = {
+            key: Expert(key=key, instruction="Help.", skills={}, model=CHOICE) for key in keys
+        }
+        found = offers_of(Definition(experts=experts), frozenset({"peritus_status"}))
+        assert all(one.name == name for name, one in found.items())
+        return {one.expert.key: name for name, one in found.items()}
+
+    few = named("a.b", "a_b", "peritus_status")
+    more = named("a.b", "a_b", "peritus_status", "a-b", "zeta")
+
+    assert len(set(more.values())) == 5
+    assert few["a_b"] == "a_b"
+    assert few["peritus_status"] != "peritus_status"
+    assert {key: more[key] for key in few} == few
 
 
-def test_no_more_tools_are_taken_than_may_be() -> None:
-    found, left_out = sifted((remote(f"t{number:03}") for number in range(300)), BOUNDS)
-    assert (len(found), len(left_out)) == (256, 44)
+async def lines_of(data: bytes) -> list[str]:
+    reads, writes = os.pipe()
+    lines = Lines(reads)
+    lines.start()
+
+    def fill() -> None:
+        with os.fdopen(writes, "wb") as pipe:
+            pipe.write(data)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(asyncio.to_thread(fill))
+        found = [line async for line in lines]
+    os.close(reads)
+    return found
 
 
-def test_a_tool_as_it_was_approved_has_not_changed() -> None:
-    pinned = remote(input_schema={"type": "object", "properties": {"a": {}, "b": {}}})
-    same = remote(input_schema={"properties": {"b": {}, "a": {}}, "type": "object"})
-    assert drift(pinned, offer(same)) is None
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"", list[str]()),
+        (b"one\ntwo\n", ["one", "two"]),
+        (b"one\n\nlast", ["one", "", "last"]),
+        (b"\xff\n", ["�"]),
+        (b"".join(b"%d\n" % at for at in range(500)), [str(at) for at in range(500)]),
+    ],
+)
+async def test_lines_come_whole_and_in_order(data: bytes, lines: list[str]) -> None:
+    assert await lines_of(data) == lines
 
 
-def test_a_change_names_what_changed_and_nothing_of_what_it_is_now() -> None:
-    now = remote(description="evil", read_only=True)
-    assert drift(remote(), offer(now)) == "the server changed: its description and its read only"
-
-
-def test_a_tool_that_is_gone_is_named_with_those_there_are() -> None:
-    gone = drift(remote("x"), offer(remote("a"), remote("b")))
-    assert gone == "the server does not offer it any more; it offers: a, b"
-    assert (
-        drift(remote("x"), offer()) == "the server does not offer it any more; it offers: nothing"
-    )
-
-
-def test_a_tool_that_cannot_be_used_any_more_says_why() -> None:
-    now = remote(input_schema={"type": "array"})
-    assert drift(remote(), offer(now)) == (
-        "it cannot be used any more: its input schema is not one of an object"
-    )
+@pytest.mark.parametrize("size", [101, 1_000, 500_000])
+async def test_a_line_above_the_limit_is_told_of_and_the_next_one_comes(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stdio, "LINE_BYTES_MAX", 100)
+    found = await lines_of(b"a\n" + b"x" * size + b"\n" + b"y" * 100 + b"\nb\n")
+    assert found == ["a", stdio.TOO_LONG, "y" * 100, "b"]

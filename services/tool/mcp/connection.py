@@ -33,6 +33,9 @@ OVER_S = 1.0
 
 SAID_CHARS_MAX = 4_000
 
+CLOSED = "Connection closed"
+"""What the SDK answers for a server that is gone; one that is there may use its code, too."""
+
 IDLE = "it was not used for a while"
 
 Ask = Callable[[ClientSession], Awaitable[T]]
@@ -87,11 +90,13 @@ class Connection:
         self._over = asyncio.Event()
         self._gone = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._bound: asyncio.Timeout | None = None
         self._problem: Exception | None = None
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to open it."""
         self._task = tasks.create_task(self._run(), name=f"mcp {self.server.name}")
+        self._task.add_done_callback(self._finish)  # also of one that was cancelled before it began
 
     async def opened(self) -> ClientSession:
         """The session, for what was agreed on when it began.
@@ -143,8 +148,7 @@ class Connection:
         self._jobs.put_nowait(None)
         if self._task is None:
             return
-        if not self._opened.done():
-            self._task.cancel()
+        self._hurry(self._task)
         limit = self.bounds.close_s + 3 * self.bounds.grace_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
@@ -152,6 +156,13 @@ class Connection:
         if not self._gone.is_set():
             self._task.cancel()
             await self._gone.wait()
+
+    def _hurry(self, task: "asyncio.Task[None]") -> None:
+        """Have the opening end, if it is still under way; what is being undone is let be."""
+        if self._bound is None:
+            task.cancel()
+        elif not self._opened.done() and self._problem is None and not self._bound.expired():
+            self._bound.reschedule(asyncio.get_running_loop().time())
 
     async def gone(self) -> None:
         """Wait until nothing of it is left, once it has ended or is ending."""
@@ -161,6 +172,7 @@ class Connection:
         """Open it, serve it, close it: all in this task."""
         try:
             async with asyncio.timeout(self.bounds.open_s) as bound:
+                self._bound = bound
                 await self._hold(self.server.connect(self._report), bound)
         except TimeoutError:
             late = f"it did not begin a session within {self.bounds.open_s:g} s"
@@ -170,8 +182,6 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - the boundary to the SDK and to transports
             logger.info("connection to %s broke: %r", self.server.name, error)
             self._problem = NotOpened(f"its connection broke: {type(error).__name__}")
-        finally:
-            self._finish()
 
     async def _hold(self, transport: Transport, bound: asyncio.Timeout) -> None:
         async with transport as (reading, writing):
@@ -229,8 +239,8 @@ class Connection:
         except Refused as error:
             if await self._is_over(error):
                 return  # it stays open: `_finish` says what became of it
-            # A transport says so of one request whose answer was lost; the connection goes on.
-            lost = error.code == types.CONNECTION_CLOSED
+            # A transport may say so of one request, while the connection goes on.
+            lost = self._report.tells_lost and error.code == types.CONNECTION_CLOSED
             job.fail(Lost(str(error)) if lost else error)
         except asyncio.CancelledError:
             if job.answer.done():  # dropped by whoever waited
@@ -244,7 +254,7 @@ class Connection:
         self._open.discard(job)
 
     async def _is_over(self, error: Refused) -> bool:
-        if error.code != types.CONNECTION_CLOSED:
+        if error.code != types.CONNECTION_CLOSED or str(error) != CLOSED:
             return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(OVER_S):
@@ -274,8 +284,9 @@ class Connection:
         if not self.ended:
             self.ended, self.failed = why, failed
 
-    def _finish(self) -> None:
+    def _finish(self, task: "asyncio.Task[None]") -> None:
         """Have everybody who waits hear that it is over, and why."""
+        del task
         problem = self._problem
         why = self._report.ended or (str(problem) if problem else "its connection ended")
         if self._report.detail:

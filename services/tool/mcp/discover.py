@@ -19,7 +19,15 @@ from mcp_types import (
 from domain.mcp import Catalogue, RemoteTool, ToolKind
 from domain.record import clean
 from services.tool.mcp.connection import Ask, Connection
-from services.tool.mcp.offers import Offer, of_prompt, of_resources, of_tool, sifted
+from services.tool.mcp.offers import (
+    ONLY_AS_TASK,
+    Offer,
+    of_prompt,
+    of_resources,
+    of_tool,
+    only_as_task,
+    sifted,
+)
 from services.tool.mcp.seam import Refused, Unreadable
 from services.tool.mcp.session import answered
 
@@ -68,14 +76,18 @@ async def ask(connection: Connection, group: str, offer: Offer) -> None:
     session = await connection.opened()
     has = session.server_capabilities or ServerCapabilities()
     offered: list[RemoteTool] = []
+    tasks: dict[str, str] = {}
     if group == "tools":
         # A server that leaves its capabilities out may have tools all the same.
-        offered = [of_tool(tool) for tool in await _tools(connection)]
+        found = await _tools(connection)
+        offered = [of_tool(tool) for tool in found if not only_as_task(tool)]
+        tasks = {of_tool(tool).remote: ONLY_AS_TASK for tool in found if only_as_task(tool)}
     elif group == "prompts" and has.prompts is not None:
         offered = [of_prompt(prompt) for prompt in await _prompts(connection)]
     elif group == "resources" and has.resources is not None:
         offered = list(of_resources(await _templates(connection)))
     tools, left_out = sifted(offered, connection.bounds)
+    left_out |= tasks
     for remote, why in left_out.items():
         logger.warning("%s: %r is left out: %s", connection.server.name, remote, why)
     offer.tools[group] = tools

@@ -20,6 +20,8 @@ TEMPLATES_SHOWN = 30
 TEMPLATE_CHARS_MAX = 300
 NAME_CHARS_MAX = 256
 
+ONLY_AS_TASK = "it runs only as a task of the protocol, and no tool is called as one here"
+
 LIST_RESOURCES: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -47,6 +49,11 @@ class Offer:
     def find(self, remote: str, group: str) -> RemoteTool | None:
         """The tool of that remote name, of a part that was asked for."""
         return next((tool for tool in self.tools.get(group, ()) if tool.remote == remote), None)
+
+
+def only_as_task(tool: Tool) -> bool:
+    """Whether the server takes no plain call of a tool."""
+    return tool.execution is not None and tool.execution.task_support == "required"
 
 
 def of_tool(tool: Tool) -> RemoteTool:

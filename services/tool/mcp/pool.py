@@ -130,8 +130,8 @@ class Pool:
         async with asyncio.TaskGroup() as tasks:
             for place in places:
                 place.closed = True
-                if place.connection is not None:
-                    tasks.create_task(place.connection.close(why))
+                if place.last is not None:  # it may be that it ended, and is still closing
+                    tasks.create_task(place.last.close(why))
 
     async def _opened(self, place: Place, server: Server) -> "Connection":
         async with place.opening:
@@ -139,6 +139,7 @@ class Pool:
             if connection is not None and await self._is_doubtful(place, connection):
                 await connection.close("it gave no sign of life")
                 place.connection = connection = None
+                place.failures += 1
             if connection is None:
                 connection = await self._started(place, server)
             try:

@@ -33,6 +33,9 @@ class Report:
     ended: str = ""
     detail: str = ""
     """What may tell people more, whoever ended it: the end of what a process wrote to stderr."""
+    tells_lost: bool = False
+    """Whether the transport answers a request with CONNECTION_CLOSED where the answer got lost. By
+    others, that code is a server's own, and means whatever the server has it mean."""
     not_run: bool = False
     """Whether it is sure that nothing that was sent and not answered has been executed."""
 

@@ -7,6 +7,7 @@ closes it in the same task: input ended, then SIGTERM, then SIGKILL, each after 
 import asyncio
 import codecs
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -35,6 +36,8 @@ TAIL_CHARS = 2_000
 
 SHOWN_CHARS = 200
 """How much of a line that is no message is shown."""
+
+DROPPED_KEPT = 256
 
 CLOSED = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
@@ -108,6 +111,8 @@ class _Line:
         self._answered = asyncio.Event()
         self._sent: set[str] = set()
         """Requests of ours that have no answer of the server."""
+        self._dropped: deque[str] = deque(maxlen=DROPPED_KEPT)
+        """Those that nobody waits for any more: a late answer to one is nothing special."""
         self._heard = True
         """Whether somebody still hears the server: else its output is only read away."""
         self._read = asyncio.Event()
@@ -217,6 +222,9 @@ class _Line:
     def _expected(self, message: JSONRPCMessage) -> bool:
         """Whether a message means anything: answers to nothing, and second ones, do not."""
         if isinstance(message, JSONRPCResponse | JSONRPCError):
+            if str(message.id) in self._dropped:
+                self._dropped.remove(str(message.id))
+                return True
             known = str(message.id) in self._sent
             self._sent.discard(str(message.id))
             return known
@@ -250,7 +258,10 @@ class _Line:
                 self._asked.discard(str(message.id))
                 self._answered.set()
             case JSONRPCNotification() if message.method == "notifications/cancelled":
-                self._sent.discard(str((message.params or {}).get("requestId")))
+                dropped = str((message.params or {}).get("requestId"))
+                if dropped in self._sent:
+                    self._sent.discard(dropped)
+                    self._dropped.append(dropped)
             case _:
                 pass
 
