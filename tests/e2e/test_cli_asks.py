@@ -1,11 +1,19 @@
 """What MCP servers ask in the middle of a call, as people meet it: real servers, real processes."""
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
+from domain.content import text_of
+from domain.errors import Rejected
+from domain.events import ToolCallAsked, ToolCallEnded
+from peritus.api import Peritus
+from services.loop.models.scripted import ScriptedModel
 from tests.e2e.cli_project import Project, Started, scripted
 from tests.support.asking_server import asking_skill
+from tests.support.people import calls
 
 pytestmark = [pytest.mark.broker, pytest.mark.sandbox]
 
@@ -127,3 +135,32 @@ def test_options_that_exclude_each_other_are_refused(project: Project) -> None:
     assert "exclude each other" in both.said
     assert "goes without an answer" in text.said
     assert "say what to answer" in nothing.said
+
+
+@pytest.mark.anyio
+async def test_program_answers_what_a_server_asks_through_the_api(tmp_path: Path) -> None:
+    (tmp_path / "perstack.toml").write_text(CLERK + asking_skill("clerk"))
+    models = {"books": ScriptedModel([calls(("book", "{}")), calls(("book", "{}")), "Done."])}
+    heard: list[str] = []
+    async with (
+        asyncio.timeout(60),
+        Peritus.embedded(tmp_path, models=models, user="ada") as peritus,
+    ):
+        run = await peritus.start("clerk", "Go", model="books")
+        async for one in run.events():
+            if isinstance(one.event, ToolCallAsked) and not heard:
+                (asked,) = await run.waiting()
+                with pytest.raises(Rejected, match="not of type 'integer'"):
+                    await run.respond("accept", asked, content={"people": "all"})
+                await run.answer("4", to=asked)
+            elif isinstance(one.event, ToolCallAsked):
+                await run.respond("decline")
+            if isinstance(one.event, ToolCallEnded):
+                heard.append(text_of(one.event.content))
+        result = await run.result()
+
+    assert result.text == "Done."
+    assert [json.loads(text) for text in heard] == [
+        {"action": "accept", "content": {"people": 4}},
+        {"action": "decline"},
+    ]
