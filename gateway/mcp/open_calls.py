@@ -80,14 +80,17 @@ class OpenCalls:
         self._calls[name] = one
         while len(self._calls) > 2 * self.most:
             self._calls.popitem(last=False)
+        known = False
         try:
             yield one
-            self._calls.pop(name, None)
         except asyncio.CancelledError:
+            known = True
             if cancels_by_closing(ctx) and not keyed and not self.closing.is_set():
                 ctx.lifespan_context.tasks.create_task(self._cancel(one))
             raise
         finally:
+            if not known:
+                self._calls.pop(name, None)
             one.asked_for.set()
             self.count -= 1
 

@@ -50,7 +50,8 @@ class Lines:
     def __init__(self, file: int) -> None:
         self._file = file
         self._loop = asyncio.get_running_loop()
-        self._lines: asyncio.Queue[str | None] = asyncio.Queue(AHEAD_MAX)
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._room = threading.Semaphore(AHEAD_MAX)
 
     def start(self) -> None:
         """Begin to read."""
@@ -59,18 +60,20 @@ class Lines:
     async def __aiter__(self) -> AsyncIterator[str]:
         """Every line until the file ends."""
         while (line := await self._lines.get()) is not None:
+            self._room.release()
             yield line
 
     def _read(self) -> None:
         try:
             for line in _lines_of(self._file):
+                self._room.acquire()
                 self._put(line.decode("utf-8", "replace"))
             self._put(None)
         except RuntimeError:  # the loop is closed: nobody reads any more
             return
 
     def _put(self, line: str | None) -> None:
-        asyncio.run_coroutine_threadsafe(self._lines.put(line), self._loop).result()
+        self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
 
 def _lines_of(file: int) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import mcp_types as types
 import pytest
 from mcp.client.client import Client
@@ -252,6 +253,23 @@ def test_a_run_whose_client_and_server_are_gone_is_taken_up_again(
     assert resumed.events[-1]["event"]["type"] == "run.completed.v2"
 
 
+def test_a_client_that_is_killed_leaves_no_server_behind(project: Project) -> None:
+    """Both pipes end at once, and what the run has to say is written to nobody."""
+    project.write("slow.toml", SLOW)
+    with child(project, *scripted("slow.toml")) as process:
+        begun(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdin.close()
+        process.stdin = process.stdout = None
+        code = process.wait(BOUND_S)
+        said = process.stderr.read() if process.stderr else b""
+
+    assert code == 0
+    assert b"Traceback" not in said
+
+
 @contextmanager
 def http_server(project: Project, *words: str, **env: str) -> Generator[tuple[str, Any]]:
     """The URL of `peritus mcp --http` and its process."""
@@ -287,12 +305,12 @@ async def test_over_http_calls_are_told_when_the_server_is_stopped(
 async def test_over_http_the_token_of_the_gateway_is_asked_for(project: Project) -> None:
     token = "a-token-of-some-length"
     with http_server(project, *scripted("hello.toml"), PERITUS_GATEWAY_TOKEN=token) as (url, _):
-        with pytest.raises(Exception, match=r".*"):
-            async with connected(url) as client:
-                await client.list_tools()
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            refused = await http.post(url, json=message("initialize", HELLO, 1))
         async with connected(url, token=token) as client:
             result = await client.call_tool("helper", GO)
 
+    assert refused.status_code == 401
     assert text_of(result) == "Hello there."
 
 
