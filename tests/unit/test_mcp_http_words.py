@@ -20,9 +20,10 @@ URL = "https://example.com/mcp"
 
 
 def answer(
-    status: int, body: bytes = b"", kind: str = "text/plain", **more: str
+    status: int, body: bytes = b"", kind: str = "text/plain", after: str = ""
 ) -> httpx2.Response:
-    return httpx2.Response(status, content=body, headers={"content-type": kind, **more})
+    headers = {"content-type": kind, "retry-after": after}
+    return httpx2.Response(status, content=body, headers=headers)
 
 
 def asked(body: object, method: str = "POST") -> httpx2.Request:

@@ -79,7 +79,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
             async with asyncio.timeout(timeout):
                 addresses = [one for one in await self._resolved(where) if self._admits(one)]
                 if not addresses:
-                    message = f"{where.name} has no address that may be reached: {self._refusal}"
+                    message = f"{where.name} may not be reached: {self._refusal}"
                     raise Refused(message)
                 return await self._first(where, addresses, local_address, socket_options)
         except TimeoutError:
