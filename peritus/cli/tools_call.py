@@ -28,6 +28,7 @@ from peritus.cli.observing import Place, anywhere
 from peritus.cli.running import attending
 from peritus.cli.screens import Form
 from peritus.cli.serving import at_work, leave
+from peritus.cli.tools_screen import WithOutput
 from peritus.cli.wording import clean
 from peritus.definitions import LoadedDefinition, load_definition, parse_variables
 from peritus.definitions.report import did_you_mean
@@ -123,6 +124,8 @@ async def _call(
         send = signed(at_desk(desk), this_user("cli"))
         form = Form(as_json=wanted.as_json, types=NOTHING_ELSE)
         attendance = attending(link, send, ref, form, leaves=wanted.no_wait or wanted.as_json)
+        if attendance.screen.live:
+            attendance.screen = WithOutput(attendance.screen)
         plan = by_hand(definition, wanted.expert, script)
         task = f"Call {wanted.tool} by hand."
         await start(send, link.backbone.blobs, ref, plan, expert=wanted.expert, query=task)

@@ -184,7 +184,7 @@ def test_a_skill_that_the_lock_does_not_have_is_an_error_that_says_what_to_do() 
 
 def test_a_lock_does_not_go_stale_by_how_tools_are_used() -> None:
     lock = Lock(experts={"a": {"find": locked(stdio())}})
-    used = stdio(pick=("search",), rule="Search first.", timeout_ms=5, shared=True)
+    used = stdio(pick=("search",), rule="Search first.", timeout_ms=5)
     found = resolved(definition(expert("a", find=used)), Servers(), lock)
     assert catalogue_of(found, "a", "find") == FOUND
 

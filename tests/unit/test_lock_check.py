@@ -108,7 +108,7 @@ def test_skills_that_are_new_gone_or_changed_are_told() -> None:
 
 def test_a_lock_of_the_seed_differs_by_what_it_lacks_and_by_what_it_says() -> None:
     base = LockedSkill({}, Catalogue(tools=(SEARCH.model_copy(update={"name": "exec"}),)))
-    turned = {"type": "object", "properties": {"b": {}, "a": {}}}
+    turned: dict[str, Any] = {"type": "object", "properties": {"b": {}, "a": {}}}
     tool = SEARCH.model_copy(update={"input_schema": turned})
     seed = Lock(
         experts={"a": {"@perstack/base": base, "find": LockedSkill({}, Catalogue(tools=(tool,)))}}

@@ -19,12 +19,17 @@ from domain.definition import (
     TopologySkill,
 )
 from domain.errors import Rejected
+from domain.ids import RunRef
 from domain.limits import ModelChoice
 from domain.mcp import Catalogue, RemoteTool
 from domain.policy import PolicyRule
+from domain.record import canonical
 from peritus.cli.tools import lines_of
 from peritus.cli.tools_call import typed
+from peritus.cli.tools_screen import WithOutput
+from peritus.feed import Heard
 from peritus.tool_rows import ToolRow, tool_rows, unknown_servers
+from services.worker.live import LiveToolOutput
 
 MODEL = ModelChoice(provider="anthropic", model="m")
 SEARCH = RemoteTool(name="search", description="Finds.\nA lot.", input_schema={"type": "object"})
@@ -146,6 +151,43 @@ def test_rows_are_facts_for_programs_and_lines_for_people() -> None:
     ]
     assert list(lines_of([row], schema=True))[1:4] == ["    Finds.", "    A lot.", "    {"]
     assert list(lines_of([])) == []
+
+
+class Plain:
+    """A screen that says what it is asked to show."""
+
+    live = True
+
+    def heard(self, heard: Heard) -> str:
+        return f"{heard.event.type}\n"
+
+    def piece(self, ref: RunRef, data: bytes) -> str:
+        del ref, data
+        return "a piece\n"
+
+    def recall(self, heard: Heard) -> None:
+        del heard
+
+    def note(self, text: str) -> str:
+        return text
+
+    def result(self, text: str) -> str:
+        return f"{text}\n"
+
+
+def test_what_a_tool_prints_is_shown_while_it_works_and_other_lines_begin_after_it() -> None:
+    screen, ref = WithOutput(Plain()), RunRef("t", "j", "r")
+
+    def output(text: str) -> bytes:
+        return canonical(LiveToolOutput(call="c", offset=0, text=text))
+
+    assert screen.piece(ref, output("one\x1b[31m\ntw")) == "one[31m\ntw"
+    assert screen.piece(ref, output("o")) == "o"
+    assert screen.result("done") == "\ndone\n"
+    assert screen.piece(ref, b"{}") == "a piece\n"
+    assert screen.piece(ref, output("three\n")) == "three\n"
+    assert screen.note("said") == "said"
+    assert screen.piece(ref, output("")) == ""
 
 
 @pytest.mark.parametrize(
