@@ -40,7 +40,7 @@ def evolve(state: RunState, event: e.Event) -> RunState:
     return changed(_evolve(state, event), version=state.version + 1)
 
 
-def _evolve(  # noqa: C901, PLR0911 - one case a kind
+def _evolve(  # noqa: PLR0911 - one case a kind
     state: RunState, event: e.Event
 ) -> RunState:
     match event:
@@ -101,6 +101,19 @@ def _evolve(  # noqa: C901, PLR0911 - one case a kind
             return evolve_people(state, event)
         case e.SandboxPlaced() | e.SandboxLost() | e.SnapshotTaken() | e.StepEnded():
             return evolve_sandbox(state, event)
+        case e.TodoChanged() | e.TimerArmed() | e.TimerFired():
+            return _kept(state, event)
+        case e.EgressCounted():
+            return state
+        case e.OpaqueEvent():
+            return changed(state, unknown_events=(*state.unknown_events, event.type))
+        case _:
+            assert_never(event)
+
+
+def _kept(state: RunState, event: e.TodoChanged | e.TimerArmed | e.TimerFired) -> RunState:
+    """What a run keeps beside all else: its list of todos, and its timers."""
+    match event:
         case e.TodoChanged():
             return changed(state, todos=event.items, todo_next_id=event.next_id)
         case e.TimerArmed():
@@ -108,9 +121,3 @@ def _evolve(  # noqa: C901, PLR0911 - one case a kind
         case e.TimerFired():
             left = {name: timer for name, timer in state.timers.items() if name != event.timer}
             return changed(state, timers=left)
-        case e.EgressCounted():
-            return state
-        case e.OpaqueEvent():
-            return changed(state, unknown_events=(*state.unknown_events, event.type))
-        case _:
-            assert_never(event)

@@ -24,6 +24,7 @@ BOUNDARIES: Mapping[str, str] = {
     "gateway/problems.py": "an answer instead of a closed connection",
     "peritus/cli/main.py": "a line and an exit code instead of a traceback",
     "services/loop/generations.py": "a provider's adapter must not end a worker",
+    "services/loop/samplings.py": "nor where it is asked for a tool",
     "services/loop/reconciler.py": "a run that cannot be looked at must not keep others waiting",
     "services/loop/service.py": "a command that breaks its handler becomes a dead letter",
     "services/sandbox/docker/opening.py": "an engine's refusal is told by its status alone",
