@@ -1,11 +1,19 @@
 """Keys and passwords in a definition file: it loads, and only their names are in the definition."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from domain.secrets import SecretRef
-from peritus.definitions.literals import looks_secret, secret_name
+from domain.secrets import SECRET_NAME, SecretRef
+from peritus.definitions.literals import (
+    looks_secret,
+    secret_name,
+    take_out,
+    take_out_endpoint,
+)
 from peritus.held import DefinitionSecrets
 from services.loop.models.own_secrets import own_secrets, with_own_secrets
 from tests.support.definitions import HELLO, hello, load, problem, write
@@ -170,3 +178,37 @@ def test_an_address_with_a_password_that_is_no_address_is_told_without_it(projec
     text = WITH_KEY.replace("https://", "ftp://")
     found = problem(project, text + HELLO)
     assert "'ftp://proxy.example.com/v1' is not an http or https address" in found
+
+
+PIECES = st.text(st.characters(exclude_categories=["Cs"]), max_size=10) | st.sampled_from(
+    ["https://", "me:", "s3cret-0123", "@", "[", "]", "a.b", "/", "?", "api_key=", "&", "${A}", "%"]
+)
+ADDRESSES = st.lists(PIECES, max_size=10).map("".join)
+
+
+@given(ADDRESSES, st.dictionaries(PIECES, PIECES | st.none(), max_size=3))
+def test_whatever_an_address_looks_like_it_is_kept_or_its_secrets_are_taken_out(
+    url: str, headers: dict[str, str | None]
+) -> None:
+    fresh, taken = take_out("p", {"baseUrl": url, "headers": headers}, ("provider", "setting"))
+    if not taken:
+        assert fresh == {"baseUrl": url, "headers": headers}
+    skill, found = take_out_endpoint({"endpoint": url}, ("experts", "a", "skills", "s"))
+    if not found:
+        assert skill == {"endpoint": url}
+    for one in (*taken, *found):
+        assert SECRET_NAME.fullmatch(one.name)
+        assert one.value not in repr(one) or len(one.value) < 8
+
+
+@given(st.text("abcdefghijklmnop0123456789-+/ %&=@:", min_size=8, max_size=30))
+def test_a_password_and_a_key_of_an_address_are_never_in_what_is_left_of_it(value: str) -> None:
+    text = quote(value, safe="")
+    setting = {"baseUrl": f"https://me:{text}@a.example/v1"}
+    fresh, taken = take_out("p", setting, ("provider", "setting"))
+    assert text not in str(fresh["baseUrl"])
+    assert [one.value for one in taken] == [value]
+    skill = {"endpoint": f"https://a.example/sse?x=1&api_key={text}&y=2"}
+    kept, found = take_out_endpoint(skill, ("experts", "a", "skills", "s"))
+    assert kept["endpoint"] == "https://a.example/sse?x=1&api_key=${A_S_ENDPOINT_API_KEY}&y=2"
+    assert [one.value for one in found] == [value]
