@@ -51,12 +51,14 @@ class Asking:
         name = self._deps.new_id() if key is None else derive_id("run", tenant, key)
         return RunRef(tenant, name, name)  # a job has one root, which has its name
 
-    async def start(self, ref: RunRef, offer: Offer, arguments: dict[str, Any]) -> None:
-        """Start the run of a call; the same call again changes nothing.
+    async def prepared(self, ref: RunRef, offer: Offer, arguments: dict[str, Any]) -> StartRun:
+        """What starts the run of a call; for the same call again it is the same.
+
+        It may take as long as servers of skills take to say what they offer.
 
         Raises:
-            Rejected: the input is wrong, or the key was used for another call.
-            Unavailable: the command was neither handled nor stored.
+            Rejected: the input is wrong, or the definition cannot be used.
+            Unavailable: not now.
         """
         given = {name: arguments[name] for name in offer.controls & arguments.keys()}
         data = {name: value for name, value in arguments.items() if name not in given}
@@ -69,7 +71,7 @@ class Asking:
         digest = await self._deps.backbone.blobs.put(ref.tenant, definition.to_bytes())
         await asyncio.to_thread(self._deps.prepare, ref)
         said = digest_of(f"{offer.expert.key}\x00{task}\x00{sorted(controls.items())}".encode())
-        command = StartRun(
+        return StartRun(
             id=derive_id("start", *ref, said),
             expert=offer.expert.key,
             definition=digest,
@@ -77,6 +79,14 @@ class Asking:
             limits=_lowered(definition.limits, controls),
             by=self._deps.by,
         )
+
+    async def start(self, ref: RunRef, command: StartRun) -> None:
+        """Start a run; the same start again changes nothing.
+
+        Raises:
+            Rejected: the definition cannot be used, or the run exists with another start.
+            Unavailable: the command was neither handled nor stored.
+        """
         await self._send(ref, command)
 
     async def say(self, ref: RunRef, text: str) -> None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from domain.errors import PeritusError, Rejected
 from domain.ids import RunRef
+from eventlog.jetstream.tasks import background
 from gateway.mcp.asking import Asking
 from gateway.mcp.deps import McpDeps
 from gateway.mcp.following import End, Following, name_of
@@ -75,8 +76,9 @@ class Calls:
         ref = self._asking.ref_of(key)
         following = await self._look(ctx, ref)
         async with self.open.call(ctx, ref, keyed=key is not None) as one:
-            start = partial(self._asking.start, ref, offer, params.arguments or {})
-            await asked_whole(one, start)
+            async with background(following.beat()):
+                command = await self._asking.prepared(ref, offer, params.arguments or {})
+            await asked_whole(one, partial(self._asking.start, ref, command))
             return await self._wait(ctx, following, Round(ref.run), offer)
 
     async def go_on(
@@ -112,7 +114,8 @@ class Calls:
                 skipped.append(name)
                 if wait is not None:
                     await self._hand_on(wait, result)
-        async with self.open.call(ctx, ref, keyed=_key(ctx) is not None):
+        async with self.open.call(ctx, ref, keyed=_key(ctx) is not None) as one:
+            one.exists = True
             left = Round(ref.run, round_.after_version, skipped=tuple(skipped))
             return await self._wait(ctx, following, left, offer)
 

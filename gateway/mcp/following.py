@@ -97,7 +97,7 @@ class Following:
                     tasks.create_task(self._attend(tasks, ask, passed, hand_out=hand_out)),
                     tasks.create_task(self._closing()),
                 ]
-                beating = tasks.create_task(self._beat())
+                beating = tasks.create_task(self.beat())
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 for task in (*ends, beating, *self._asking.values()):
                     task.cancel()
@@ -178,7 +178,8 @@ class Following:
         await self._deps.closing.wait()
         return "closing"
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """Tell every so often that what was told last goes on, without end."""
         while True:
             await asyncio.sleep(self._deps.heartbeat_s)
             await self.teller.still()

@@ -9,14 +9,14 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from domain.errors import Rejected
+from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef
 from gateway.mcp.asking import Asking
 from gateway.mcp.telling import session_of
@@ -44,11 +44,13 @@ class Life:
 Ctx = ServerRequestContext[Life, Any]
 
 
-class Open(NamedTuple):
-    """A call: its run, and whether the run was asked for already."""
+@dataclass(slots=True)
+class Open:
+    """A call and its run. Until the run `exists`, there is nothing to cancel but the call."""
 
     ref: RunRef
-    asked_for: asyncio.Event
+    exists: bool = False
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class OpenCalls:
         """
         if self.count >= self.most:
             raise Rejected("busy", f"{self.most} calls are open here; try again later")
-        name, one = (session_of(ctx), str(ctx.request_id)), Open(ref, asyncio.Event())
+        name, one = (session_of(ctx), str(ctx.request_id)), Open(ref)
         self.count += 1
         self._calls[name] = one
         while len(self._calls) > 2 * self.most:
@@ -91,7 +93,7 @@ class OpenCalls:
         finally:
             if not known:
                 self._calls.pop(name, None)
-            one.asked_for.set()
+            one.settled.set()
             self.count -= 1
 
     async def cancelled(self, ctx: Ctx, params: types.CancelledNotificationParams) -> None:
@@ -101,8 +103,9 @@ class OpenCalls:
             await self._cancel(one)
 
     async def _cancel(self, one: Open) -> None:
-        await one.asked_for.wait()
-        await self.asking.cancel_quietly(one.ref, BY_CLIENT)
+        await one.settled.wait()
+        if one.exists:
+            await self.asking.cancel_quietly(one.ref, BY_CLIENT)
 
 
 def is_modern(ctx: Ctx) -> bool:
@@ -120,5 +123,9 @@ async def asked_whole(one: Open, ask: Callable[[], Awaitable[None]]) -> None:
     with anyio.CancelScope(shield=True):
         try:
             await ask()
+            one.exists = True
+        except Unavailable:
+            one.exists = True  # as far as anybody knows
+            raise
         finally:
-            one.asked_for.set()
+            one.settled.set()

@@ -410,6 +410,44 @@ async def test_silence_is_filled_with_signs_of_life(backbone: Backbone, tmp_path
     assert numbers == sorted(set(numbers))
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_that_is_cancelled_before_its_run_is_asked_for_leaves_nothing(
+    backbone: Backbone, tmp_path: Path, era: Era
+) -> None:
+    """Servers of skills may take minutes to say what they offer: so long there is no run."""
+    begun, definition = asyncio.Event(), of(expert("slow"))
+    ended: list[str] = []
+
+    async def current(*, wanted: str | None) -> Definition:
+        if wanted is None:
+            return definition
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(wanted)
+        raise AssertionError
+
+    heard = Heard()
+    deps = deps_of(backbone, tmp_path, definition, definition=current, heartbeat_s=0.01)
+    async with (
+        at_work(backbone, {}),
+        served(deps) as url,
+        connected(url, era) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        call = tasks.create_task(client.call_tool("slow", {"query": "Go"}, progress_callback=heard))
+        await begun.wait()
+        assert await heard.until("run ") == "run fresh0"
+        call.cancel()
+        async with asyncio.timeout(BOUND_S):
+            while not ended:
+                await client.list_tools(cache_mode="bypass")
+        await client.call_tool("peritus_status", {"run": "fresh0"})
+
+    assert (await backbone.log.bounds())[1] == 0
+
+
 async def heard_often(client: Client, heard: Heard, gate: asyncio.Event) -> None:
     """Call, and let the model answer only when its work was told of three times."""
     async with asyncio.TaskGroup() as tasks:
