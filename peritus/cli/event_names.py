@@ -7,7 +7,7 @@ from domain.errors import Rejected
 from domain.events import EVENT_TYPES
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "tools": ("tool_call", "tool_result", "question", "approval"),
+    "tools": ("tool_call", "tool_result", "question", "approval", "sampling"),
     "delegations": ("delegation", "team"),
 }
 """What `peritus log --tools` and its like show: names, or what they begin with."""
