@@ -77,8 +77,11 @@ class Scratch:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with all that is in it; it need not be there."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a folder with all that is in it, or a link by that name; it need not be there."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def forget(root: Path, alive: Callable[[str], bool]) -> None:

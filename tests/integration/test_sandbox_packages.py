@@ -136,6 +136,31 @@ async def test_a_version_is_honoured_and_without_one_the_newest_is_found_once_an
         assert (await ready(packages, "uvx", "test-server")).version == "1.1.0"
 
 
+@needs_npm
+@needs_pip
+@pytest.mark.parametrize(
+    ("command", "name", "exact", "file"),
+    [
+        ("npx", "@test/server", "@test/server@1.1.0", "@test-server-1.1.0.tgz"),
+        ("uvx", "test-server", "test-server@1.1.0", "test_server-1.1.0-py3-none-any.whl"),
+    ],
+)
+async def test_the_version_that_was_found_is_there_for_whoever_pins_it(
+    place: Place, command: str, name: str, exact: str, file: str
+) -> None:
+    async with registry() as at, workshop(place, at) as packages:
+        publish(at)
+        found = await ready(packages, command, name)
+        assert await ready(packages, command, exact) == found
+        assert at.fetched(f"/files/{file}") == 1
+        first = packages.wanted(request_of(command, name), "bubblewrap", None)
+        second = packages.wanted(request_of(command, exact), "bubblewrap", None)
+        assert first.tree.samefile(second.tree)
+        shutil.rmtree(first.tree.parent)  # an operator has cleared it away
+        assert (await ready(packages, command, exact)).version == "1.1.0"
+        assert at.fetched(f"/files/{file}") == 2
+
+
 def publish_newer(at: Registry) -> None:
     at.add_npm("@test/server", "2.0.0", {"main.js": JS}, bin="main.js")
     at.add_pypi("test-server", "2.0.0", {"test_server.py": ""}, {"test-server": "test_server:main"})
@@ -207,7 +232,7 @@ async def test_many_want_a_package_at_once_and_it_is_fetched_once(place: Place) 
         versions = {(await asked).version for asked in asking}
     assert versions == {"1.1.0"}
     assert at.fetched("/files/@test-server-1.1.0.tgz") == 1
-    assert len(kept(place)) == 1
+    assert len(kept(place)) == 2, "by what was asked for, and by the version that was found"
 
 
 @needs_npm
@@ -252,7 +277,8 @@ async def test_what_a_killed_worker_left_half_done_is_no_obstacle(place: Place) 
             (folder / "tree/node_modules/@test/server").mkdir(parents=True)
         (broken / "installed.json").write_text("{")
         assert (await ready(packages, "npx", "@test/server")).version == "1.1.0"
-    assert kept(place) == [wanted.digest]
+    assert wanted.digest in kept(place)
+    assert half.name not in kept(place)
 
 
 @needs_npm
@@ -381,6 +407,6 @@ async def test_a_package_cannot_lead_us_out_of_its_folder(place: Place) -> None:
             assert not program.path.startswith(("/", "..")), installed.programs
     assert "evil" in installed.programs
     assert "../x" not in installed.programs
-    tree = folder_of(place) / kept(place)[0] / "tree"
+    tree = packages.wanted(request_of("npx", "evil"), "bubblewrap", None).tree
     for path in (tree, *tree.rglob("*")):
         assert path.is_symlink() or path.stat().st_mode & 0o444 == 0o444, path

@@ -98,6 +98,18 @@ def pinned(command: str, args: tuple[str, ...], version: str) -> tuple[str, ...]
     return args
 
 
+def exactly(request: Request, version: str) -> Request:
+    """The request that `pinned` arguments make."""
+    exact, rest = request.packages[0], request.packages[1:]
+    if request.kind == "npm":
+        exact = f"{request.name}@{version}"
+    else:
+        found = _PYPI.fullmatch(exact)
+        extras = (found["extras"] or "") if found else ""
+        exact = f"{request.name}{extras}=={version}"
+    return request.model_copy(update={"packages": (exact, *rest)})
+
+
 def _uvx(args: tuple[str, ...]) -> Request:
     read = _read(args, UVX_FLAGS, named=("--from",), beside=("--with",))
     return _request("pypi", read, _pypi)

@@ -19,7 +19,7 @@ from services.sandbox.opening import open_workspace
 from services.sandbox.packages.fetching import Workshop, fetch
 from services.sandbox.packages.lock import locked
 from services.sandbox.packages.programs import Installed, look, settle
-from services.sandbox.packages.request import Request
+from services.sandbox.packages.request import Request, exactly
 from services.sandbox.packages.scripts import CACHE, TREE
 from services.sandbox.scratch import fresh_folder, passable, remove
 from services.sandbox.syncing import sync_all
@@ -37,6 +37,7 @@ class Wanted:
     """Packages for one kind of sandbox: another image may need other files of the same package."""
 
     request: Request
+    backend: str
     image: str | None
     digest: str
     tree: Path
@@ -64,7 +65,7 @@ class Packages:
         registry = self._shop.settings.registry(request.kind)
         key = [request.kind, request.packages, registry, backend, image]
         digest = digest_of(canonical(key))[:DIGEST_CHARS]
-        return Wanted(request, image, digest, self._folder / digest / TREE)
+        return Wanted(request, backend, image, digest, self._folder / digest / TREE)
 
     async def ready(self, wanted: Wanted, hear: OnOutput | None = None) -> Installed:
         """Have packages in place; they are fetched now when they are not there.
@@ -142,9 +143,23 @@ class Packages:
                 with await open_workspace(fresh) as workspace:
                     say = partial(self._say, wanted)
                     await fetch(self._shop, wanted.request, wanted.image, workspace, say)
-                    return await asyncio.to_thread(self._keep, wanted, workspace, fresh)
+                    found = await asyncio.to_thread(self._keep, wanted, workspace, fresh)
+                await self._name_exactly(wanted, found.version)
+                return found
             finally:
                 await asyncio.shield(asyncio.to_thread(remove, fresh))
+
+    async def _name_exactly(self, wanted: Wanted, version: str) -> None:
+        """Whoever asks for the version that was found, from then on, has it already."""
+        request = exactly(wanted.request, version)
+        exact = self.wanted(request, wanted.backend, wanted.image)
+        if exact.digest == wanted.digest:
+            return
+        async with locked(self._folder / f"{exact.digest}.lock"):
+            if await asyncio.to_thread(self._known, exact) is None:
+                name = self._folder / exact.digest
+                await asyncio.to_thread(remove, name)
+                name.symlink_to(wanted.digest)
 
     def _keep(self, wanted: Wanted, workspace: Workspace, fresh: Path) -> Installed:
         """Give what was fetched its name, when all of it is on the disk."""
