@@ -148,15 +148,41 @@ def _sample_fault(about: SampleRequest) -> str | None:
     return None
 
 
+def whole_answer(
+    about: Elicitation, action: Action, content: Mapping[str, object] | None
+) -> dict[str, Any] | None:
+    """What a person sends, with the form's own default for each field that was left out.
+
+    A default that does not fit the form is none, and the person is told what is missing.
+    """
+    given = None if content is None else dict(content)
+    if action != "accept" or about.form is None or about.url is not None:
+        return given
+    form = {name: rule for name, rule in about.form.items() if name != "required"}
+    fields = form.get("properties")
+    known = cast("dict[str, object]", fields) if isinstance(fields, dict) else {}
+    whole: dict[str, Any] = given or {}
+    for name, field in known.items():
+        facts = cast("dict[str, Any]", field) if isinstance(field, dict) else {}
+        if name in whole or "default" not in facts:
+            continue
+        if schema_problem(form, {name: facts["default"]}) is None:
+            whole = {**whole, name: facts["default"]}
+    return whole or given
+
+
 def answer_fault(
     about: Elicitation, action: Action, content: Mapping[str, object] | None
 ) -> str | None:
-    """Why an answer is none to that question, in words for the person who gave it."""
+    """Why an answer is none to that question, in words for the person who gave it.
+
+    Fields with defaults may be left out: see `whole_answer`.
+    """
     if action != "accept":
         return None if content is None else f"who chooses {action} sends no content"
     if about.url is not None:
         return None if content is None else "a link is accepted or declined, without content"
-    given = dict(content or {})
+    given = whole_answer(about, action, content) or {}
     if len(canonical(given)) > ANSWER_BYTES_MAX:
         return f"an answer may have {ANSWER_BYTES_MAX} bytes"
     if about.form is None:

@@ -9,6 +9,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from domain.asks import whole_answer
 from domain.commands import (
     AnswerAsk,
     AnswerQuestion,
@@ -83,9 +84,9 @@ class People(Asking):
         content = cast("dict[str, Any]", given) if isinstance(given, dict) else None
         if given is not None and content is None:
             raise Problem(422, "bad_answer", "answer: the form of a tool takes a JSON object.")
-        form = wait.about.form if wait.about else None
-        if form is not None and body.action in (None, "accept"):
-            wrong = wrong_fields(form, content or {})
+        about = wait.about
+        if about is not None and about.form is not None and body.action in (None, "accept"):
+            wrong = wrong_fields(about.form, whole_answer(about, "accept", content) or {})
             if wrong:
                 errors = [
                     {"field": f"answer.{at}".rstrip("."), "message": why} for at, why in wrong

@@ -91,6 +91,10 @@ def filled_in(about: Elicitation, text: str) -> dict[str, Any] | None:
     if isinstance(value, dict):
         return cast("dict[str, Any]", value)
     fields = cast("dict[str, Any]", about.form.get("properties") or {})
+    if not text.strip() and any(
+        isinstance(field, dict) and "default" in field for field in fields.values()
+    ):
+        return {}  # all that has a default is left as it is
     if len(fields) != 1:
         names = ", ".join(fields) or "none"
         message = f"the form has these fields: {names}; answer with a JSON object"

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from domain import commands as c
 from domain import events as e
 from domain.asked import holds, let_go, withdrawn
-from domain.asks import ASKS_PER_CALL_MAX, Elicitation, SampleRequest, answer_fault, ask_fault
+from domain.asks import (
+    ASKS_PER_CALL_MAX,
+    Elicitation,
+    SampleRequest,
+    answer_fault,
+    ask_fault,
+    whole_answer,
+)
 from domain.draft import Draft, over_hard_limit, over_soft_limit, worst_case_of
 from domain.errors import Rejected
 from domain.folds.generation import REFUSED_BY_PROVIDER
@@ -136,7 +143,7 @@ def answer_ask(draft: Draft, command: c.AnswerAsk) -> None:
             ask=ask.id,
             action=command.action,
             source="person",
-            content=command.content,
+            content=whole_answer(ask.about, command.action, command.content),
             command=command.id,
             by=command.by,
         )

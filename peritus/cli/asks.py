@@ -81,6 +81,8 @@ def _field(name: str, field: object, *, required: bool) -> str:
     kind = facts.get("enum") or facts.get("type") or "any"
     shown = "|".join(map(str, cast("list[object]", kind))) if isinstance(kind, list) else kind
     optional = "" if required else ", optional"
+    if "default" in facts:  # what goes out when the field is left out
+        optional = f", else {short(json.dumps(facts['default']), REASON_CHARS_MAX)}"
     why = f": {short(str(told), REASON_CHARS_MAX)}" if told else ""
     return f"{clean(name)} ({short(str(shown), REASON_CHARS_MAX)}{optional}){why}"
 

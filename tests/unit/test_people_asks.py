@@ -120,6 +120,11 @@ def test_form_is_shown_field_by_field() -> None:
     ]
 
 
+def test_default_of_a_field_is_shown_where_it_is_filled_in() -> None:
+    form = {"type": "object", "properties": {"n": {"type": "integer", "default": 3}}}
+    assert "  n (integer, else 3)\n" in block(Shown(wait(Elicitation(message="x", form=form))), 0)
+
+
 def test_link_is_shown_whole_and_accepted_by_a_word() -> None:
     assert "  open: https://example.org/sign-in\n" in block(Shown(wait(LINK)), 0)
     assert commands_for(wait(LINK))[0] == "peritus answer root q1 --accept"
@@ -183,6 +188,13 @@ def test_what_goes_with_its_call_is_no_line_of_its_own() -> None:
             Elicitation(message="x", form={"type": "object", "properties": {"n": {}}}),
             "12",
             {"n": "12"},
+        ),
+        (
+            Elicitation(
+                message="x", form={"type": "object", "properties": {"n": {"default": "me"}}}
+            ),
+            " ",
+            {},
         ),
     ],
 )

@@ -125,6 +125,53 @@ def test_answer_that_does_not_fit_is_refused_in_words_and_may_be_given_anew(
     assert answer_in(when(state, answers_ask(right)).after) == "answered"
 
 
+DEFAULTS = Elicitation(
+    message="Who?",
+    form={
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "default": "Ada"},
+            "age": {"type": "integer", "default": 30},
+            "sure": {"type": "boolean", "default": False},
+            "wrong": {"type": "integer", "default": "ten"},
+            "open": {"type": "string"},
+        },
+        "required": ["name", "age"],
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "sent"),
+    [
+        (None, {"name": "Ada", "age": 30, "sure": False}),
+        ({}, {"name": "Ada", "age": 30, "sure": False}),
+        (
+            {"name": "", "sure": True, "open": "x"},
+            {"name": "", "age": 30, "sure": True, "open": "x"},
+        ),
+    ],
+)
+def test_field_that_is_left_out_has_the_default_of_its_form(
+    content: dict[str, Any] | None, sent: dict[str, Any]
+) -> None:
+    """As the protocol of forms has it (SEP-1034), and only where the default itself fits."""
+    state = when(at_work(), asks(DEFAULTS)).after
+    answer = when(state, answers_ask(content)).events[0]
+    assert isinstance(answer, ToolCallAnswered)
+    assert answer.content == sent
+    declined = when(state, declines()).events[0]
+    assert isinstance(declined, ToolCallAnswered)
+    assert declined.content is None
+
+
+def test_default_that_does_not_fit_leaves_its_field_to_be_filled_in() -> None:
+    form = {**(DEFAULTS.form or {}), "required": ["wrong"]}
+    about = Elicitation(message="Who?", form=form)
+    assert "'wrong' is a required property" in (answer_fault(about, "accept", {}) or "")
+    assert answer_fault(about, "accept", {"wrong": 1}) is None
+
+
 @pytest.mark.parametrize("about", [FORM, LINK, CONFIRM])
 def test_any_question_may_be_declined_or_closed_without_a_word(about: Elicitation) -> None:
     state = when(at_work(), asks(about)).after
