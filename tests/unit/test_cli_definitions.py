@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from domain.mcp import Catalogue, RemoteTool
 from peritus.cli.experts import tree
 from peritus.cli.main import main
+from peritus.definitions.lock_file import lock_text
 from tests.support.definitions import HELLO, expert, load, write
 
 
@@ -283,3 +285,63 @@ def test_example_is_right(template: str, capsys: pytest.CaptureFixture[str]) -> 
     code, out, _ = run(capsys, "validate")
     assert code == 0
     assert "·" not in out
+
+
+# MCP servers
+
+FIND = """\
+[experts.hello.skills.find]
+type = "mcpStdioSkill"
+command = "npx"
+packageName = "finder"
+pick = ["search"]
+"""
+
+
+def lock(project: Path, text: str) -> None:
+    """Write the lock of a definition whose one server offers two tools."""
+    tools = tuple(RemoteTool(name=name, input_schema={}) for name in ("fetch", "search"))
+    found = {("hello", "find"): Catalogue(server="finder", version="2.1.0", tools=tools)}
+    definition = load(project, text, locked=False).definition
+    (project / "perstack.lock").write_text(lock_text(definition, found, "perstack.toml", 1))
+
+
+def test_servers_that_nobody_has_asked_are_told_to_be_asked_at_each_start(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, {"perstack.toml": expert() + FIND})
+    code, out, _ = run(capsys, "validate")
+    assert code == 0
+    assert "✓ hello, find: asked for its tools at each start" in out
+    assert "find (asked at each start)" in run(capsys, "experts")[1]
+    found = json.loads(run(capsys, "validate", "--json")[1])
+    assert found["lock"] is None
+    assert found["servers"] == [{"expert": "hello", "skill": "find", "known": False}]
+    shown = json.loads(run(capsys, "experts", "--json")[1])
+    assert shown["experts"]["hello"]["skills"]["find"] == {"kind": "mcp_stdio", "tools": None}
+
+
+def test_servers_that_a_lock_knows_are_shown_with_what_they_offer(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock(project, expert() + FIND)
+    code, out, _ = run(capsys, "validate")
+    assert code == 0
+    assert "✓ hello, find: finder 2.1.0, 2 tools, as perstack.lock says" in out
+    assert "find (1)" in run(capsys, "experts")[1]  # what is picked
+    found = json.loads(run(capsys, "validate", "--json")[1])
+    assert found["lock"] == "perstack.lock"
+    assert found["servers"] == [{"expert": "hello", "skill": "find", "known": True}]
+    shown = json.loads(run(capsys, "experts", "--json")[1])
+    assert shown["experts"]["hello"]["skills"]["find"]["tools"] == ["search"]
+
+
+def test_a_lock_that_does_not_fit_makes_the_check_fail(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock(project, expert() + FIND)
+    write(project, {"perstack.toml": expert() + FIND.replace('"finder"', '"loser"')})
+    code, out, _ = run(capsys, "validate")
+    assert code == 2
+    assert "perstack.toml:4: skill 'find' is not as it was locked" in out
+    assert "run `peritus lock`" in out
