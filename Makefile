@@ -17,10 +17,10 @@ demo: setup ## Runs the example expert on the scripted model: no key, no Docker.
 
 test: setup ## Runs all tests (under 10 minutes on 2 cores).
 	@echo "test: about 6,000 tests on all cores, with a real NATS server and real sandboxes"
-	$(BIN)/pytest -q -n auto -m "not thorough and not backends"
+	$(BIN)/pytest -q -n auto -m "not thorough and not backends and not registries"
 
-backends: setup ## The contract and the attacks of the sandbox, on Docker and the other backends.
-	$(BIN)/pytest -q -n auto -m "backends" tests/contract/sandbox tests/attacks
+backends: setup ## The sandbox on Docker and the other backends; MCP servers of PyPI and npm.
+	$(BIN)/pytest -q -n auto -m "backends or registries" tests/contract/sandbox tests/attacks tests/e2e
 
 test-all: setup ## The tests, with every variant of every backend.
 	$(BIN)/pytest -q -n auto

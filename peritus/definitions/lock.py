@@ -72,8 +72,9 @@ def settings_of(skill: McpSkill) -> dict[str, Any]:
     """The settings that decide what a server offers, as a definition file has them.
 
     Which of its tools are used, and how long they may take, is not among them: a lock stays good
-    when that is changed.
+    when that is changed. What its server is told of us is: some offer more to who lets them ask.
     """
+    told = {} if skill.sampling == "deny" else {"sampling": skill.sampling}
     if isinstance(skill, McpStdioSkill):
         return {
             "type": "mcpStdioSkill",
@@ -81,6 +82,8 @@ def settings_of(skill: McpSkill) -> dict[str, Any]:
             "args": list(skill.args),
             "requiredEnv": list(skill.required_env),
             "allowedDomains": list(skill.allowed_domains),
+            **told,
+            **({"shared": True} if skill.shared else {}),
         }
     oauth = None if skill.oauth is None else skill.oauth.model_dump(mode="json", exclude_none=True)
     return {
@@ -89,6 +92,7 @@ def settings_of(skill: McpSkill) -> dict[str, Any]:
         "headers": {name: skill.headers[name] for name in sorted(skill.headers)},
         **({} if oauth is None else {"oauth": oauth}),
         "allowedDomains": list(skill.allowed_domains),
+        **told,
     }
 
 

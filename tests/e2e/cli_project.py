@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 BOUND_S = 60.0
+"""How long a test waits for anything, in seconds."""
+
 CACHE = str(Path(tempfile.gettempdir()) / "peritus-tests-cache")
 """What is found out about this machine once, for all tests."""
-
-"""How long a test waits for anything, in seconds."""
 
 DEFINITION = """\
 [experts.helper]
@@ -120,9 +120,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with a definition."""
+    """A folder with a definition, and the settings that all of its commands have."""
 
     folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    bound_s: float = BOUND_S
 
     def write(self, name: str, text: str) -> None:
         """Put a file there."""
@@ -145,9 +147,9 @@ class Project:
         ended = subprocess.run(
             [sys.executable, "-m", "peritus", *words],
             cwd=self.folder,
-            env=environment(**(env or {})),
+            env=environment(**self.settings, **(env or {})),
             capture_output=True,
-            timeout=BOUND_S,
+            timeout=self.bound_s,
             check=False,
         )
         return Outcome(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
@@ -162,7 +164,7 @@ class Project:
             subprocess.Popen(
                 [sys.executable, "-m", "peritus", *words],
                 cwd=self.folder,
-                env=environment(**(env or {})),
+                env=environment(**self.settings, **(env or {})),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

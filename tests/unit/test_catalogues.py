@@ -125,6 +125,14 @@ def test_the_same_server_in_another_sandbox_is_asked_again() -> None:
     assert sorted(servers.asked) == [("a", "find"), ("b", "find")]
 
 
+def test_the_same_server_that_is_told_something_else_is_asked_again() -> None:
+    servers = Servers()
+    resolved(
+        definition(expert("a", find=stdio()), expert("b", find=stdio(sampling="allow"))), servers
+    )
+    assert sorted(servers.asked) == [("a", "find"), ("b", "find")]
+
+
 def test_only_so_many_servers_are_asked_at_once() -> None:
     servers = Servers()
     skills: dict[str, Skill] = {f"s{n}": stdio(f"find{n}") for n in range(3 * DISCOVERIES_MAX)}

@@ -360,3 +360,19 @@ def test_a_login_is_a_part_of_what_is_locked(project: Path) -> None:
     skill = load(project, text).definition.experts["hello"].skills["web"]
     assert isinstance(skill, McpHttpSkill)
     assert skill.oauth == OAuth(grant="authorization_code")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [(FIND, 'sampling = "allow"'), (WEB, 'sampling = "allow"'), (FIND, "shared = true")],
+)
+def test_what_a_server_is_told_of_us_is_a_part_of_what_is_locked(
+    project: Path, text: str, key: str
+) -> None:
+    """A server may offer more to who lets it ask a model, and to who shows it a folder."""
+    lock(project, expert(text))
+    name = key.partition(" ")[0]
+    assert f"{name} is new" in problem(project, expert(f"{text}{key}\n"))
+    written = lock(project, expert(f"{text}{key}\n"))
+    assert key in written
+    assert f"{name} is gone" in problem(project, expert(text))

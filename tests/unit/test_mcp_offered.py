@@ -2,12 +2,26 @@
 
 from typing import Any
 
-from mcp_types import Prompt, PromptArgument, ResourceTemplate, Tool, ToolAnnotations
+from mcp_types import (
+    Prompt,
+    PromptArgument,
+    ResourceTemplate,
+    Tool,
+    ToolAnnotations,
+    ToolExecution,
+)
 
 from domain.mcp import RemoteTool
 from services.tool.mcp.bounds import Bounds
 from services.tool.mcp.discover import drift
-from services.tool.mcp.offers import Offer, of_prompt, of_resources, of_tool, sifted
+from services.tool.mcp.offers import (
+    Offer,
+    of_prompt,
+    of_resources,
+    of_tool,
+    only_as_task,
+    sifted,
+)
 
 BOUNDS = Bounds()
 OBJECT: dict[str, Any] = {"type": "object"}
@@ -27,6 +41,15 @@ def test_hints_of_a_tool_are_kept() -> None:
     hints = ToolAnnotations(read_only_hint=True, idempotent_hint=True)
     tool = of_tool(Tool(name="a", title="A", input_schema=OBJECT, annotations=hints))
     assert (tool.description, tool.read_only, tool.idempotent) == ("A", True, True)
+
+
+def test_a_tool_that_takes_no_plain_call_is_known() -> None:
+    def tool(execution: ToolExecution | None) -> Tool:
+        return Tool(name="a", input_schema=OBJECT, execution=execution)
+
+    assert only_as_task(tool(ToolExecution(task_support="required")))
+    assert not only_as_task(tool(ToolExecution(task_support="optional")))
+    assert not only_as_task(tool(None))
 
 
 def test_a_prompt_takes_its_arguments_as_texts() -> None:
