@@ -16,6 +16,8 @@ from eventlog.jetstream.tasks import background
 from eventlog.port import Backbone
 from peritus.catalogues import resolve
 from peritus.definitions import load_definition
+from peritus.definitions.lock_file import read_lock
+from peritus.definitions.pinning import lock_path
 from peritus.discovering import asker
 from peritus.door import Door
 from peritus.ids import new_id
@@ -146,7 +148,7 @@ class Serving:
             token=token.get_secret_value() if token else None,
             hosts=LOOPBACK_HOSTS | {settings.gateway_host},
             redactor=REDACTIONS.redactor,
-            known=partial(_known, link.backbone),
+            known=partial(self._known, link.backbone),
         )
         host, port = settings.gateway_host, settings.gateway_port
         app = create_app(deps)
@@ -189,9 +191,10 @@ class Serving:
         by = operator_of(self.settings)
         return load_definition(path, provider=provider, model=model, operator=by).definition
 
-
-async def _known(
-    backbone: Backbone, tenant: str, definition: Definition, expert: str
-) -> Definition:
-    """What is not in the lockfile is asked of whoever serves sandboxes and tools."""
-    return await resolve(definition, None, asker(backbone, tenant, definition), wanted=expert)
+    async def _known(
+        self, backbone: Backbone, tenant: str, definition: Definition, expert: str
+    ) -> Definition:
+        """What the lockfile does not say is asked of whoever serves sandboxes and tools."""
+        lock = await asyncio.to_thread(read_lock, lock_path(need_config(self.project)))
+        ask = asker(backbone, tenant, definition)
+        return await resolve(definition, lock, ask, wanted=expert)
