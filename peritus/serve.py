@@ -171,7 +171,7 @@ class Serving:
             found = await asyncio.to_thread(self._definition, provider=None, model=None)
             if wanted is None:
                 return found
-            return await _known(link.backbone, settings.tenant, found, wanted)
+            return await self._known(link.backbone, settings.tenant, found, wanted)
 
         return McpDeps(
             backbone=link.backbone,
