@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +12,11 @@ import pytest
 from mcp_types import METHOD_NOT_FOUND
 
 from domain.definition import McpHttpSkill
+from domain.mcp import Catalogue
 from services.worker.skills import Reply
 from tests.support.mcp_http import Desk, desk, text_of
+from tests.wire.mcp_http import Events, Seen, World, serving
 from tests.wire.mcp_http import Reply as Instead
-from tests.wire.mcp_http import Seen, World, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -25,12 +27,18 @@ BOUND_S = 20.0
 
 @asynccontextmanager
 async def at_work(
-    world: World, transport: Transport, folder: Path, *, plain: bool = False
+    world: World,
+    transport: Transport,
+    folder: Path,
+    *,
+    plain: bool = False,
+    resumable: bool = False,
 ) -> AsyncGenerator[Desk]:
     server = world.server()
-    app = (
-        server.sse_app() if transport == "sse" else server.streamable_http_app(json_response=plain)
+    newer = server.streamable_http_app(
+        json_response=plain, event_store=Events() if resumable else None, retry_interval=10
     )
+    app = server.sse_app() if transport == "sse" else newer
     async with serving(world.around(app)) as port, asyncio.timeout(BOUND_S):
         path = "sse" if transport == "sse" else "mcp"
         skill = McpHttpSkill(endpoint=f"http://127.0.0.1:{port}/{path}", transport=transport)
@@ -175,3 +183,44 @@ async def test_a_result_that_is_no_result_reaches_the_model_as_a_failure(tmp_pat
         result = await found.call("tool:nothing")
     assert result.is_error
     assert "unknown_tool" in text_of(result)
+
+
+async def test_a_call_goes_on_when_the_server_hangs_up_and_is_asked_again(tmp_path: Path) -> None:
+    world = World()
+    back = asyncio.Event()
+
+    async def look(seen: Seen) -> Instead | None:
+        if "last-event-id" in seen.headers:
+            back.set()
+        return None
+
+    world.meddle = look
+    async with (
+        at_work(world, "streamable_http", tmp_path, resumable=True) as found,
+        asyncio.TaskGroup() as tasks,
+    ):
+        call = tasks.create_task(found.call("tool:leave"))
+        await back.wait()
+        world.go_on.set()
+        result = await call
+    assert not result.is_error
+    assert "you came back" in text_of(result)
+    assert world.calls == ["leave"]
+
+
+@pytest.mark.parametrize(("shared", "sessions"), [(False, 2), (True, 1)])
+async def test_jobs_share_a_connection_where_the_definition_says_so(
+    shared: bool,  # noqa: FBT001
+    sessions: int,
+    tmp_path: Path,
+) -> None:
+    world = World()
+    async with at_work(world, "streamable_http", tmp_path) as found:
+        found.skill = found.skill.model_copy(update={"shared": shared})
+        await found.pin(found.skill.catalogue or Catalogue())
+        for job in ("j1", "j2", "j1"):
+            call = found.a_call("tool:add", a=1, b=2)
+            call = replace(call, ref=call.ref._replace(job=job))
+            assert not (await found.box.call(call, found.hear)).is_error
+    used = {seen.headers["mcp-session-id"] for seen in world.seen if seen.is_call}
+    assert len(used) == sessions

@@ -1,6 +1,7 @@
 """Secrets in headers and addresses, and certificates: who is shown what."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.server.transport_security import TransportSecuritySettings
 
 from domain.definition import McpHttpSkill
 from domain.errors import Unavailable
@@ -224,3 +226,42 @@ async def test_without_an_exception_of_the_operator_nothing_here_is_reached(tmp_
         with pytest.raises(SkillFailed, match="PERITUS_MCP_ALLOW_CIDRS"):
             await found.discover()
     assert world.seen == []
+
+
+async def test_a_proxy_of_the_operator_carries_everything(tmp_path: Path) -> None:
+    certificates(tmp_path, ("mcp.test",))
+    world, asked = World(), list[str]()
+    anywhere = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = world.around(world.server().streamable_http_app(transport_security=anywhere))
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split(b"\r\n")[0].decode())
+        there, away = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_pass_on(reader, away))
+            tasks.create_task(_pass_on(there, writer))
+
+    async with (
+        serving(app, certificate=tmp_path / "host.pem") as port,
+        asyncio.timeout(BOUND_S),
+        await asyncio.start_server(carry, "127.0.0.1", 0) as proxy,
+    ):
+        by = proxy.sockets[0].getsockname()[1]
+        settings = HttpSettings(
+            proxy=f"http://127.0.0.1:{by}", extra_ca_file=str(tmp_path / "outside.pem")
+        )
+        skill = McpHttpSkill(endpoint="https://mcp.test/mcp")
+        async with desk(skill, tmp_path, settings=settings) as found:
+            await found.discover()
+            assert "3" in text_of(await found.call("tool:add", a=1, b=2))
+    assert set(asked) == {"CONNECT mcp.test:443 HTTP/1.1"}
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()

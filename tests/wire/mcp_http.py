@@ -14,6 +14,8 @@ from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.streamable_http import EventCallback, EventId, EventMessage, EventStore, StreamId
+from mcp_types import JSONRPCMessage
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,6 +37,27 @@ class Seen:
     @property
     def is_call(self) -> bool:
         return b'"tools/call"' in self.body
+
+
+class Events(EventStore):
+    """What streams of a server said, for who comes back."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[StreamId, JSONRPCMessage | None]] = []
+
+    async def store_event(self, stream_id: StreamId, message: JSONRPCMessage | None) -> EventId:
+        self._kept.append((stream_id, message))
+        return str(len(self._kept))
+
+    async def replay_events_after(
+        self, last_event_id: EventId, send_callback: EventCallback
+    ) -> StreamId | None:
+        after = int(last_event_id)
+        stream = self._kept[after - 1][0]
+        for number, (of, message) in enumerate(self._kept[after:], after + 1):
+            if of == stream and message is not None:
+                await send_callback(EventMessage(message, str(number)))
+        return stream
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,14 @@ class World:
             """Say who asked."""
             headers = context.headers or {}
             return f"you sent {headers.get('x-key')} and {headers.get('authorization')}"
+
+        @server.tool()
+        async def leave(context: Context) -> str:
+            """Hang up, and answer to who comes back."""
+            self.calls.append("leave")
+            await context.close_sse_stream()
+            await self.go_on.wait()
+            return "you came back"
 
         @server.tool()
         def boom() -> str:
