@@ -224,3 +224,20 @@ async def test_jobs_share_a_connection_where_the_definition_says_so(
             assert not (await found.box.call(call, found.hear)).is_error
     used = {seen.headers["mcp-session-id"] for seen in world.seen if seen.is_call}
     assert len(used) == sessions
+
+
+async def test_calls_of_other_tools_stay_in_this_program(tmp_path: Path) -> None:
+    async with at_work(World(), "streamable_http", tmp_path) as found:
+        call = replace(found.a_call("tool:add"), remote="", tool="own")
+        assert "This worker has no tool 'own'" in text_of(await found.box.call(call, found.hear))
+
+
+@pytest.mark.parametrize("change", [{"skill": "other"}, {"expert": "other"}])
+async def test_a_call_of_no_skill_of_the_definition_is_a_failure(
+    change: dict[str, str], tmp_path: Path
+) -> None:
+    async with at_work(World(), "streamable_http", tmp_path) as found:
+        call = replace(found.a_call("tool:add", a=1, b=2), **change)
+        result = await found.box.call(call, found.hear)
+    assert result.is_error
+    assert "unknown_skill" in text_of(result)

@@ -274,6 +274,39 @@ async def test_a_login_is_refreshed_when_its_token_has_ended(tmp_path: Path) -> 
         assert at.forms == ["authorization_code", "refresh_token"]
 
 
+@pytest.mark.parametrize("secret", [SECRET, ""])
+async def test_a_client_that_the_definition_names_is_used_and_none_registered(
+    secret: str, tmp_path: Path
+) -> None:
+    async with place() as at:
+        oauth = OAuth(
+            grant="authorization_code",
+            client_id="webapp",
+            client_secret="CLIENT_SECRET" if secret else None,
+            issuer=at.authority.issuer,
+        )
+        skill = McpHttpSkill(endpoint=at.endpoint, oauth=oauth)
+        async with (
+            desk(skill, tmp_path, secrets=SECRETS, behind_s=HOUR_S) as found,
+            asyncio.TaskGroup() as tasks,
+        ):
+
+            def show(url: str) -> None:
+                tasks.create_task(_browse(url))
+
+            async with at_browser(show) as person:
+                at.authority.register_by_hand("webapp", person.redirect, secret)
+                assert await found.log_in(person) is not None
+            skill = found.skill
+        async with desk(skill, tmp_path, secrets=SECRETS) as found:
+            await found.pin(skill.catalogue or Catalogue())
+            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+        assert at.forms == ["authorization_code", "refresh_token"]
+        assert set(at.authority.clients) == {"machine", "webapp"}
+        ways = {form["way"] for form in at.authority.asked}
+        assert ways == {"client_secret_basic" if secret else "client_secret_post"}
+
+
 async def test_two_that_refresh_at_once_use_each_token_once(tmp_path: Path) -> None:
     async with place() as at:
         async with desk(at.person(), tmp_path) as found:
