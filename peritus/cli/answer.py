@@ -46,19 +46,18 @@ def command(
     """
     given = words or []
     chosen = _chosen(accept=accept, decline=decline, cancel=cancel)
-    place = here(config)
     if chosen is not None:
         if len(given) > 1:
             options.refuse(f"--{chosen} goes without an answer: peritus answer {run} {given[0]}")
         name = given[0] if given else None
-        raise typer.Exit(run_async(_respond(place, run, name, chosen)))
+        raise typer.Exit(run_async(_respond(here(config), run, name, chosen)))
     if not given:
         options.refuse(f"say what to answer: peritus answer {run} TEXT, or --accept or --decline")
     if len(given) > CALL_AND_TEXT:
         message = f"quote the answer: peritus answer {run} {given[0]} '{' '.join(given[1:])}'"
         options.refuse(message)
     name = given[0] if len(given) == CALL_AND_TEXT else None
-    raise typer.Exit(run_async(_answer(place, run, name, options.text_of(given[-1]))))
+    raise typer.Exit(run_async(_answer(here(config), run, name, options.text_of(given[-1]))))
 
 
 def _chosen(*, accept: bool, decline: bool, cancel: bool) -> Action | None:

@@ -17,7 +17,9 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "said"),
     [
         ("answer one a b c", "quote the answer: peritus answer one a 'b c'"),
-        ("answer one", "Missing argument"),
+        ("answer one", "say what to answer"),
+        ("answer one --accept --decline", "exclude each other"),
+        ("answer one q1 2 --decline", "goes without an answer"),
         ("approve one c1-0 --all", "--all goes with no APPROVAL"),
         ("approve one --all --edit {}", "--all goes with no APPROVAL"),
         ("approve one --edit {} --edit-file x", "one of --edit and --edit-file"),
