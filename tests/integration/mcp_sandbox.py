@@ -5,13 +5,27 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from services.sandbox.bubblewrap.backend import BubblewrapBackend
 from services.sandbox.paths import MOUNT
 from services.sandbox.port import Command
 from services.sandbox.workspace import Workspace
 from services.worker.process import Process
 from tests.contract.sandbox_backends import spec
-from tests.support.processes import SERVERS, Ground
+from tests.support.processes import SERVERS, Ground, on_this_machine
+
+GROUNDS = ["process", pytest.param("sandbox", marks=pytest.mark.sandbox)]
+
+
+@asynccontextmanager
+async def ground_of(kind: str, folder: Path) -> AsyncGenerator[Ground]:
+    """As a plain process, or in a sandbox."""
+    if kind == "process":
+        yield on_this_machine(folder)
+        return
+    async with in_a_sandbox(folder) as inside:
+        yield inside
 
 
 @asynccontextmanager

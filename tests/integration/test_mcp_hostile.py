@@ -9,21 +9,18 @@ import pytest
 from domain.errors import Unavailable
 from domain.tools import Safety
 from services.worker.skills import SkillFailed
-from tests.integration.mcp_sandbox import in_a_sandbox
-from tests.support.processes import Ground, on_this_machine
+from tests.integration.mcp_sandbox import GROUNDS, ground_of
+from tests.support.processes import Ground
 from tests.support.skills import QUICK, stage, text, until
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["process", pytest.param("sandbox", marks=pytest.mark.sandbox)])
+@pytest.fixture(params=GROUNDS)
 async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Ground]:
     """Where a server runs makes no difference to what becomes of its harm."""
-    if request.param == "process":
-        yield on_this_machine(tmp_path)
-        return
-    async with in_a_sandbox(tmp_path) as inside:
-        yield inside
+    async with ground_of(request.param, tmp_path) as found:
+        yield found
 
 
 async def test_a_server_that_never_answers_initialize_did_not_run_the_call(ground: Ground) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +11,21 @@ from domain.tools import Safety
 from services.tool.mcp.bounds import Bounds
 from services.tool.mcp.host import McpHost
 from services.tool.mcp.pool import pause_s
+from tests.integration.mcp_sandbox import GROUNDS, ground_of
 from tests.support.skills import QUICK, Traces, stage, text, until
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_nothing_is_left_behind_after_50_opens_calls_and_closes() -> None:
-    async with stage("hostile", "instructs") as here:
+@pytest.mark.parametrize("kind", GROUNDS)
+async def test_nothing_is_left_behind_after_50_opens_calls_and_closes(
+    kind: str, tmp_path: Path
+) -> None:
+    """C11."""
+    async with (
+        ground_of(kind, tmp_path) as ground,
+        stage("hostile", "instructs", ground=ground) as here,
+    ):
         await here.call()
         await here.host.leave("acme", here.place)
         before = Traces.now()
@@ -99,6 +108,14 @@ async def test_a_server_that_hangs_is_ended_before_it_is_used_again() -> None:
     async with stage("hostile", "deaf", bounds=replace(QUICK, ping_s=0.2)) as here:
         assert "gave no answer" in text(await here.call(timeout_ms=200))
         assert "gave no answer" in text(await here.call(timeout_ms=200))
+        assert len(here.started) == 2
+
+
+async def test_a_server_that_was_not_used_for_a_while_is_asked_for_a_sign_of_life() -> None:
+    always = replace(QUICK, idle_ping_s=0.0, ping_s=0.2)
+    async with stage("hostile", "tires", bounds=always) as here:
+        assert text(await here.call()) == "done"
+        assert text(await here.call()) == "done"
         assert len(here.started) == 2
 
 

@@ -330,6 +330,17 @@ def late() -> None:
             first = first and method != "tools/call"
 
 
+def tires() -> None:
+    """Answers one call, and nothing after."""
+
+    def call(request: Message) -> None:
+        answer(request, text("done"))
+        while True:
+            time.sleep(60)
+
+    serve([TOOL], call)
+
+
 def noise() -> None:
     """Prints a megabyte of random bytes before it answers."""
 

@@ -4,6 +4,8 @@ import base64
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mcp_types import (
     AudioContent,
     BlobResourceContents,
@@ -16,6 +18,7 @@ from mcp_types import (
     PromptMessage,
     ReadResourceResult,
     Resource,
+    ResourceLink,
     TextContent,
     TextResourceContents,
 )
@@ -181,6 +184,35 @@ async def test_a_prompt_says_who_speaks() -> None:
     ]
     result = of_pieces(of_prompt(GetPromptResult(messages=messages)), "c1-0")
     assert text(result) == "[user]\nHi\n[assistant]\nHo"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+NASTY = st.text(st.characters(codec=None), max_size=40)
+BLOCKS = st.one_of(
+    st.builds(TextContent, text=NASTY),
+    st.builds(ImageContent, data=NASTY, mime_type=NASTY),
+    st.builds(
+        AudioContent,
+        data=st.binary().map(lambda data: base64.b64encode(data).decode()),
+        mime_type=NASTY,
+    ),
+    st.builds(EmbeddedResource, resource=st.builds(TextResourceContents, uri=NASTY, text=NASTY)),
+    st.builds(ResourceLink, uri=NASTY, name=NASTY, description=NASTY),
+)
+
+
+@given(st.lists(BLOCKS, max_size=6), JSON, st.none() | st.just(COUNT))
+async def test_whatever_is_answered_becomes_a_result_that_can_be_stored(
+    blocks: list[ContentBlock], data: Any, schema: dict[str, Any] | None
+) -> None:
+    result = await result_of(*blocks, structured_content=data, schema=schema)
+    assert len(text(result).encode()) <= INLINE_BYTES_MAX + 200
+    assert result.full_output is None or result.full_output_media_type
+    assert all(file.media_type.startswith("image/") for file in result.files)
 
 
 def test_a_preview_cuts_between_characters() -> None:

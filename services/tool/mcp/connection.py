@@ -22,6 +22,7 @@ from services.tool.mcp.offers import Offer
 from services.tool.mcp.seam import Lost, NoAnswer, NotOpened, Refused, Report, Server
 from services.tool.mcp.session import PEER, Dispatcher, answered, begin
 from services.tool.mcp.turns import CURRENT, OpenCall, Turns
+from services.worker.patience import Patience
 from services.worker.skills import Asks
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,8 @@ class Connection:
         job = Job(ask, call)
         self._jobs.put_nowait(job)
         try:
-            async with asyncio.timeout(timeout_s):
+            patience = None if call is None else call.call.patience
+            async with (patience or Patience(timeout_s)).scope():
                 return await job.answer
         except TimeoutError:
             message = f"it did not answer within {timeout_s:g} s"
