@@ -20,6 +20,7 @@ from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelRep
 from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
 from services.worker.live import LiveReply
+from services.worker.patience import Patience
 from services.worker.queue import read_work
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Generations:
     ) -> CompleteGeneration | FailGeneration | None:
         timeout_ms = state.limits.generation_timeout_ms
         try:
-            async with stop.scope(timeout_ms / 1000):
+            async with stop.scope(Patience(timeout_ms / 1000)):
                 reply = await self._permitted(ref, state, work)
         except TimeoutError:
             if stop.requested:

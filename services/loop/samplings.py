@@ -22,6 +22,7 @@ from services.loop.limiter import WAIT_MAX_MS, Asked, Limiter
 from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
 from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
+from services.worker.patience import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Samplings:
         ask = found[0].id
         timeout_ms = state.limits.generation_timeout_ms
         try:
-            async with stop.scope(timeout_ms / 1000):
+            async with stop.scope(Patience(timeout_ms / 1000)):
                 reply = await self._permitted(ref, state, *found)
         except TimeoutError:
             if stop.requested:

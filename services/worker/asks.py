@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -150,12 +151,14 @@ class LogAsks:
         waiting.append(one)
         try:
             command = AskInCall(call=call.call, ask=name, holder=self.epoch, about=about)
-            try:
-                await self._reporter.ask(call.ref, command)
-            except Rejected:
-                if not one.answer.done():
-                    raise  # else it was asked before: that was not heard, and its answer was
-            return await one.answer
+            patience = call.patience
+            with nullcontext() if patience is None else patience.standing_still():
+                try:
+                    await self._reporter.ask(call.ref, command)
+                except Rejected:
+                    if not one.answer.done():
+                        raise  # else it was asked before: that was not heard, and its answer was
+                return await one.answer
         finally:
             waiting.remove(one)
             if not waiting:

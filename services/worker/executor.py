@@ -24,6 +24,7 @@ from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
 from services.worker.keeper import Elsewhere, Keeper, Known, Later
 from services.worker.live import LiveOutput
+from services.worker.patience import Patience
 from services.worker.queue import consume, read_work
 from services.worker.reporter import Reporter
 from services.worker.toolbox import ToolBox, ToolCall, ToolResult
@@ -193,8 +194,9 @@ class Executor:
         since_ms = self.now_ms()
         outcome: ResultOutcome
         try:
-            async with stop.scope(work.timeout_ms / 1000):
-                result = await self._call(ref, work)
+            patience = Patience(work.timeout_ms / 1000)
+            async with stop.scope(patience):
+                result = await self._call(ref, work, patience)
             outcome = _outcome_of(result, work)
         except TimeoutError:
             outcome, result = self._ended(work, stop)
@@ -233,7 +235,7 @@ class Executor:
         if self.keeper is not None:
             await self.keeper.recorded(ref, work.call)
 
-    async def _call(self, ref: RunRef, work: CallToolWork) -> ToolResult:
+    async def _call(self, ref: RunRef, work: CallToolWork, patience: Patience) -> ToolResult:
         arguments = work.arguments
         if isinstance(arguments, BlobRef):
             arguments = (await self.backbone.blobs.get(ref.tenant, arguments.digest)).decode()
@@ -250,6 +252,7 @@ class Executor:
             skill=work.skill,
             remote=work.remote,
             safety=work.safety,
+            patience=patience,
         )
         live = LiveOutput(self.backbone.live, ref, work.call, redactor=self.redactor)
         try:

@@ -12,6 +12,7 @@ from domain.decisions.asks import sampling_name
 from domain.ids import RunRef
 from domain.tools import Lane
 from domain.work import CallToolWork, GenerateWork, SampleWork, SnapshotWork, Work
+from services.worker.patience import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +64,12 @@ class Stop:
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     @asynccontextmanager
-    async def scope(self, timeout_s: float) -> AsyncGenerator[None]:
+    async def scope(self, patience: Patience) -> AsyncGenerator[None]:
         """A scope that ends with TimeoutError at the timeout, or as soon as a stop is requested."""
-        async with asyncio.timeout(0 if self.requested else timeout_s) as scope:
+        async with patience.scope() as scope:
             self._scope = scope
+            if self.requested:
+                self.request()
             try:
                 yield
             finally:

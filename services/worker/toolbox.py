@@ -1,13 +1,14 @@
 """What a worker hands to an executor of tools, and what it gets back. Not the queue or the log."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from domain.content import ContentPart
 from domain.ids import RunRef
 from domain.sandbox import EgressRow
 from domain.tools import Safety
+from services.worker.patience import Patience
 
 OnOutput = Callable[[str], Awaitable[None]]
 """Hears output while a call still runs: for people who watch, never for the record.
@@ -32,6 +33,8 @@ class ToolCall:
     skill: str = ""  # the key of the expert's skill
     remote: str = ""  # of a tool of an MCP server: what the server knows it by
     safety: Safety = Safety.UNSAFE
+    patience: Patience | None = field(default=None, compare=False, repr=False)
+    """Its time limit, which stands still while the call waits for a person."""
 
 
 @dataclass(frozen=True, slots=True)
