@@ -88,7 +88,7 @@ class HttpToolBox:
     def _server(
         self, tenant: str, place: str, expert: str, name: str, skill: McpHttpSkill
     ) -> Server:
-        endpoint = Endpoint(tenant, skill, login_command(expert, name))
+        endpoint = Endpoint(tenant, skill, f"`{login_command(expert, name)}`")
         return server_of(self._means, self._trust, endpoint, place)
 
     async def _definition(self, tenant: str, digest: str) -> Definition:

@@ -36,7 +36,8 @@ async def log_in(
     if skill.oauth is None:
         message = f"the server {skill.endpoint} is used without a login by OAuth"
         raise Rejected("no_login", message)
-    server = server_of(means, Trust(means.settings), Endpoint(tenant, skill, "", person), "login")
+    endpoint = Endpoint(tenant, skill, "the same command", person)
+    server = server_of(means, Trust(means.settings), endpoint, "login")
     logins = Logins(means.tokens, tenant, skill, means.now_s)
     before = await logins.load()
     problem: PeritusError | None = None

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mcp_types import CONNECTION_CLOSED
 
 from domain.definition import McpHttpSkill
 from domain.errors import Unavailable
@@ -105,6 +106,21 @@ async def test_a_gateway_that_lost_the_server_leaves_the_outcome_open(
         result = await found.call("tool:add", a=1, b=2)
     assert result.is_error
     assert result.unknown
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_an_error_of_the_server_that_the_sdk_has_a_use_for_is_still_an_answer(
+    status: int, tmp_path: Path
+) -> None:
+    world = World()
+    error = {"code": CONNECTION_CLOSED, "message": "the database is full"}
+    body = json.dumps({"jsonrpc": "2.0", "id": 3, "error": error}).encode()
+    world.meddle = Meddling(Reply(status, body, JSON))
+    async with at_work(world, tmp_path) as found:
+        result = await found.call("tool:add", a=1, b=2)
+    assert result.is_error
+    assert not result.unknown
+    assert "the database is full" in text_of(result)
 
 
 async def test_a_session_that_is_gone_is_opened_anew_once(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from services.tool.mcp.http_failures import (
     refusal,
     request_id,
     rpc_error_code,
+    rpc_error_text,
 )
 from services.tool.mcp.http_settings import HttpSettings
 from services.tool.mcp.http_transport import TOO_MANY, Way
@@ -149,11 +150,13 @@ class Talk(httpx2.AsyncClient):
     async def _judged(self, request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
         """An answer that was read: errors of HTTP become errors of the protocol."""
         status = response.status_code
-        if status < ERRORS_FROM:
-            return response
         code = rpc_error_code(response)
         if status == 404 and SESSION_ID in request.headers and code != METHOD_NOT_FOUND:  # noqa: PLR2004
             return await self._gone(request)
+        if code == CONNECTION_CLOSED:  # to the SDK it says that no answer came, and here is one
+            return error_answer(request, INTERNAL_ERROR, rpc_error_text(response))
+        if status < ERRORS_FROM:
+            return response
         if code is not None and status not in (401, 403, 429):
             return response
         told = refusal(response, hint=self.hint)

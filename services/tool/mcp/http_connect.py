@@ -38,7 +38,7 @@ class HttpMeans:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A skill as one tenant uses it. `login`: the command with which a person logs in."""
+    """A skill as one tenant uses it. `login`: what a person does to log in."""
 
     tenant: str
     skill: McpHttpSkill
@@ -125,7 +125,7 @@ async def _auth(means: HttpMeans, endpoint: Endpoint, oauth: OAuth) -> "httpx2.A
         client_secret = await secret(oauth.client_secret, "the login", means.reveal, means.never)
     anew = endpoint.person is not None
     logins = Logins(means.tokens, endpoint.tenant, endpoint.skill, means.now_s, anew=anew)
-    person = endpoint.person or Person(f"`{endpoint.login}`")
+    person = endpoint.person or Person(endpoint.login)
     try:
         return provider_of(endpoint.skill, oauth, logins, client_secret, person)
     except LoginFailed as error:
@@ -136,7 +136,7 @@ def _hint(endpoint: Endpoint) -> str:
     """What a person can do when a server wants to know who asks."""
     skill = endpoint.skill
     if skill.oauth is not None:
-        return f"it does not take the token it gave; log in again with `{endpoint.login}`"
+        return f"it does not take the token it gave; log in again: {endpoint.login}"
     if skill.headers:
         return f"check the secrets of the headers {', '.join(sorted(skill.headers))}"
     return "the definition needs a header with a secret, or a login by OAuth"

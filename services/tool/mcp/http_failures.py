@@ -54,14 +54,24 @@ def excerpt(response: httpx2.Response) -> str:
 
 def rpc_error_code(response: httpx2.Response) -> int | None:
     """The code of a JSON-RPC error that was read as the body; None when it is none."""
-    if not response.headers.get("content-type", "").lower().startswith("application/json"):
-        return None
+    code = _error(response).get("code")
+    return code if isinstance(code, int) else None
+
+
+def rpc_error_text(response: httpx2.Response) -> str:
+    """What a JSON-RPC error says that was read as the body."""
+    return str(_error(response).get("message", ""))
+
+
+def _error(response: httpx2.Response) -> dict[str, object]:
+    is_json = response.headers.get("content-type", "").lower().startswith("application/json")
+    if not is_json or b'"error"' not in response.content:
+        return {}
     body = _object(response.content)
     error = body.get("error")
     if body.get("jsonrpc") != "2.0" or not isinstance(error, dict):
-        return None
-    code = cast("dict[str, object]", error).get("code")
-    return code if isinstance(code, int) else None
+        return {}
+    return cast("dict[str, object]", error)
 
 
 def request_id(request: httpx2.Request) -> str | int | None:

@@ -1,4 +1,4 @@
-"""Tokens for MCP servers by OAuth 2.1: the SDK's own providers, with logins that are kept. No I/O.
+"""Tokens for MCP servers by OAuth 2.1: the SDK's own providers, with logins that are kept.
 
 A token that another process got meanwhile counts, and requests do not wait for one another while
 there is one.
@@ -156,11 +156,9 @@ class _Remembering(OAuthClientProvider):
 
     def _check_scope(self, response: httpx2.Response) -> None:
         """A login with the scopes of the definition again would change nothing."""
-        wanted = (
-            extract_scope_from_www_auth(response) if response.status_code == FORBIDDEN else None
-        )
-        if wanted is None or self._ask.scope is None:
+        if response.status_code != FORBIDDEN or self._ask.scope is None:
             return
+        wanted = extract_scope_from_www_auth(response) or ""
         missing = sorted(set(wanted.split()) - set(self._ask.scope.split()))
         if missing:
             message = f"the server wants scopes that the definition does not ask for: {missing}"
