@@ -189,6 +189,13 @@ async def test_a_question_outside_of_any_call_reaches_nobody(ground: Ground) -> 
         assert here.person.asked == []
 
 
+async def test_a_question_of_a_call_that_is_over_is_taken_back(ground: Ground) -> None:
+    async with stage("hostile", "asks_and_goes_on", ground=ground) as here:
+        here.person.may_answer.clear()
+        assert text(await here.call()) == "done"
+        await until(lambda: here.person.left == ["c1-0"])
+
+
 async def test_a_call_asks_a_person_so_often_and_no_more(ground: Ground) -> None:
     async with stage("hostile", "asks_on", ground=ground) as here:
         assert text(await here.call()) == "32 of 40"

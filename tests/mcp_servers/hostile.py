@@ -341,6 +341,19 @@ def tires() -> None:
     serve([TOOL], call)
 
 
+def asks_and_goes_on() -> None:
+    """Asks in a call, and answers the call without waiting to be told."""
+
+    def call(request: Message) -> None:
+        form = {"type": "object", "properties": {"name": {"type": "string"}}}
+        params = {"message": "Who?", "requestedSchema": form}
+        said({"id": "q1", "method": "elicitation/create", "params": params})
+        time.sleep(0.2)
+        answer(request, text("done"))
+
+    serve([TOOL], call)
+
+
 def noise() -> None:
     """Prints a megabyte of random bytes before it answers."""
 

@@ -48,12 +48,18 @@ class Person:
     asked: list[tuple[str, Question | Sample]] = field(
         default_factory=list[tuple[str, Question | Sample]]
     )
+    left: list[str] = field(default_factory=list[str])
+    """The calls whose questions were taken back."""
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     """Until it is set, nobody answers."""
 
     async def elicit(self, call: ToolCall, question: Question) -> Reply:
         self.asked.append((call.call, question))
-        await self.may_answer.wait()
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.left.append(call.call)
+            raise
         return self.reply
 
     async def sample(self, call: ToolCall, sample: Sample) -> Sampled:

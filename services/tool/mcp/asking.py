@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 from mcp.client import ClientRequestContext
 from mcp_types import (
     INVALID_REQUEST,
@@ -100,7 +101,13 @@ class Asking:
             call.questions += 1
             if call.questions > QUESTIONS_MAX:
                 return _no(f"a call may ask {QUESTIONS_MAX} times")
-            return await ask(call)
+            with anyio.CancelScope() as scope:
+                call.on_end.append(scope.cancel)
+                try:
+                    return await ask(call)
+                finally:
+                    call.on_end.remove(scope.cancel)
+            return _no("the call is over")
         except (NotTold, PeritusError) as error:
             logger.info("a question of %s was refused: %s", self._server.name, error)
             return _no(str(error))

@@ -8,7 +8,7 @@ nobody can tell which is whose, and they are refused.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
@@ -30,6 +30,8 @@ class OpenCall:
         self.hearing = hearing
         self.questions = 0
         """How often it has asked."""
+        self.on_end: list[Callable[[], None]] = []
+        """What ends the questions nobody will take the answers of any more."""
 
 
 CURRENT: ContextVar[OpenCall | None] = ContextVar("mcp_open_call", default=None)
@@ -62,6 +64,8 @@ class Turns:
             yield
         finally:
             self._open.remove(call)
+            for end in tuple(call.on_end):
+                end()
             await self._tell()
 
     def say(self, text: str) -> None:
