@@ -77,9 +77,17 @@ async def test_a_server_that_ended_between_two_calls_is_started_again() -> None:
         assert len(here.started) == 3
 
 
-async def test_a_server_of_the_newest_protocol_alone_is_spoken_to() -> None:
-    async with stage("hostile", "modern") as here:
+@pytest.mark.parametrize("name", ["modern", "modern_strict", "modern_polite"])
+async def test_a_server_of_the_newest_protocol_alone_is_spoken_to(name: str) -> None:
+    """Whatever it makes of how sessions began before."""
+    async with stage("hostile", name) as here:
         assert text(await here.call()) == "done"
+
+
+async def test_a_server_of_no_protocol_we_know_is_told_of_by_its_version() -> None:
+    async with stage("hostile", "ancient") as here:
+        with pytest.raises(Unavailable, match=r"version from the server: 2023-01-01"):
+            await here.call()
 
 
 async def test_what_was_unused_for_longest_makes_room() -> None:

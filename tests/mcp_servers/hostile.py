@@ -398,12 +398,47 @@ def no_result() -> None:
 
 def modern() -> None:
     """Knows the newest protocol only, which begins without a handshake."""
+    data = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
+    error = {"code": -32022, "message": "unsupported protocol version", "data": data}
+    _modern(lambda asked: said({"id": asked["id"], "error": error}))
+
+
+def modern_strict() -> None:
+    """Knows the newest protocol only, and says of the other one what is missing in a request."""
+    error = {"code": -32602, "message": "missing _meta keys"}
+    _modern(lambda asked: said({"id": asked["id"], "error": error}))
+
+
+def modern_polite() -> None:
+    """Knows the newest protocol only, and answers a handshake with its version."""
+    _modern(
+        lambda asked: answer(
+            asked,
+            {
+                "protocolVersion": "2026-07-28",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "hostile", "version": "1"},
+            },
+        )
+    )
+
+
+def ancient() -> None:
+    """Knows a protocol only that nobody speaks any more."""
+    for message in heard():
+        if message.get("method") == "initialize":
+            info = {"name": "hostile", "version": "1"}
+            old = {"protocolVersion": "2023-01-01", "capabilities": {}, "serverInfo": info}
+            answer(message, old)
+        elif "id" in message:
+            said({"id": message["id"], "error": {"code": -32601, "message": "what is that?"}})
+
+
+def _modern(begin: Callable[[Message], None]) -> None:
     for message in heard():
         method = message.get("method")
         if method == "initialize":
-            data = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
-            error = {"code": -32022, "message": "unsupported protocol version", "data": data}
-            said({"id": message["id"], "error": error})
+            begin(message)
         elif method == "server/discover":
             answer(
                 message,

@@ -31,7 +31,13 @@ T = TypeVar("T", bound=BaseModel)
 
 PEER = types.Implementation(name="peritus", version=importlib.metadata.version("peritus"))
 
-NOT_LEGACY = (types.UNSUPPORTED_PROTOCOL_VERSION, types.METHOD_NOT_FOUND)
+NOT_LEGACY = (
+    types.UNSUPPORTED_PROTOCOL_VERSION,
+    types.METHOD_NOT_FOUND,
+    types.HEADER_MISMATCH,
+    types.INVALID_PARAMS,
+)
+"""What a server that knows the newest protocol only may make of how sessions began before."""
 
 _CALLED: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
     types.CallToolResult | types.InputRequiredResult
@@ -96,7 +102,15 @@ async def _initialize_first(session: ClientSession) -> None:
     except MCPError as error:
         if error.code not in NOT_LEGACY:
             raise
+        first: Exception = error
+    except RuntimeError as error:  # it answers, with a version that begins otherwise
+        first = error
+    else:
+        return
+    try:
         await session.discover()
+    except (MCPError, RuntimeError, ValidationError):
+        raise first from None  # which says more of a server that knows neither
 
 
 async def call_tool(
