@@ -14,6 +14,11 @@ class Patience:
         self._scopes: dict[asyncio.Timeout, float | None] = {}  # and what is left, while it stands
         self._still = 0
 
+    @property
+    def still(self) -> bool:
+        """Whether the clock stands still."""
+        return self._still > 0
+
     @asynccontextmanager
     async def scope(self) -> AsyncGenerator[asyncio.Timeout]:
         """Ends with TimeoutError when the time is over."""

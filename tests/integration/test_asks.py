@@ -184,12 +184,42 @@ async def test_question_expires_and_the_call_goes_on_without_the_person() -> Non
 
 
 async def test_call_that_ends_while_it_asks_leaves_nothing_open() -> None:
-    cluster = cluster_of(elicits, limits=Limits(call_timeout_ms=30))
+    async def asks_without_waiting(asks: Asks, call: ToolCall) -> str:
+        async with asyncio.TaskGroup() as tasks:
+            question = tasks.create_task(elicits(asks, call))
+            await go.wait()
+            question.cancel()
+        return "enough"
+
+    go = asyncio.Event()
+    cluster = cluster_of(asks_without_waiting)
     async with cluster.worker("e1"):
         await cluster.start()
+        await asked(cluster)
+        go.set()
         state = await cluster.rest()
-    assert "timeout" in await read(cluster)
+    assert await read(cluster) == "enough"
     assert state.timers == {}
+    assert state.questions == ()
+
+
+async def test_time_that_a_person_takes_is_not_the_calls() -> None:
+    calls: list[ToolCall] = []
+
+    async def remembers(asks: Asks, call: ToolCall) -> str:
+        calls.append(call)
+        return await elicits(asks, call)
+
+    cluster = cluster_of(remembers)
+    async with cluster.worker("e1"):
+        await cluster.start()
+        question = await asked(cluster)
+        patience = calls[0].patience
+        assert patience is not None
+        assert patience.still
+        await tell(cluster, two_counts(question))
+        await cluster.rest()
+    assert not patience.still
 
 
 async def test_lost_workers_question_is_asked_anew_by_the_next() -> None:
@@ -411,9 +441,17 @@ async def test_model_is_asked_once_though_the_worker_that_asks_it_dies() -> None
 
 async def test_late_reply_of_a_call_that_ended_settles_what_was_charged() -> None:
     """C12."""
+
+    async def gives_up(asks: Asks, call: ToolCall) -> str:
+        async with asyncio.TaskGroup() as tasks:
+            question = tasks.create_task(samples(asks, call))
+            await model.begun.wait()
+            question.cancel()
+        return "enough"
+
     waits = asyncio.Event()
     model = Model(waits)
-    cluster = cluster_of(samples, model.generate, limits=Limits(call_timeout_ms=200))
+    cluster = cluster_of(gives_up, model.generate)
     async with cluster.worker("e1"):
         await cluster.start()
         await model.begun.wait()
