@@ -17,7 +17,7 @@ from domain.definition import McpHttpSkill
 from domain.errors import Rejected, Unavailable
 from domain.mcp import Catalogue, OAuth
 from services.tool.http_login import log_out
-from services.tool.mcp.oauth_listener import at_browser
+from services.tool.mcp.oauth_listener import LOGINS_MAX, at_browser
 from services.worker.clean import clean_result
 from services.worker.skills import SkillFailed
 from tests.support.mcp_http import HOUR_S, LOOPBACK, TENANT, Desk, desk, text_of
@@ -37,6 +37,8 @@ class Place:
     world: World
     authority: Authority
     endpoint: str
+    gate: World
+    """What the authorisation server was sent."""
 
     def client(self, *, named: bool = True, scopes: tuple[str, ...] = ()) -> McpHttpSkill:
         oauth = OAuth(
@@ -60,7 +62,7 @@ class Place:
 
 @asynccontextmanager
 async def place(*, scopes: list[str] | None = None, older: bool = False) -> AsyncGenerator[Place]:
-    world, authority = World(), Authority()
+    world, gate, authority = World(), World(), Authority()
     path = "sse" if older else "mcp"
     authority.register_by_hand("machine")
 
@@ -78,10 +80,10 @@ async def place(*, scopes: list[str] | None = None, older: bool = False) -> Asyn
         )
         return world.around(server.sse_app() if older else server.streamable_http_app())
 
-    async with serving(authority.app()) as port, asyncio.timeout(BOUND_S):
+    async with serving(gate.around(authority.app())) as port, asyncio.timeout(BOUND_S):
         authority.issuer = f"http://127.0.0.1:{port}"
         async with serving(at=app) as own:
-            yield Place(world, authority, f"http://127.0.0.1:{own}/{path}")
+            yield Place(world, authority, f"http://127.0.0.1:{own}/{path}", gate)
 
 
 async def log_in(found: Desk) -> Catalogue | None:
@@ -224,6 +226,18 @@ async def test_the_older_transport_has_logins_too(tmp_path: Path) -> None:
         async with desk(nobody, tmp_path) as found:
             with pytest.raises((SkillFailed, Unavailable), match="peritus tools login"):
                 await found.discover()
+
+
+async def test_headers_of_a_definition_are_not_sent_to_an_authorisation_server(
+    tmp_path: Path,
+) -> None:
+    async with place() as at:
+        skill = at.client().model_copy(update={"headers": {"X-Key": "${CLIENT_SECRET}"}})
+        async with desk(skill, tmp_path, secrets=SECRETS) as found:
+            await found.discover()
+    assert {seen.headers["x-key"] for seen in at.world.seen} == {SECRET}
+    assert len(at.gate.seen) >= 2
+    assert not any("x-key" in seen.headers for seen in at.gate.seen)
 
 
 async def test_a_client_that_is_refused_is_told_without_what_it_sent(tmp_path: Path) -> None:
@@ -396,6 +410,17 @@ async def test_a_person_who_is_refused_has_no_login(tmp_path: Path) -> None:
                 with pytest.raises(SkillFailed, match="access_denied"):
                     await found.log_in(person)
         assert not await log_out(found.means, TENANT, found.skill)
+
+
+async def test_a_person_logs_in_again_when_a_login_is_forgotten_but_not_for_ever(
+    tmp_path: Path,
+) -> None:
+    async with place() as at, desk(at.person(), tmp_path) as found:
+        at.authority.forgets = LOGINS_MAX - 1
+        assert await log_in(found) is not None
+        at.authority.forgets = LOGINS_MAX
+        with pytest.raises(SkillFailed, match=f"takes no login: {LOGINS_MAX} were made"):
+            await log_in(found)
 
 
 async def test_a_server_that_wants_nobody_to_log_in_says_so(tmp_path: Path) -> None:
