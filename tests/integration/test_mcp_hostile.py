@@ -121,6 +121,8 @@ async def test_orders_of_a_server_are_data(ground: Ground) -> None:
 async def test_answers_to_nothing_are_skipped(ground: Ground) -> None:
     async with stage("hostile", "wrong_ids", ground=ground) as here:
         assert text(await here.call()) == "done"
+        heard = "".join(here.heard)
+        assert heard.count("[not a message]") == heard.count("jsonrpc") == 5
 
 
 async def test_a_call_that_is_never_answered_ends_at_its_time(ground: Ground) -> None:

@@ -69,6 +69,15 @@ async def test_a_server_that_is_not_used_is_ended() -> None:
         assert len(here.started) == 2
 
 
+async def test_a_server_is_started_only_when_the_one_before_is_gone() -> None:
+    async with stage("hostile", "stubborn", bounds=replace(QUICK, idle_s=0.05)) as here:
+        await here.call()
+        await until(lambda: len(here.host) == 0)  # it is being ended, and does not want to
+        assert len(here.processes()) == 1
+        await here.call()
+        assert (len(here.started), len(here.processes())) == (2, 1)
+
+
 async def test_a_server_that_ended_between_two_calls_is_started_again() -> None:
     async with stage("hostile", "answers_and_dies") as here:
         for _ in range(3):

@@ -53,6 +53,26 @@ async def result_of(
     return await of_call(CallToolResult(content=list(blocks), **more), schema, "c1-0")
 
 
+async def test_a_text_that_is_wrapped_as_data_is_shown_once() -> None:
+    """As the reference server of files does, of which every answer would come twice."""
+    wrapped = {"content": "a\nb\ud800"}
+    assert "content" not in text(await result_of(said("a\nb\ud800"), structured_content=wrapped))
+    other = text(await result_of(said("a"), structured_content={"content": "b"}))
+    assert other == 'a\n{"content": "b"}'
+    two = {"content": "a", "more": 1}
+    assert "more" in text(await result_of(said("a"), structured_content=two))
+    assert "count" in text(await result_of(said("3"), structured_content={"count": 3}))
+
+
+async def test_an_image_that_is_data_too_is_no_text_of_base64() -> None:
+    again = [{"type": "image", "data": image(PNG).data, "mimeType": "image/png"}]
+    result = await result_of(image(PNG), structured_content={"content": again})
+    assert text(result) == f"[image: image/png, {len(PNG)} bytes, shown as image-1.png]"
+    assert [file.data for file in result.files] == [PNG]
+    other = [{**again[0], "data": "AAAA"}]
+    assert "AAAA" in text(await result_of(image(PNG), structured_content={"content": other}))
+
+
 async def test_texts_are_joined_in_order() -> None:
     result = await result_of(said("one"), said("two"))
     assert (text(result), result.is_error, result.full_output) == ("one\ntwo", False, None)

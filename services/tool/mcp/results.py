@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, cast
 
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, ContentBlock
 
 from domain.content import TextPart
 from domain.record import clean
@@ -16,6 +17,7 @@ INLINE_BYTES_MAX = 30_000
 """What a model is shown of a result: as much as of the output of a command."""
 
 COMPARED_TEXTS = 10
+COMPARED_BLOCKS = 20
 COMPARED_CHARS_MAX = 1024 * 1024
 """Which texts are compared with the data of a result, so that it is shown once."""
 
@@ -32,7 +34,7 @@ async def of_call(
     structured = result.structured_content
     if structured is not None:
         text = _json(structured)
-        if not _is_said(pieces.texts, structured):
+        if not (_is_said(pieces.texts, structured) or _is_content(result.content, structured)):
             pieces.texts.append(text)
         if output_schema is not None and not result.is_error:
             problem = await _mismatch(output_schema, structured, text)
@@ -85,17 +87,36 @@ def _is_said(texts: list[str], value: object) -> bool:
     """Whether the texts of a result say what its data says.
 
     Servers of the Python SDK wrap what is no object as `{"result": ...}`, and give each item of a
-    list as a text of its own.
+    list as a text of its own. Others wrap a text, under any name.
     """
     if any(_same(said, value) for said in texts[:COMPARED_TEXTS]):
         return True
-    if not isinstance(value, dict) or set(cast("dict[str, object]", value)) != {"result"}:
+    name, inner = _only(value)
+    if isinstance(inner, str) and texts == [clean(inner)]:
+        return True
+    if name != "result":
         return False
-    inner = cast("dict[str, object]", value)["result"]
     items = cast("list[object]", inner) if isinstance(inner, list) else [inner]
     return len(items) == len(texts) and all(
         said == item or _same(said, item) for said, item in zip(texts, items, strict=True)
     )
+
+
+def _is_content(blocks: Sequence[ContentBlock], value: object) -> bool:
+    """Whether the data of a result is its content once more, wrapped: an image as base64, say."""
+    _, inner = _only(value)
+    if not isinstance(inner, list) or len(blocks) > COMPARED_BLOCKS:
+        return False
+    said = [block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in blocks]
+    return bool(said == inner)
+
+
+def _only(value: object) -> tuple[str, object]:
+    """The name and the value of what is wrapped in an object; nothing, where more is in it."""
+    if not isinstance(value, dict):
+        return "", None
+    fields = cast("dict[str, object]", value)
+    return next(iter(fields.items())) if len(fields) == 1 else ("", None)
 
 
 def _same(text: str, value: object) -> bool:
