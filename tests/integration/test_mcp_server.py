@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ from domain.ids import RunRef
 from domain.limits import Limits
 from domain.redaction import Redactor
 from eventlog.memory import MemoryServer
-from eventlog.port import Backbone
+from eventlog.port import Answer, Backbone, Requests, Topic
 from services.loop.models.port import ModelFailure
 from tests.support.gateway import projecting, working
 from tests.support.mcp_server import (
@@ -302,6 +304,7 @@ async def test_a_client_that_vanishes_leaves_its_run_to_go_on(
         served(deps_of(backbone, tmp_path, of(expert("slow")))) as url,
     ):
         run = await cut_off(url, "slow", ended=ended)
+        await round_trips(url)
         gate.set()
         state = await state_when(backbone, ref_of(run), rests)
 
@@ -324,6 +327,7 @@ async def test_with_a_key_a_call_that_was_cut_off_finds_its_run_again(
             )
             run = await heard.run()
             call.cancel()
+        await round_trips(url)
         gate.set()
         again = await client.call_tool("slow", {"query": "Go"}, meta=KEYED)
         other = await client.call_tool("slow", {"query": "Stop"}, meta=KEYED)
@@ -446,6 +450,55 @@ async def test_a_call_that_is_cancelled_before_its_run_is_asked_for_leaves_nothi
         await client.call_tool("peritus_status", {"run": "fresh0"})
 
     assert (await backbone.log.bounds())[1] == 0
+
+
+async def round_trips(url: str) -> None:
+    """Leave the server the time for what it might do about a call that was cut off."""
+    async with connected(url) as client:
+        for _ in range(10):
+            await client.call_tool("peritus_status", {"run": "nobody"})
+
+
+@dataclass
+class Held:
+    """Requests that are on their way until they are let go."""
+
+    inner: Requests
+    asked: asyncio.Event
+    gate: asyncio.Event
+
+    async def ask(
+        self, ref: RunRef, data: bytes, *, timeout_s: float, topic: Topic = "ask"
+    ) -> bytes | None:
+        self.asked.set()
+        await self.gate.wait()
+        return await self.inner.ask(ref, data, timeout_s=timeout_s, topic=topic)
+
+    def serve(self, answer: Answer, *, topic: Topic = "ask") -> AbstractAsyncContextManager[None]:
+        return self.inner.serve(answer, topic=topic)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_that_is_cancelled_while_its_run_is_asked_for_cancels_it(
+    backbone: Backbone, tmp_path: Path, era: Era
+) -> None:
+    asked, gate, model = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    held = replace(backbone, requests=Held(backbone.requests, asked, gate))
+    async with (
+        working(backbone, lambda: model),
+        served(deps_of(held, tmp_path, of(expert("slow")))) as url,
+        connected(url, era) as client,
+    ):
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(client.call_tool("slow", {"query": "Go"}))
+            await asked.wait()
+            call.cancel()
+        await round_trips(url)
+        gate.set()
+        state = await state_when(backbone, ref_of("fresh0"), rests)
+
+    assert state.status == "cancelled"
+    assert isinstance((await events_of(backbone, ref_of("fresh0")))[0], e.RunStarted)
 
 
 async def heard_often(client: Client, heard: Heard, gate: asyncio.Event) -> None:

@@ -20,6 +20,7 @@ from services.worker.toolbox import OnOutput, ToolCall, ToolResult
 from tests.support.cluster import Cluster, experts, local_tool, script
 from tests.support.cluster import asks as asks_for
 from tests.support.mcp_server import (
+    BOUND_S,
     ERAS,
     TENANT,
     Era,
@@ -271,10 +272,10 @@ async def test_a_call_waits_for_people_no_longer_than_it_is_set_to(
 async def test_a_form_is_withdrawn_when_somebody_else_is_quicker(
     backbone: Backbone, url: str
 ) -> None:
-    slow = Person(hesitates=True)
+    slow = Person(hesitates=2)
     heard = Heard()
     async with (
-        at_work(backbone, {"clerk": [calls(QUESTION), "Blue it is."]}),
+        at_work(backbone, {"clerk": [calls(QUESTION), calls(QUESTION), "Blue it is."]}),
         connected(url, "legacy", slow) as client,
         connected(url, "legacy") as other,
         asyncio.TaskGroup() as tasks,
@@ -283,10 +284,14 @@ async def test_a_form_is_withdrawn_when_somebody_else_is_quicker(
         run = await heard.run()
         await heard.until("waits for a person")
         await other.call_tool("peritus_answer", {"run": run, "answer": "Blue"})
+        async with asyncio.timeout(BOUND_S):
+            await slow.withdrawn.wait()  # while the call goes on
+        await heard.until("peritus answer " + run + " c2-0")
+        await other.call_tool("peritus_answer", {"run": run, "answer": "Red"})
         result = await call
 
     assert text_of(result) == "Blue it is."
-    assert len(slow.asked) == 1
+    assert len(slow.asked) == 2
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -73,7 +73,8 @@ class Person:
 
     says: list[types.ElicitResult] = field(default_factory=list[types.ElicitResult])
     asked: list[str] = field(default_factory=list[str])
-    hesitates: bool = False
+    hesitates: int = 0  # so often nothing is said until the form is withdrawn
+    withdrawn: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(
         self, context: ClientRequestContext, params: types.ElicitRequestParams
@@ -81,7 +82,11 @@ class Person:
         del context
         self.asked.append(params.message)
         if self.hesitates:
-            await asyncio.Event().wait()
+            self.hesitates -= 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.withdrawn.set()
         return self.says.pop(0)
 
 
