@@ -53,6 +53,8 @@ class Authority:
     """What it says of itself instead."""
     refuses: str = ""
     """The error of token requests; empty: none."""
+    forgets: int = 0
+    """How often it forgets, once a token was shown, all that it gave."""
 
     def app(self) -> Starlette:
         return Starlette(
@@ -72,6 +74,10 @@ class Authority:
         grant = self.tokens.get(token)
         if grant is None:
             return None
+        if self.forgets:
+            self.forgets -= 1
+            self.tokens.clear()
+            self.refreshes.clear()
         scopes = grant.scope.split()
         return AccessToken(
             token=token, client_id=grant.client, scopes=scopes, resource=grant.resource

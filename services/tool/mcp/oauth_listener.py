@@ -21,6 +21,10 @@ DONE = "You are logged in. You can close this window."
 REFUSED = "There is no login here that this answers."
 
 
+LOGINS_MAX = 3
+"""How often a person logs in for one server: it may have moved to another authorisation server."""
+
+
 class AtBrowser(Person):
     """Shows a person where to log in, and hears what came of it."""
 
@@ -30,12 +34,23 @@ class AtBrowser(Person):
         self.redirect = redirect
         self._show = show
         self._state: str | None = None
+        self._logins = 0
         self._heard: asyncio.Future[AuthorizationCodeResult] = (
             asyncio.get_running_loop().create_future()
         )
 
     async def send(self, url: str) -> None:
-        """Show a person the address of a login."""
+        """Show a person the address of a login.
+
+        Raises:
+            LoginFailed: there were enough of them.
+        """
+        self._logins += 1
+        if self._logins > LOGINS_MAX:
+            message = f"the server takes no login: {LOGINS_MAX} were made"
+            raise LoginFailed(message)
+        if self._heard.done():
+            self._heard = asyncio.get_running_loop().create_future()
         self._state = parse_qs(urlsplit(url).query).get("state", [""])[0]
         self._show(url)
 
