@@ -20,6 +20,7 @@ from peritus.cli.person import Person
 from peritus.cli.screens import Screen
 from peritus.feed import Heard, stored_events
 from peritus.jobs import Send, cancel, ends, until_rest
+from peritus.people import answer_ask
 from projections.family import Family, load_family
 from projections.waits import ANSWERABLE, Wait
 
@@ -147,9 +148,22 @@ class Attendance:
             await self.out.write(self.screen.note(f"\n{tree_text(self.family, root, shown)}\n"))
         if self.person is not None:
             self.person.update(waits)
-        else:
-            for wait in news:
+            return
+        for wait in news:
+            if self.leaves and wait.kind == "ask":
+                await self._close(wait)
+            else:
                 await self._tell(wait)
+
+    async def _close(self, wait: Wait) -> None:
+        """Nobody is here, and to leave would end the call in which it is asked: go on without."""
+        one = await asks.shown(self.backbone.blobs, wait)
+        try:
+            await answer_ask(self.send, wait, "cancel")
+        except PeritusError as error:
+            notice(f"{asks.headline(one)}: it cannot be closed: {error}")
+        else:
+            notice(f"{asks.headline(one)}: closed, for nobody is to wait for an answer")
 
     async def _tell(self, wait: Wait) -> None:
         await self.out.write(self.screen.note(""))

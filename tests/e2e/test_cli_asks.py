@@ -44,10 +44,10 @@ text = "Done."
 """
 
 
-def begin(project: Project, script: str, *, sampling: str = "deny") -> Started:
+def begin(project: Project, script: str, *words: str, sampling: str = "deny") -> Started:
     project.write("perstack.toml", CLERK + asking_skill("clerk", sampling=sampling))
     project.write("script.toml", script)
-    return project.start("run", "clerk", "Go", *scripted("script.toml"), "--job", "one")
+    return project.start("run", "clerk", "Go", *scripted("script.toml"), "--job", "one", *words)
 
 
 def heard(running: Started) -> object:
@@ -94,6 +94,17 @@ def test_person_declines_or_closes_what_a_server_asks(
     assert said["action"] == action
     running.until("run.completed.v2")
     assert running.end() == 0
+
+
+def test_where_nobody_is_to_wait_the_call_goes_on_without_an_answer(project: Project) -> None:
+    running = begin(project, BOOKS, "--no-wait")
+
+    said = heard(running)
+    assert isinstance(said, dict)
+    assert said["action"] == "cancel"
+    running.until("run.completed.v2")
+    assert running.end() == 0
+    assert "closed, for nobody is to wait for an answer" in running.said
 
 
 def test_server_has_the_runs_own_model_say_something_where_that_is_allowed(
