@@ -61,7 +61,9 @@ class Place:
 
 
 @asynccontextmanager
-async def place(*, scopes: list[str] | None = None, older: bool = False) -> AsyncGenerator[Place]:
+async def place(
+    *, scopes: list[str] | None = None, older: bool = False, plain: bool = False
+) -> AsyncGenerator[Place]:
     world, gate, authority = World(), World(), Authority()
     path = "sse" if older else "mcp"
     authority.register_by_hand("machine")
@@ -78,7 +80,8 @@ async def place(*, scopes: list[str] | None = None, older: bool = False) -> Asyn
                 }
             ),
         )
-        return world.around(server.sse_app() if older else server.streamable_http_app())
+        newer = server.streamable_http_app(json_response=plain)
+        return world.around(server.sse_app() if older else newer)
 
     async with serving(gate.around(authority.app())) as port, asyncio.timeout(BOUND_S):
         authority.issuer = f"http://127.0.0.1:{port}"
@@ -363,7 +366,7 @@ async def test_a_login_is_of_one_tenant_and_is_forgotten(tmp_path: Path) -> None
 
 
 async def test_calls_do_not_wait_for_one_another_while_there_is_a_token(tmp_path: Path) -> None:
-    async with place() as at, desk(at.client(), tmp_path, secrets=SECRETS) as found:
+    async with place(plain=True) as at, desk(at.client(), tmp_path, secrets=SECRETS) as found:
         await found.discover()
         async with asyncio.TaskGroup() as tasks:
             slow = tasks.create_task(found.call("tool:slow"))
