@@ -71,7 +71,7 @@ async def _prepared(
         action = ACTIONS[call.tool]
         rules = _rules_beside(state)
         change = changed_team(definition, state.expert, action, arguments, found, rules=rules)
-        changed = await _with_tools(desk, state.ref.tenant, change.definition)
+        changed = await _with_tools(desk, state.ref, change.definition)
         child = state.parent is not None
         context = await pin(desk, state.ref.tenant, changed, state.expert, child=child)
     except Rejected as error:
@@ -88,7 +88,7 @@ async def _prepared(
     return command, context
 
 
-async def _with_tools(desk: Desk, tenant: str, definition: Definition) -> Definition:
+async def _with_tools(desk: Desk, ref: RunRef, definition: Definition) -> Definition:
     """The definition, with what each MCP server offers that has come to it.
 
     Raises:
@@ -97,7 +97,7 @@ async def _with_tools(desk: Desk, tenant: str, definition: Definition) -> Defini
     for key, expert in definition.experts.items():
         for skill in unresolved(expert):
             try:
-                found = await discover(desk.backbone, tenant, definition, key, skill)
+                found = await discover(desk.backbone, ref, definition, key, skill)
             except Unavailable as error:
                 raise Rejected("skill_failed", str(error)) from error
             definition = with_catalogue(definition, key, skill, found)

@@ -33,10 +33,17 @@ class Discovered(Record):
     problem: str = ""
 
 
+def no_job(tenant: str) -> RunRef:
+    """What stands for the run of whoever wants to know without one."""
+    return RunRef(tenant, "discovery", "discovery")
+
+
 async def discover(
-    backbone: Backbone, tenant: str, definition: Definition, expert: str, skill: str
+    backbone: Backbone, ref: RunRef, definition: Definition, expert: str, skill: str
 ) -> Catalogue:
     """Ask for what an MCP skill of an expert offers; its server is started for that, and ended.
+
+    It may look at the files of the run's job, where there are any yet: some servers need some.
 
     Raises:
         Rejected: it offers nothing that can be used; the message says why.
@@ -45,9 +52,8 @@ async def discover(
     asked = definition.expert(expert).skills[skill]
     process = isinstance(asked, McpStdioSkill)
     topic: Topic = "ask-sandbox" if process else "ask-tool"
-    digest = await backbone.blobs.put(tenant, definition.to_bytes())
+    digest = await backbone.blobs.put(ref.tenant, definition.to_bytes())
     question = DiscoverSkill(definition=digest, expert=expert, skill=skill)
-    ref = RunRef(tenant, "discovery", "discovery")
     data = await backbone.requests.ask(ref, canonical(question), timeout_s=DISCOVERY_S, topic=topic)
     if data is None:
         service = "sandbox" if process else "tool"
@@ -56,7 +62,7 @@ async def discover(
     answer = _read(Discovered, data)
     if answer.problem:
         raise Rejected("skill_failed", f"skill {skill!r} of expert {expert!r}: {answer.problem}")
-    return _read(Catalogue, await backbone.blobs.get(tenant, answer.catalogue))
+    return _read(Catalogue, await backbone.blobs.get(ref.tenant, answer.catalogue))
 
 
 def unresolved(expert: Expert) -> tuple[str, ...]:

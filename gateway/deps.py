@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 
 from domain.definition import Definition
 from domain.events import Principal
+from domain.ids import RunRef
 from domain.redaction import Redactor
 from eventlog.port import Backbone
 from projections.queries import Reader
@@ -44,7 +45,7 @@ def by_credential(connection: HTTPConnection) -> Principal:
 class Known(Protocol):
     """Finds out what the MCP servers of a definition offer, before a run of an expert starts."""
 
-    async def __call__(self, tenant: str, definition: Definition, expert: str) -> Definition:
+    async def __call__(self, ref: RunRef, definition: Definition, expert: str) -> Definition:
         """The definition with all that is known of its servers.
 
         Raises:
@@ -54,9 +55,9 @@ class Known(Protocol):
         ...
 
 
-async def as_it_is(tenant: str, definition: Definition, expert: str) -> Definition:
+async def as_it_is(ref: RunRef, definition: Definition, expert: str) -> Definition:
     """What a gateway does that asks no servers: experts with MCP skills then need a lockfile."""
-    del tenant, expert
+    del ref, expert
     return definition
 
 

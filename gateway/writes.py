@@ -39,7 +39,7 @@ class Writes(Asking):
         )
         _check_expert(definition, body.expert)
         task = task_of(definition.expert(body.expert), body.query, body.data)
-        definition = await self.deps.known(tenant, definition, body.expert)
+        definition = await self.deps.known(ref, definition, body.expert)
         digest = await self.deps.backbone.blobs.put(tenant, definition.to_bytes())
         command = StartRun(
             id=derive_id("start", key, digest_of(canonical(body))),

@@ -416,11 +416,11 @@ class Peritus:
             above = definition.limits.model_copy(update=check_overrides(limits))
             definition = definition.model_copy(update={"limits": above})
         task = task_of(definition.expert(expert), query, data)
-        ask = asker(self._link.backbone, self._settings.tenant, definition)
-        definition = await resolve(definition, lock, ask, wanted=expert)
         ref = new_root(self._settings.tenant, job)
         folder = workspace or self._project.workspace
         workspaces_of(self._project, self._settings).assign(ref, folder)
+        ask = asker(self._link.backbone, ref, definition)
+        definition = await resolve(definition, lock, ask, wanted=expert)
         await start(
             self._send, self._link.backbone.blobs, ref, definition, expert=expert, query=task
         )

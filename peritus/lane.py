@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,6 @@ from services.secrets.config import SecretsConfig
 from services.tool.local import LocalToolBox
 from services.worker.asks import LogAsks
 from services.worker.epoch import this_epoch
-from services.worker.skills import SkillHost
 
 if TYPE_CHECKING:
     from services.sandbox.packages.settings import PackageSettings
@@ -62,16 +62,23 @@ def sandbox_lane(
     config: SecretsConfig,
     *,
     skills: SkillLane | None = None,
+    looked_at: Path | None = None,
     fresh: bool = False,
 ) -> SandboxLane:
     """The base skill in the workspaces of a project; `fresh`: the sandbox is attacked anew.
 
-    `skills` speaks with servers that are processes.
+    `skills` speaks with servers that are processes; those of no job are shown the folder
+    `looked_at` when they are asked what they offer.
     """
     state = workspaces_of(project, settings).place
     host = skills.host if skills else None
+
+    def parts() -> "SandboxParts":
+        own = _parts(settings, project, backbone, config, fresh=fresh)
+        return replace(own, host=host, looked_at=looked_at)
+
     return SandboxLane(
-        lambda: _parts(settings, project, backbone, config, host, fresh=fresh),
+        parts,
         left=lambda: bool(settings.sandbox_warm or begun(state)),
     )
 
@@ -81,7 +88,6 @@ def _parts(
     project: Project,
     backbone: Backbone,
     config: SecretsConfig,
-    host: SkillHost | None,
     *,
     fresh: bool,
 ) -> "SandboxParts":
@@ -122,7 +128,6 @@ def _parts(
         now_s=lambda: now_ms() / 1000,
         idle_s=settings.sandbox_idle_s,
         warm=settings.sandbox_warm,
-        host=host,
         packages=_packages(settings),
         packages_folder=settings.packages_dir,
     )

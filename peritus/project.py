@@ -147,6 +147,11 @@ class Workspaces:
             _own_user(own)
         return own
 
+    def found(self, ref: RunRef) -> Path | None:
+        """The workspace of a job, if there is one already."""
+        known = self.known(ref) or self.own(ref)
+        return known if known.is_dir() else None
+
     def own(self, ref: RunRef) -> Path:
         """The folder of a job that was assigned none; it need not be there yet."""
         return self.default_root / ref.tenant / ref.job

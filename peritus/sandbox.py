@@ -69,7 +69,7 @@ class SandboxLane:
         return await (await self.service()).toolbox.call(call, on_output)
 
     async def discover(
-        self, tenant: str, definition: Definition, question: DiscoverSkill, skill: Skill
+        self, ref: RunRef, definition: Definition, question: DiscoverSkill, skill: Skill
     ) -> Catalogue:
         """What the server of a skill offers, and which version of its package it is of.
 
@@ -79,7 +79,7 @@ class SandboxLane:
         """
         del skill  # the definition has it
         expert = definition.expert(question.expert)
-        found = await (await self.service()).discover(tenant, expert, question.skill)
+        found = await (await self.service()).discover(ref, expert, question.skill)
         return found.catalogue.model_copy(update={"package": found.version or ""})
 
     def keeper(self, reporter: Reporter) -> Keeper:

@@ -9,9 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from commands.discovery import no_job
 from domain.definition import Definition
 from domain.errors import Rejected
 from domain.events import Principal
+from domain.ids import RunRef
 from eventlog.jetstream.tasks import background
 from eventlog.port import Backbone
 from peritus.catalogues import resolve
@@ -171,7 +173,7 @@ class Serving:
             found = await asyncio.to_thread(self._definition, provider=None, model=None)
             if wanted is None:
                 return found
-            return await self._known(link.backbone, settings.tenant, found, wanted)
+            return await self._known(link.backbone, no_job(settings.tenant), found, wanted)
 
         return McpDeps(
             backbone=link.backbone,
@@ -192,9 +194,9 @@ class Serving:
         return load_definition(path, provider=provider, model=model, operator=by).definition
 
     async def _known(
-        self, backbone: Backbone, tenant: str, definition: Definition, expert: str
+        self, backbone: Backbone, ref: RunRef, definition: Definition, expert: str
     ) -> Definition:
         """What the lockfile does not say is asked of whoever serves sandboxes and tools."""
         lock = await asyncio.to_thread(read_lock, lock_path(need_config(self.project)))
-        ask = asker(backbone, tenant, definition)
+        ask = asker(backbone, ref, definition)
         return await resolve(definition, lock, ask, wanted=expert)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from commands.discovery import DiscoverSkill
 from domain.definition import Definition, McpStdioSkill, Skill
+from domain.ids import RunRef
 from domain.mcp import Catalogue, RemoteTool
 from domain.redaction import Redactor
 from eventlog.port import Blobs
@@ -140,7 +141,7 @@ class LateBox:
         return await (await self.lane.speakers()).box.call(call, on_output)
 
     async def discover(
-        self, tenant: str, definition: Definition, question: DiscoverSkill, skill: Skill
+        self, ref: RunRef, definition: Definition, question: DiscoverSkill, skill: Skill
     ) -> Catalogue:
         """What the server of a skill offers.
 
@@ -149,4 +150,4 @@ class LateBox:
             Unavailable: it cannot be reached now.
         """
         box = (await self.lane.speakers()).box
-        return await box.discover(tenant, definition, question, skill)
+        return await box.discover(ref.tenant, definition, question, skill)

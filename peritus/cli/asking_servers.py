@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from commands.discovery import no_job
 from domain.definition import Definition
 from peritus.catalogues import Discover
 from peritus.cli.observing import Place
@@ -30,9 +31,12 @@ async def asking_servers(
     keys = project_keys(settings, project, env_files)
     async with open_backbone(settings, project.state) as link:
         skills = skill_lane(settings, project, link.backbone, keys.config)
-        sandbox = sandbox_lane(settings, project, link.backbone, keys.config, skills=skills)
+        files = project.workspace if project.workspace.is_dir() else None
+        sandbox = sandbox_lane(
+            settings, project, link.backbone, keys.config, skills=skills, looked_at=files
+        )
         parts = await worker_parts(
             settings, link, Door(), generate=None, sandbox=sandbox, skills=skills
         )
         async with working(replace(parts, toolboxes={}, keepers={})):
-            yield asker(link.backbone, settings.tenant, definition)
+            yield asker(link.backbone, no_job(settings.tenant), definition)

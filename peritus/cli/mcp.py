@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from commands.discovery import no_job
 from domain.definition import Definition
 from domain.errors import Rejected
 from eventlog.jetstream.tasks import background
@@ -206,7 +207,7 @@ class Definitions:
         loaded = await asyncio.to_thread(read, self.place, self.wish)
         if wanted is None:
             return loaded.definition
-        return await known(self.backbone, self.place.settings.tenant, loaded, wanted=wanted)
+        return await known(self.backbone, no_job(self.place.settings.tenant), loaded, wanted=wanted)
 
 
 def read(place: Place, wish: Wish) -> LoadedDefinition:

@@ -79,7 +79,7 @@ async def run(
             if asked.task.go_on:
                 await _go_on(attendance, asked)
             else:
-                definition = await known(link.backbone, ref.tenant, loaded, wanted=asked.expert)
+                definition = await known(link.backbone, ref, loaded, wanted=asked.expert)
                 blobs = link.backbone.blobs
                 await start(send, blobs, ref, definition, expert=asked.expert, query=task)
             await tell_others(link, ref)

@@ -115,12 +115,12 @@ async def _call(
         open_models(keys) as models,
         at_work(settings, project, link, models, keys) as (desk, door),
     ):
-        ask = asker(link.backbone, settings.tenant, loaded.definition)
+        ref = new_root(settings.tenant, None)
+        _settle(place, ref, wanted)
+        ask = asker(link.backbone, ref, loaded.definition)
         definition = await resolve(loaded.definition, loaded.lock, ask, wanted=wanted.expert)
         row = _row(definition, wanted)
-        ref = new_root(settings.tenant, None)
         script = _script(project.state / SCRIPTS / f"{ref.run}.toml", row, wanted)
-        _settle(place, ref, wanted)
         send = signed(at_desk(desk), this_user("cli"))
         form = Form(as_json=wanted.as_json, types=NOTHING_ELSE)
         attendance = attending(link, send, ref, form, leaves=wanted.no_wait or wanted.as_json)

@@ -1,6 +1,7 @@
 """Finding out what a skill's server offers, before any run has it. Nothing of it is left after."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from domain.definition import Expert, McpStdioSkill
 from domain.mcp import Catalogue
@@ -23,9 +24,15 @@ class Discovered:
 
 
 async def discover(
-    skills: Skills, host: SkillHost, tenant: str, expert: Expert, name: str
+    skills: Skills,
+    host: SkillHost,
+    tenant: str,
+    expert: Expert,
+    name: str,
+    *,
+    folder: Path | None,
 ) -> Discovered:
-    """Ask the server of a skill what it offers.
+    """Ask the server of a skill what it offers; it may read the files of `folder`.
 
     Raises:
         SkillFailed: it offers nothing that can be used; the message says why.
@@ -36,7 +43,7 @@ async def discover(
         message = f"expert {expert.key!r} has no skill {name!r} that is a process"
         raise SandboxUnavailable(message)
     version = await skills.version(expert, name)
-    async with skills.empty(tenant, expert, name) as stand:
+    async with skills.looking(tenant, expert, name, folder) as stand:
         catalogue = await host.discover(skill, stand.site)
     args = skill.args if version is None else pinned(skill.command, skill.args, version)
     return Discovered(catalogue, version, args)

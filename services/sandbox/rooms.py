@@ -41,6 +41,10 @@ class Workspaces(Protocol):
         """The workspace of a job; made now, when there is none."""
         ...
 
+    def found(self, ref: RunRef) -> Path | None:
+        """The workspace of a job, if there is one already."""
+        ...
+
     def isolated(self, ref: RunRef) -> Path:
         """The workspace of a run that does not share its job's; it need not be there yet."""
         ...
@@ -196,8 +200,12 @@ class Rooms:
             yield suite
 
     @asynccontextmanager
-    async def apart(self, tenant: str, name: str, *, keep: bool = True) -> AsyncGenerator[Suite]:
-        """A room over an empty folder that is no job's; closed at once, or when it is long idle.
+    async def apart(
+        self, tenant: str, name: str, *, keep: bool = True, over: Path | None = None
+    ) -> AsyncGenerator[Suite]:
+        """A room that is no job's; closed at once, or when it is long idle.
+
+        It is over an empty folder, or over another that nothing in it is to change.
 
         Raises:
             Unavailable: it cannot be opened.
@@ -205,6 +213,8 @@ class Rooms:
         key = f"{NO_JOB}{name}"
 
         async def opening() -> Room:
+            if over is not None:
+                return await _room(key, over)
             path = await asyncio.to_thread(self._scratch.make, f"{tenant}.{name}")
             room = await _room(key, path)
             room.scratch = path

@@ -90,6 +90,8 @@ class SandboxParts:
     idle_s: float
     warm: int = 0  # sandboxes made ahead of need
     host: SkillHost | None = None  # who speaks with servers of skills
+    looked_at: Path | None = None
+    """What servers of no job see of files when they are asked what they offer; None: nothing."""
     packages: PackageSettings = field(default_factory=PackageSettings)
     packages_folder: Path | None = None  # None: beside the state
     store: Callable[[Path, Blobs], SnapshotStore] = SnapshotStore
@@ -183,8 +185,10 @@ class SandboxService:
         """
         return (await self._choose())[1]
 
-    async def discover(self, tenant: str, expert: Expert, name: str) -> Discovered:
-        """What the server of an expert's skill offers, started over an empty folder for that.
+    async def discover(self, ref: RunRef, expert: Expert, name: str) -> Discovered:
+        """What the server of an expert's skill offers, started for that.
+
+        It sees the files of the run's job, and changes none; where there are none, an empty folder.
 
         Raises:
             SkillFailed: it offers nothing that can be used; the message says why.
@@ -192,7 +196,11 @@ class SandboxService:
         """
         if self._parts.host is None:
             raise SandboxUnavailable(NO_HOST)
-        return await discover(self._skills, self._parts.host, tenant, expert, name)
+        found = await asyncio.to_thread(self._parts.workspaces.found, ref)
+        folder = found or self._parts.looked_at
+        return await discover(
+            self._skills, self._parts.host, ref.tenant, expert, name, folder=folder
+        )
 
     async def reap(self) -> list[str]:
         """End what dead workers of this place left behind.

@@ -8,7 +8,8 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from domain.definition import Expert, McpStdioSkill
@@ -113,15 +114,22 @@ class Skills:
                 yield self._place(suite, ref, plan, hearing)
 
     @asynccontextmanager
-    async def empty(self, tenant: str, expert: Expert, name: str) -> AsyncGenerator[Stand]:
-        """A place with the same allowance over an empty folder that is gone afterwards.
+    async def looking(
+        self, tenant: str, expert: Expert, name: str, folder: Path | None
+    ) -> AsyncGenerator[Stand]:
+        """A place with the same allowance over a folder that it can only read.
+
+        Without a folder, over an empty one that is gone afterwards.
 
         Raises:
             Unavailable: it cannot be had.
         """
         plan = await self._plan(expert, name)
         number = next(self._numbers)
-        async with self._rooms.apart(tenant, f"{DISCOVERY}.{number}", keep=False) as suite:
+        if folder is not None:
+            plan = replace(plan, allowance=replace(plan.allowance, read_only=True))
+        room = f"{DISCOVERY}.{number}"
+        async with self._rooms.apart(tenant, room, keep=False, over=folder) as suite:
             ref = RunRef(tenant, DISCOVERY, DISCOVERY)
             yield self._place(suite, ref, plan, Hearing(None))
 

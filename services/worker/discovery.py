@@ -15,8 +15,8 @@ from eventlog.port import Answer, Blobs
 
 logger = logging.getLogger(__name__)
 
-Find = Callable[[str, Definition, DiscoverSkill, Skill], Awaitable[Catalogue]]
-"""Finds out what the skill of a tenant's definition offers."""
+Find = Callable[[RunRef, Definition, DiscoverSkill, Skill], Awaitable[Catalogue]]
+"""Finds out what a skill offers, for the job of a run if there is one already."""
 
 
 def discovery_answer(blobs: Blobs, find: Find) -> Answer:
@@ -33,7 +33,7 @@ def discovery_answer(blobs: Blobs, find: Find) -> Answer:
             skill = definition.expert(question.expert).skills.get(question.skill)
             if skill is None:
                 return canonical(Discovered(problem="there is no such skill"))
-            catalogue = await find(ref.tenant, definition, question, skill)
+            catalogue = await find(ref, definition, question, skill)
         except Unavailable as error:
             return canonical(Discovered(problem=f"it could not be started: {error}"))
         except PeritusError as error:

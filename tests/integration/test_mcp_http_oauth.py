@@ -111,14 +111,14 @@ async def test_a_client_with_a_secret_gets_a_token_and_keeps_it(tmp_path: Path) 
     async with place() as at:
         async with desk(at.client(), tmp_path, secrets=SECRETS) as found:
             await found.discover()
-            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+            assert '"total": 5' in text_of(await found.call("tool:add", a=2, b=3))
             skill = found.skill
         assert at.forms == ["client_credentials"]
         assert at.authority.asked[0]["way"] == "client_secret_basic"
         assert at.authority.asked[0]["resource"] == at.endpoint
         async with desk(skill, tmp_path, secrets=SECRETS) as again:
             await again.pin(skill.catalogue or Catalogue())
-            assert "5" in text_of(await again.call("tool:add", a=2, b=3))
+            assert '"total": 5' in text_of(await again.call("tool:add", a=2, b=3))
         assert at.forms == ["client_credentials"]
 
 
@@ -129,7 +129,7 @@ async def test_a_token_that_has_ended_is_replaced(tmp_path: Path) -> None:
             skill = found.skill
         async with desk(skill, tmp_path, secrets=SECRETS) as found:
             await found.pin(skill.catalogue or Catalogue())
-            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+            assert '"total": 5' in text_of(await found.call("tool:add", a=2, b=3))
     assert at.forms == ["client_credentials"] * 2
 
 
@@ -137,7 +137,7 @@ async def test_a_token_that_a_server_does_not_take_is_replaced(tmp_path: Path) -
     async with place() as at, desk(at.client(), tmp_path, secrets=SECRETS) as found:
         await found.discover()
         at.authority.tokens.clear()
-        assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+        assert '"total": 5' in text_of(await found.call("tool:add", a=2, b=3))
     assert at.forms == ["client_credentials"] * 2
 
 
@@ -224,7 +224,7 @@ async def test_the_older_transport_has_logins_too(tmp_path: Path) -> None:
         skill = at.client().model_copy(update={"transport": "sse"})
         async with desk(skill, tmp_path, secrets=SECRETS) as found:
             await found.discover()
-            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+            assert '"total": 5' in text_of(await found.call("tool:add", a=2, b=3))
         nobody = at.person().model_copy(update={"transport": "sse"})
         async with desk(nobody, tmp_path) as found:
             with pytest.raises((SkillFailed, Unavailable), match="peritus tools login"):
@@ -270,12 +270,12 @@ async def test_a_person_logs_in_once_and_runs_go_on_with_that(tmp_path: Path) ->
     async with place() as at:
         async with desk(at.person(), tmp_path) as found:
             assert await log_in(found) is not None
-            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+            assert '"total": 5' in text_of(await found.call("tool:add", a=2, b=3))
             skill = found.skill
         assert at.forms == ["authorization_code"]
         async with desk(skill, tmp_path) as found:
             await found.pin(skill.catalogue or Catalogue())
-            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+            assert '"total": 5' in text_of(await found.call("tool:add", a=2, b=3))
         assert at.forms == ["authorization_code"]
 
 
@@ -286,8 +286,8 @@ async def test_a_login_is_refreshed_when_its_token_has_ended(tmp_path: Path) -> 
             skill = found.skill
         async with desk(skill, tmp_path) as found:
             await found.pin(skill.catalogue or Catalogue())
-            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
-            assert "7" in text_of(await found.call("tool:add", a=3, b=4))
+            assert '"total": 5' in text_of(await found.call("tool:add", a=2, b=3))
+            assert '"total": 7' in text_of(await found.call("tool:add", a=3, b=4))
         assert at.forms == ["authorization_code", "refresh_token"]
 
 
@@ -317,7 +317,7 @@ async def test_a_client_that_the_definition_names_is_used_and_none_registered(
             skill = found.skill
         async with desk(skill, tmp_path, secrets=SECRETS) as found:
             await found.pin(skill.catalogue or Catalogue())
-            assert "5" in text_of(await found.call("tool:add", a=2, b=3))
+            assert '"total": 5' in text_of(await found.call("tool:add", a=2, b=3))
         assert at.forms == ["authorization_code", "refresh_token"]
         assert set(at.authority.clients) == {"machine", "webapp"}
         ways = {form["way"] for form in at.authority.asked}
@@ -337,7 +337,7 @@ async def test_two_that_refresh_at_once_use_each_token_once(tmp_path: Path) -> N
                 calls = [
                     tasks.create_task(found.call("tool:add", a=2, b=3)) for found in (one, two)
                 ]
-            assert all("5" in text_of(call.result()) for call in calls)
+            assert all('"total": 5' in text_of(call.result()) for call in calls)
         assert at.forms == ["authorization_code", "refresh_token"]
 
 
@@ -371,7 +371,7 @@ async def test_calls_do_not_wait_for_one_another_while_there_is_a_token(tmp_path
         async with asyncio.TaskGroup() as tasks:
             slow = tasks.create_task(found.call("tool:slow"))
             await at.world.begun.wait()
-            assert "5" in text_of(await found.call("tool:add", "r2", a=2, b=3))
+            assert '"total": 5' in text_of(await found.call("tool:add", "r2", a=2, b=3))
             at.world.go_on.set()
             await slow
 

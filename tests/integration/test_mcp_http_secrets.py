@@ -255,7 +255,7 @@ async def test_a_proxy_of_the_operator_carries_everything(tmp_path: Path) -> Non
         skill = McpHttpSkill(endpoint="https://mcp.test/mcp")
         async with desk(skill, tmp_path, settings=settings) as found:
             await found.discover()
-            assert "3" in text_of(await found.call("tool:add", a=1, b=2))
+            assert '"total": 3' in text_of(await found.call("tool:add", a=1, b=2))
     assert set(asked) == {"CONNECT mcp.test:443 HTTP/1.1"}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from commands.discovery import no_job
 from domain.definition import McpStdioSkill
 from domain.errors import Unavailable
 from domain.sandbox import SandboxLimits
@@ -366,7 +367,7 @@ async def test_discovery_says_which_version_there_is_and_how_to_pin_it(place: Pl
         yard.packages, yard.egress = at.settings, at.egress
         async with yard.sandboxed("e1", place) as lane:
             service = await lane.service()
-            found = await service.discover("acme", definition.expert("boss"), "line")
+            found = await service.discover(no_job("acme"), definition.expert("boss"), "line")
     assert (found.version, found.args) == ("1.1.0", ("test-server@1.1.0", "x"))
 
 

@@ -73,6 +73,7 @@ class AlteredSandbox:
         self._change = change
         self.proxy = inner.proxy
         self.frozen = inner.frozen
+        self.where = inner.where
         self.close = inner.close
         self.start = inner.start
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from commands.discovery import no_job
 from domain.definition import Definition
 from domain.errors import Unavailable
 from domain.events import SnapshotTaken
@@ -162,7 +163,7 @@ async def test_discovery_works_in_an_empty_folder_and_leaves_nothing(place: Plac
     yard = yard_of(definition, host)
     async with yard.sandboxed("e1", place) as lane:
         service = await lane.service()
-        found = await service.discover("acme", definition.expert("boss"), "line")
+        found = await service.discover(no_job("acme"), definition.expert("boss"), "line")
         assert found.catalogue.server == '[".peritus"]'
         assert (found.version, found.args) == (None, line_skill().args)
         (site,) = host.sites
@@ -182,10 +183,10 @@ async def test_a_discovery_that_fails_leaves_nothing_either(place: Place) -> Non
     async with yard.sandboxed("e1", place) as lane:
         service = await lane.service()
         with pytest.raises(SkillFailed):
-            await service.discover("acme", definition.expert("boss"), "line")
+            await service.discover(no_job("acme"), definition.expert("boss"), "line")
         assert list(place.state.with_name(".scratch").rglob("*discovery*")) == []
         with pytest.raises(Unavailable, match="no skill 'other'"):
-            await service.discover("acme", definition.expert("boss"), "other")
+            await service.discover(no_job("acme"), definition.expert("boss"), "other")
 
 
 async def test_a_discovery_without_a_host_is_unavailable(place: Place) -> None:
@@ -193,7 +194,7 @@ async def test_a_discovery_without_a_host_is_unavailable(place: Place) -> None:
     yard = Yard(definition, plays(boss=["done"]))
     async with yard.sandboxed("e1", place) as lane:
         with pytest.raises(Unavailable, match="speaks no MCP"):
-            await (await lane.service()).discover("acme", definition.expert("boss"), "line")
+            await (await lane.service()).discover(no_job("acme"), definition.expert("boss"), "line")
 
 
 WORKER = """
@@ -255,3 +256,15 @@ async def test_a_server_is_frozen_while_its_room_is_looked_at(place: Place) -> N
             await asyncio.wait([asked], timeout=0.2)
             assert not asked.done()
         assert await asked == "2"
+
+
+async def test_a_discovery_for_a_job_sees_its_files(place: Place) -> None:
+    """Some servers look at files when they start, and end where there are none."""
+    (place.workspace() / "given").mkdir(parents=True)
+    host = LineHost()
+    definition = skilled(line=line_skill())
+    yard = yard_of(definition, host)
+    async with yard.sandboxed("e1", place) as lane:
+        found = await (await lane.service()).discover(JOB, definition.expert("boss"), "line")
+        assert found.catalogue.server == '[".peritus", "given"]'
+    assert {path.name for path in place.workspace().iterdir()} == {".peritus", "given"}

@@ -19,45 +19,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-PACKAGE = "@modelcontextprotocol/conformance"
-RELEASES = ("0.1.16", "0.2.0-alpha.12")
-"""The newest stable one knows revisions until 2025-11-25; the other one knows 2026-07-28 too."""
+from tests.conformance.suite import BOUND_S, PACKAGE, RELEASES, node_in, suite_in
 
-NODE = "22.23.3"
-NODE_MAJOR = 22
-BOUND_S = 600
+HERE = Path(__file__).parent
 
 
 def main() -> int:
     """Run every release; the exit code."""
     with tempfile.TemporaryDirectory(prefix="peritus-conformance-") as made:
         folder = Path(made)
-        node = _node(folder)
+        node = node_in(folder)
         return max([_run(folder, node, release) for release in RELEASES])
-
-
-def _node(folder: Path) -> str:
-    found = shutil.which("node")
-    if found is not None:
-        said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
-        if int(said.stdout.removeprefix("v").partition(".")[0]) >= NODE_MAJOR:
-            return found
-    _install(folder / "node", f"node@{NODE}")
-    return str(folder / "node" / "node_modules" / "node" / "bin" / "node")
-
-
-def _install(folder: Path, package: str) -> None:
-    folder.mkdir()
-    (folder / "package.json").write_text('{"private": true}')
-    command = ["npm", "install", "--no-fund", "--no-audit", "--silent", package]
-    subprocess.run(command, cwd=folder, check=True, timeout=BOUND_S)
 
 
 def _run(folder: Path, node: str, release: str) -> int:
     place = folder / release
-    _install(place, f"{PACKAGE}@{release}")
-    suite = place / "node_modules" / PACKAGE / "dist" / "index.js"
+    suite = suite_in(place, release)
     project = place / "project"
     shutil.copytree(HERE / "project", project)
     options = ["--suite", "all", "--expected-failures", str(HERE / f"expected-{release}.yml")]
