@@ -33,13 +33,6 @@ from tests.support.people import CHOICE, at_work, events_of, rests, state_when
 
 pytestmark = pytest.mark.anyio
 
-NUMBER: dict[str, Any] = {
-    "type": "object",
-    "properties": {"n": {"type": "integer"}},
-    "required": ["n"],
-    "additionalProperties": False,
-}
-
 
 def expert(key: str, **changes: Any) -> Expert:
     return Expert(key=key, instruction="Help.", skills={}, model=CHOICE, **changes)
