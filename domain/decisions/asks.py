@@ -21,6 +21,7 @@ from domain.draft import Draft, over_hard_limit, over_soft_limit, worst_case_of
 from domain.errors import Rejected
 from domain.folds.generation import REFUSED_BY_PROVIDER
 from domain.folds.people import answer_timer
+from domain.ids import check_token
 from domain.limits import Usage
 from domain.record import canonical
 from domain.sampling import sample_context, sample_conversation, sample_digest, sample_model
@@ -40,6 +41,7 @@ def ask_in_call(draft: Draft, command: c.AskInCall) -> None:
             raise Rejected("other_ask", f"{command.ask!r} was asked in another call")
         return
     call = _asking_call(draft, command)
+    _check_name(state, command.ask)
     asked = sum(ask.call == call.id for ask in state.asks.values())
     if asked >= ASKS_PER_CALL_MAX:
         raise Rejected("too_many_asks", f"a call may ask {ASKS_PER_CALL_MAX} times")
@@ -60,6 +62,14 @@ def ask_in_call(draft: Draft, command: c.AskInCall) -> None:
     )
     if isinstance(command.about, SampleRequest):
         _request_sampling(draft, command.ask, command.about)
+
+
+def _check_name(state: RunState, name: str) -> None:
+    """A name that a timer can carry, and that nothing else has that people answer."""
+    check_token("ask", name)
+    check_token("the timer of an ask", answer_timer(name))
+    if name in state.calls or name in state.approvals:
+        raise Rejected("bad_id", f"{name!r} names something else that people answer")
 
 
 def _asking_call(draft: Draft, command: c.AskInCall) -> Call:

@@ -217,6 +217,11 @@ def test_form_with_what_no_log_can_hold_is_kept_without_it() -> None:
     assert kept == Elicitation(message="?", form={"type": "object", "title": "?", "maximum": None})
 
 
+@pytest.mark.parametrize("name", ["c1-0", "a b", "", "x" * 60])
+def test_ask_has_a_name_that_nothing_else_has_and_a_timer_can_carry(name: str) -> None:
+    assert rejected(at_work(), asks(FORM, name)) == "bad_id"
+
+
 def test_call_asks_only_so_often() -> None:
     """C8."""
     state = at_work()
