@@ -56,13 +56,17 @@ kills: setup ## kill -9 at 50 random moments mid-generation and 50 mid-tool; wri
 sandbox-jobs: setup ## 500 jobs cancelled at random; counts what is left; writes results.
 	$(BIN)/python -m benchmarks.sandbox_jobs
 
+mcp-soak: setup ## 500 runs with MCP servers that misbehave; counts what is left; writes results.
+	$(BIN)/python -m benchmarks.mcp_soak
+
 bench: setup ## Measures the figures of the README; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks
 
-conformance: setup ## The official MCP suite against `peritus mcp`; needs npm; writes results.
+conformance: setup ## The official MCP suite against `peritus mcp` and our client; needs npm.
 	$(BIN)/python -m tests.conformance.server
+	$(BIN)/python -m tests.conformance.client
 
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test backends test-all check format format-check lint types imports simulate mutants kills sandbox-jobs bench conformance clean
+.PHONY: help setup demo test backends test-all check format format-check lint types imports simulate mutants kills sandbox-jobs mcp-soak bench conformance clean
