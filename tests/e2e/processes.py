@@ -235,7 +235,9 @@ def _pid(epoch: str | None) -> int | None:
 
 async def start_run(team: Team, body: Mapping[str, str], key: str) -> RunRef:
     """Start a run at the first gateway."""
-    async with httpx2.AsyncClient(base_url=team.urls[0], trust_env=False) as client:
+    async with httpx2.AsyncClient(
+        base_url=team.urls[0], trust_env=False, timeout=BOUND_S
+    ) as client:  # without a lock, servers of skills are asked first
         answer = await client.post("/v1/runs", json=dict(body), headers={"Idempotency-Key": key})
         assert answer.status_code == 202, answer.text
         return RunRef("default", answer.json()["job"], answer.json()["run"])
