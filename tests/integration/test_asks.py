@@ -24,7 +24,7 @@ from tests.support.asking_calls import (
     tell,
     two_counts,
 )
-from tests.support.cluster import asks, script
+from tests.support.cluster import REF, asks, script
 from tests.support.runs import COUNT_SCHEMA
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +67,23 @@ async def test_answer_given_while_the_worker_is_cut_off_is_heard_when_it_is_back
         await tell(cluster, two_counts(name))
         await cluster.rest()
     assert await read(cluster) == str(Reply("accept", {"count": 2}))
+
+
+async def test_two_people_who_answer_at_once_are_one_answer_and_one_refusal() -> None:
+    """C5: whichever worker decides, the log takes one of them."""
+    cluster = cluster_of(elicits)
+    async with cluster.worker("e1"), cluster.worker("e2", lanes=False):
+        await cluster.start()
+        name = await asked(cluster)
+        said = [c.AnswerAsk(id=f"w{n}", ask=name, content={"count": n}) for n in range(8)]
+        async with asyncio.TaskGroup() as tasks:
+            asking = [tasks.create_task(cluster.client.ask(REF, command)) for command in said]
+        await cluster.rest()
+    came = [task.result() for task in asking]
+    taken = [n for n, answer in enumerate(came) if answer.status == "accepted"]
+    assert len(taken) == 1
+    assert {answer.code for answer in came} == {"", "not_waiting"}
+    assert await read(cluster) == str(Reply("accept", {"count": taken[0]}))
 
 
 async def test_each_of_two_calls_hears_its_own_answer() -> None:
