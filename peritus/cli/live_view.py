@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text as Styled
 
 from domain import events as e
+from domain.base_tools import BASE_TOOLS
 from domain.content import TextPart, text_of
 from domain.ids import RunRef
 from domain.limits import Usage
@@ -17,9 +18,13 @@ from peritus.cli.asks import pretty
 from peritus.cli.people_lines import in_line, people_line, told_line
 from peritus.cli.wording import call_line, clean, duration, outcome_line, short, usage_line
 from peritus.feed import Heard
-from services.worker.live import LiveDelta
+from services.worker.live import LiveDelta, LiveToolOutput
 
 QUERY_CHARS_MAX = 200
+OUTPUT_LINES_MAX = 40
+"""How many lines of what a tool says while it is at work are shown of one call."""
+
+OUTPUT_CHARS_MAX = 200
 INDENT = "  "
 MARKS = {"completed": "✔", "stopped": "■", "failed": "✘", "cancelled": "■"}
 
@@ -45,6 +50,15 @@ class Seen:
     attempt: tuple[int, int] = (0, 0)  # the step and the attempt that is asked for
     waiting: list[LiveDelta] = field(default_factory=list[LiveDelta])
     calls: dict[str, e.ToolCallRequested] = field(default_factory=dict[str, e.ToolCallRequested])
+    said: dict[str, "Saying"] = field(default_factory=dict[str, "Saying"])
+
+
+@dataclass(slots=True)
+class Saying:
+    """What a call says while it is at work, as far as its line is not ended."""
+
+    line: str = ""
+    lines: int = 0
 
 
 class LiveView:
@@ -84,11 +98,14 @@ class LiveView:
         return self._written()
 
     def piece(self, ref: RunRef, data: bytes) -> str:
-        """What to write for a piece of a reply; nothing when it does not follow what is shown."""
+        """What to write for a piece of a reply, or of what a tool says while it is at work.
+
+        Nothing when it does not follow what is shown.
+        """
         try:
             delta = LiveDelta.model_validate_json(data)
         except ValidationError:
-            return ""  # output of a tool, or a newer release's word
+            return self._output(ref, data)
         run = self._runs.setdefault(ref.run, Seen())
         if delta.kind == "arguments" or (delta.step, delta.attempt) < run.attempt:
             return ""
@@ -96,6 +113,27 @@ class LiveView:
             run.waiting.append(delta)  # LIVE is faster than the log: what led here comes first
         else:
             self._piece(ref.run, delta)
+        return self._written()
+
+    def _output(self, ref: RunRef, data: bytes) -> str:
+        """Whole lines of what a server of a skill says: its progress, most often.
+
+        What commands print is not shown: it is long, and the result has what matters.
+        """
+        run = self._runs.setdefault(ref.run, Seen())
+        try:
+            piece = LiveToolOutput.model_validate_json(data)
+        except ValidationError:
+            return ""  # a newer release's word
+        call = run.calls.get(piece.call)
+        if call is None or call.tool in BASE_TOOLS:
+            return ""
+        saying = run.said.setdefault(piece.call, Saying())
+        *lines, saying.line = f"{saying.line}{piece.text}".split("\n")
+        saying.line = saying.line[-OUTPUT_CHARS_MAX:]
+        for line in filter(str.strip, lines[: OUTPUT_LINES_MAX - saying.lines]):
+            saying.lines += 1
+            self._line(run, f"{INDENT}·", short(line, OUTPUT_CHARS_MAX), "dim")
         return self._written()
 
     def _piece(self, name: str, delta: LiveDelta) -> None:

@@ -67,7 +67,10 @@ def terminal(project: Project, *words: str) -> Generator[Terminal]:
     process = subprocess.Popen(
         [sys.executable, "-m", "peritus", *words],
         cwd=project.folder,
-        env=environment(TERM="xterm", COLUMNS="200", LINES="40", PROMPT_TOOLKIT_NO_CPR="1"),
+        env=environment(
+            **project.settings,
+            TERM="xterm", COLUMNS="200", LINES="40", PROMPT_TOOLKIT_NO_CPR="1",
+        ),
         stdin=slave,
         stdout=slave,
         stderr=slave,

@@ -18,6 +18,7 @@ from tests.e2e.mcp_project import (
     verified,
 )
 from tests.e2e.people_project import waiting
+from tests.e2e.test_cli_terminal import terminal
 
 pytestmark = [pytest.mark.broker, pytest.mark.sandbox, pytest.mark.registries]
 
@@ -129,6 +130,22 @@ def test_the_runs_own_model_is_asked_where_the_definition_allows_it(
     assert made["charged"] == 18
     facts = json.loads(shop.peritus("show", outcome.run, "--json").out)
     assert (facts["usage"]["input"], facts["usage"]["output"]) == (11, 7)
+
+
+def test_a_person_at_the_terminal_sees_progress_and_is_asked(everything: Project) -> None:
+    long = call("trigger-long-running-operation", duration=1, steps=3)
+    script = script_of(turn(long), turn(ASKS), turn(expect=("User declined",)))
+    everything.write("script.toml", script)
+
+    with terminal(everything, "run", "helper", "Go", *scripted("script.toml")) as at:
+        at.until("▸ trigger-long-running-operation")
+        at.until("· [1/3]")
+        at.until("· [3/3]")
+        at.until("Please provide inputs for the following fields:")
+        at.until("answer (/decline, /cancel, /later)>")
+        at.type("/decline\r")
+        at.until("completed in step 3")
+        assert at.end() == 0
 
 
 def test_by_default_a_server_is_not_told_that_it_could_ask_a_model(everything: Project) -> None:

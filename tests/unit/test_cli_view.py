@@ -9,7 +9,7 @@ from domain.limits import Limits, ModelChoice, Usage
 from domain.record import canonical
 from domain.tools import Lane, Safety
 from eventlog.port import Cursor
-from peritus.cli.live_view import LiveView
+from peritus.cli.live_view import OUTPUT_LINES_MAX, LiveView
 from peritus.cli.wording import call_line, clean, duration, outcome_line, short, usage_line
 from peritus.feed import Heard
 from services.worker.live import LiveDelta, LiveToolOutput
@@ -197,6 +197,48 @@ def test_what_is_not_a_piece_of_a_reply_is_left_out(view: LiveView) -> None:
     shown(view, requested(1))
 
     assert view.piece(ROOT, canonical(LiveToolOutput(call="c", offset=0, text="x"))) == ""
+
+
+def calling(tool: str) -> e.ToolCallRequested:
+    return e.ToolCallRequested(
+        call="c1-0",
+        step=1,
+        provider_id="p",
+        tool=tool,
+        skill="s",
+        lane=Lane.SANDBOX,
+        safety=Safety.UNSAFE,
+        arguments="{}",
+        key="k",
+    )
+
+
+def output(text: str) -> bytes:
+    return canonical(LiveToolOutput(call="c1-0", offset=0, text=text))
+
+
+def test_what_a_server_of_a_skill_says_is_shown_while_its_tool_is_at_work(view: LiveView) -> None:
+    shown(view, requested(1), calling("index"))
+
+    assert view.piece(ROOT, output("[1/4] read")) == ""
+    assert view.piece(ROOT, output("ing\n\n\x1b[2J[2/4]\n")) == "  · [1/4] reading\n  · [2J[2/4]\n"
+    many = "".join(view.piece(ROOT, output(f"{number}\n" * 3)) for number in range(100))
+    assert many.count("\n") == OUTPUT_LINES_MAX - 2
+    assert len(view.piece(ROOT, output("x" * 10_000))) == 0
+
+
+def test_a_long_line_of_a_server_is_cut(view: LiveView) -> None:
+    shown(view, requested(1), calling("index"))
+
+    said = view.piece(ROOT, output("x" * 100_000 + "\n"))
+
+    assert 0 < len(said) < 300
+
+
+def test_what_commands_print_is_in_their_results_alone(view: LiveView) -> None:
+    shown(view, requested(1), calling("exec"))
+
+    assert view.piece(ROOT, output("a line\n")) == ""
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,6 @@ async def ask(connection: Connection, group: str, offer: Offer) -> None:
         offered = list(of_resources(await _templates(connection)))
     tools, left_out = sifted(offered, connection.bounds)
     left_out |= tasks
-    for remote, why in left_out.items():
-        logger.warning("%s: %r is left out: %s", connection.server.name, remote, why)
     offer.tools[group] = tools
     offer.left_out[group] = left_out
     offer.listed_at[group] = asyncio.get_running_loop().time()
@@ -111,6 +109,8 @@ async def whole(connection: Connection) -> tuple[Catalogue, dict[str, str]]:
     )
     for found in offer.left_out.values():
         left_out |= found
+    for remote, why in left_out.items():
+        logger.warning("%s: %r is left out: %s", connection.server.name, remote, why)
     catalogue = Catalogue(
         server=clean(info.name)[:VERSION_CHARS_MAX] if info else "",
         version=clean(info.version)[:VERSION_CHARS_MAX] if info else "",
