@@ -105,6 +105,15 @@ def test_what_a_server_remembers_is_there_in_later_calls_and_runs(shop: Project)
     assert found["relations"] == []
 
 
+def test_a_server_that_wants_to_write_beside_its_program_is_told_that_it_cannot(
+    shop: Project,
+) -> None:
+    shop.write("perstack.toml", HELPER + npx("memory", MEMORY))
+    ada = {"name": "Ada", "entityType": "person", "observations": []}
+
+    played(shop, turn(call("create_entities", entities=[ada])), turn(expect=("read-only file",)))
+
+
 def test_a_repository_in_the_workspace_is_worked_on(shop: Project, locked: Locked) -> None:
     shop.write("perstack.toml", REPOSITORY)
     shop.write("perstack.lock", locked(REPOSITORY))
@@ -143,12 +152,13 @@ def git(folder: Path, *words: str) -> str:
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
-    """A page that is a text: of others the server makes one with what npm has."""
+    """A page that is a text, and one that is HTML."""
 
     def do_GET(self) -> None:
-        body = PAGE.encode() if self.path == "/page.txt" else b""
+        texts = {"/page.txt": PAGE, "/page.html": f"<html><body><p>{PAGE}</p></body></html>"}
+        body = texts.get(self.path, "").encode()
         self.send_response(200 if body else 404)
-        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Type", f"text/{'html' if '.html' in self.path else 'plain'}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -188,11 +198,12 @@ def test_pages_are_fetched_from_allowed_hosts_alone(
         turn(call("fetch", url=f"http://{name}/page.txt")),
         turn(call("fetch", url="http://other.example/page.txt"), expect=(PAGE,)),
         turn(call("prompt_fetch", url=f"http://{name}/page.txt"), expect=("403",)),
-        turn(expect=(PAGE,)),
+        turn(call("fetch", url=f"http://{name}/page.html", raw=True), expect=(PAGE,)),
+        turn(expect=(f"<p>{PAGE}</p>",)),
     )
 
     calls = ended(outcome)
-    assert [one["outcome"] for one in calls] == ["succeeded", "failed", "succeeded"]
+    assert [one["outcome"] for one in calls] == ["succeeded", "failed", "succeeded", "succeeded"]
     counted = [
         one["event"] for one in outcome.events if one["event"]["type"] == "egress.counted.v1"
     ]
@@ -205,6 +216,7 @@ def test_pages_are_fetched_from_allowed_hosts_alone(
         (calls[0]["call"], name, "allowed", ""),
         (calls[1]["call"], "other.example", "denied", "not_allowed"),
         (calls[2]["call"], name, "allowed", ""),
+        (calls[3]["call"], name, "allowed", ""),
     ]
 
 
