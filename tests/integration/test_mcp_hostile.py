@@ -204,6 +204,13 @@ async def test_a_call_asks_a_person_so_often_and_no_more(ground: Ground) -> None
         assert len(here.person.asked) == 32
 
 
+async def test_what_is_asked_with_too_much_beside_it_reaches_nobody(ground: Ground) -> None:
+    """It would be kept as long as nobody answers."""
+    async with stage("hostile", "asks_heavily", ground=ground) as here:
+        assert text(await here.call()) == "0 of 3"
+        assert here.person.asked == []
+
+
 async def test_data_nested_without_end_is_no_message(ground: Ground) -> None:
     async with stage("hostile", "nested", ground=ground) as here:
         result = await here.call(timeout_ms=1_000)

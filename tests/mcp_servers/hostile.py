@@ -268,6 +268,23 @@ def asks_flood() -> None:
     serve([TOOL], call)
 
 
+def asks_heavily() -> None:
+    """Asks three things at once, each with something beside it that takes 17 MB once it is read."""
+
+    def call(request: Message) -> None:
+        form = json.dumps({"type": "object", "properties": {"name": {"type": "string"}}})
+        beside = "[]," * 240_000 + "0"
+        for number in range(3):
+            params = f'"message": "And?", "requestedSchema": {form}, "_meta": {{"x": [{beside}]}}'
+            head = f'"jsonrpc": "2.0", "id": "q{number}", "method": "elicitation/create"'
+            sys.stdout.write(f'{{{head}, "params": {{{params}}}}}\n')
+            sys.stdout.flush()
+        answers = [json.loads(sys.stdin.readline()) for _ in range(3)]
+        answer(request, text(f"{sum('result' in one for one in answers)} of 3"))
+
+    serve([TOOL], call)
+
+
 def asks_outside() -> None:
     """Asks for a password before any call is open; a call says what it was told."""
     told: Message = {}

@@ -7,7 +7,7 @@ no reason to keep from it what the server said.
 import asyncio
 import importlib.metadata
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import mcp_types as types
 from mcp.client import ClientRequestContext, ClientSession
@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from services.tool.mcp.light import Light
 from services.tool.mcp.seam import Handshake, NotOpened, Refused, Unreadable
 
 ROUNDS_MAX = 10
@@ -54,7 +55,7 @@ class Dispatcher(JSONRPCDispatcher):
     """The SDK's own, which also says when the other side is gone."""
 
     def __init__(self, reading: Any, writing: Any, on_over: Callable[[], None]) -> None:  # noqa: ANN401
-        super().__init__(reading, writing)
+        super().__init__(cast("Any", Light(reading)), writing)
         self._on_over = on_over
 
     async def run(

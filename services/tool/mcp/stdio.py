@@ -39,6 +39,10 @@ SHOWN_CHARS = 200
 
 DROPPED_KEPT = 256
 
+SLOW_S, REST = 0.01, 3
+"""What nobody asked for and took so long to take apart is followed by a pause, so many times as
+long: nothing else goes on here meanwhile."""
+
 CLOSED = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
@@ -202,7 +206,11 @@ class _Line:
         if has_too_many_values(line):
             too_many = f"it sent a message of more than {VALUES_MAX} values"
             raise _Ended(too_many)
+        begun = asyncio.get_running_loop().time()
         message = _message(line)
+        took_s = asyncio.get_running_loop().time() - begun
+        if took_s > SLOW_S and not isinstance(message, JSONRPCResponse | JSONRPCError):
+            await asyncio.sleep(took_s * REST)
         if message is None or not self._expected(message):
             await self._pace.step()
             self._garbage += 1
