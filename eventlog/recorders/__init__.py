@@ -1,0 +1,1 @@
+"""Recorders of the `eventsourcing` library over JetStream: a bridge, synchronous as it is."""
