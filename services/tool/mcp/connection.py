@@ -188,7 +188,7 @@ class Connection:
     async def _hold(self, transport: Transport, bound: asyncio.Timeout) -> None:
         async with transport as (reading, writing):
             session = ClientSession(
-                dispatcher=Dispatcher(reading, writing, self._on_over),
+                dispatcher=Dispatcher(reading, writing, self._on_over, self.bounds, self._report),
                 client_info=PEER,
                 elicitation_callback=self._asking.elicit,
                 sampling_callback=self._asking.sample if self.server.sampling else None,

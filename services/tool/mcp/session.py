@@ -16,8 +16,9 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from services.tool.mcp.light import Light
-from services.tool.mcp.seam import Handshake, NotOpened, Refused, Unreadable
+from services.tool.mcp.bounds import Bounds
+from services.tool.mcp.light import Answers, Light
+from services.tool.mcp.seam import Handshake, NotOpened, Refused, Report, Unreadable
 
 ROUNDS_MAX = 10
 """How often a call may be answered with further questions (SEP-2322)."""
@@ -54,8 +55,16 @@ _FILLED: TypeAdapter[types.GetPromptResult | types.InputRequiredResult] = TypeAd
 class Dispatcher(JSONRPCDispatcher):
     """The SDK's own, which also says when the other side is gone."""
 
-    def __init__(self, reading: Any, writing: Any, on_over: Callable[[], None]) -> None:  # noqa: ANN401
-        super().__init__(cast("Any", Light(reading)), writing)
+    def __init__(
+        self,
+        reading: Any,  # noqa: ANN401 - each transport has its own kind of streams
+        writing: Any,  # noqa: ANN401
+        on_over: Callable[[], None],
+        bounds: Bounds,
+        report: Report,
+    ) -> None:
+        light = Light(reading, bounds, report)
+        super().__init__(cast("Any", light), cast("Any", Answers(writing, light)))
         self._on_over = on_over
 
     async def run(

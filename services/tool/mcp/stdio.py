@@ -26,6 +26,7 @@ from mcp_types import (
 
 from services.tool.mcp.beside import beside
 from services.tool.mcp.bounds import MIB, Bounds
+from services.tool.mcp.light import NAME_CHARS_MAX
 from services.tool.mcp.lines import VALUES_MAX, Lines, TooLong, has_too_many_values
 from services.tool.mcp.pace import Pace
 from services.tool.mcp.seam import Report
@@ -237,7 +238,8 @@ class _Line:
             self._sent.discard(str(message.id))
             return known
         if isinstance(message, JSONRPCRequest):
-            return str(message.id) not in self._asked
+            name = str(message.id)
+            return len(name) <= NAME_CHARS_MAX and name not in self._asked
         if message.method == "notifications/cancelled":  # and so is never answered
             self._asked.discard(str((message.params or {}).get("requestId")))
         return True
