@@ -60,7 +60,8 @@ def _release(folder: Path, node: str, release: str) -> int:
     for run in runs:
         out = folder / release / "out" / str(len(said))
         ended = _scenario([node, suite, "client"], release, run, out)
-        text = COLOURS.sub("", ended.stdout).partition("Test Results:")[2].strip()
+        told = COLOURS.sub("", f"{ended.stdout}\n{ended.stderr}")
+        text = told.partition("Test Results:")[2].strip()
         said.append(f"=== {run.title}\n{text}\nexit code: {ended.returncode}\n")
         print(said[-1], flush=True)  # noqa: T201
         checks[run.title] = _checks(out)
