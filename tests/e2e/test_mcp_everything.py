@@ -153,7 +153,10 @@ def test_it_is_told_of_the_workspace_alone_as_its_root(everything: Project) -> N
     )
 
 
-def test_it_sees_a_safe_list_of_variables_and_those_it_requires(shop: Project) -> None:
+def test_it_sees_a_safe_list_of_variables_and_those_it_requires(
+    shop: Project, locked: Locked
+) -> None:
+    locked(DEFINITION)  # its package is fetched by that, if it is not there
     definition = f'{DEFINITION}requiredEnv = ["WANTED_TOKEN"]\n'
     shop.write("perstack.toml", definition)
     knows = replace(shop, settings={**shop.settings, **SECRETS})

@@ -1,6 +1,7 @@
 """Servers nobody here wrote in a deployment of processes of their own, by pipes and by HTTP."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -39,6 +40,7 @@ TURNS = (
     turn(
         call("here__trigger-long-running-operation", duration=1, steps=4),
         call("there__trigger-long-running-operation", duration=1, steps=5),
+        call("here__toggle-simulated-logging"),
         expect=("URI: file:///workspace", "The sum of 1 and 2 is 3."),
     ),
     turn(
@@ -158,7 +160,8 @@ async def test_a_run_over_processes_uses_servers_by_pipes_and_by_http_and_tells_
         assert "there__get-roots-list" not in lanes  # it is shown no folder
         assert (lanes["here__echo"], lanes["there__echo"]) == ("sandbox", "mcp")
         ends = [event for event in events if isinstance(event, ToolCallEnded)]
-        assert [one.outcome for one in ends] == ["succeeded"] * 7
+        assert [one.outcome for one in ends] == ["succeeded"] * 8
         assert all(f"[{step}/4]" in said["c2-0"] for step in range(1, 5)), said
         assert all(f"[{step}/5]" in said["c2-1"] for step in range(1, 6)), said
+        assert re.search(r"\[\w+\] \w+[- ]level[- ]message", said["c2-2"]), said
         assert servers() == []

@@ -20,7 +20,8 @@ from tests.support.registries import FETCH, FILESYSTEM, GIT, MEMORY
 pytestmark = [pytest.mark.broker, pytest.mark.sandbox, pytest.mark.registries]
 
 FILES = HELPER + npx("files", FILESYSTEM, "/workspace")
-REMEMBERS = HELPER + npx("memory", MEMORY) + 'requiredEnv = ["MEMORY_FILE_PATH"]\n'
+FORGETS = HELPER + npx("memory", MEMORY)
+REMEMBERS = f'{FORGETS}requiredEnv = ["MEMORY_FILE_PATH"]\n'
 REPOSITORY = HELPER + uvx("git", GIT)
 
 PAGE = "The word of the day is heliotrope."
@@ -79,8 +80,11 @@ def lines(outcome: Outcome) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.out.splitlines()]
 
 
-def test_what_a_server_remembers_is_there_in_later_calls_and_runs(shop: Project) -> None:
+def test_what_a_server_remembers_is_there_in_later_calls_and_runs(
+    shop: Project, locked: Locked
+) -> None:
     """It keeps a file, and can do so only in the workspace: its package is read only."""
+    locked(FORGETS)  # its package is fetched by that, if it is not there
     kept = {"MEMORY_FILE_PATH": "/workspace/memory.jsonl"}
     project = replace(shop, settings={**shop.settings, **kept})
     project.write("perstack.toml", REMEMBERS)
@@ -106,10 +110,11 @@ def test_what_a_server_remembers_is_there_in_later_calls_and_runs(shop: Project)
 
 
 def test_a_server_that_wants_to_write_beside_its_program_is_told_that_it_cannot(
-    shop: Project,
+    shop: Project, locked: Locked
 ) -> None:
-    shop.write("perstack.toml", HELPER + npx("memory", MEMORY))
-    ada = {"name": "Ada", "entityType": "person", "observations": []}
+    shop.write("perstack.toml", FORGETS)
+    shop.write("perstack.lock", locked(FORGETS))
+    ada = {"name": "Ada", "entityType": "person", "observations": ["wrote programs"]}
 
     played(shop, turn(call("create_entities", entities=[ada])), turn(expect=("read-only file",)))
 
