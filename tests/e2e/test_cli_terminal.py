@@ -69,7 +69,10 @@ def terminal(project: Project, *words: str) -> Generator[Terminal]:
         cwd=project.folder,
         env=environment(
             **project.settings,
-            TERM="xterm", COLUMNS="200", LINES="40", PROMPT_TOOLKIT_NO_CPR="1",
+            TERM="xterm",
+            COLUMNS="200",
+            LINES="40",
+            PROMPT_TOOLKIT_NO_CPR="1",
         ),
         stdin=slave,
         stdout=slave,
