@@ -34,6 +34,8 @@ class McpStdioSkill(ServerUse):
     command: str
     args: tuple[str, ...] = ()
     required_env: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict[str, str])
+    """Further variables, none of them a secret; sorted by name."""
 
 
 class McpHttpSkill(ServerUse):

@@ -81,6 +81,7 @@ def settings_of(skill: McpSkill) -> dict[str, Any]:
             "command": skill.command,
             "args": list(skill.args),
             "requiredEnv": list(skill.required_env),
+            **({"env": dict(skill.env)} if skill.env else {}),
             "allowedDomains": list(skill.allowed_domains),
             **told,
             **({"shared": True} if skill.shared else {}),

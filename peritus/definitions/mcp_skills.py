@@ -54,6 +54,8 @@ def read_stdio(report: Report, raw: object, loc: Loc) -> McpStdioSkill | None:
     if (table.package_name is None) == (not table.args):
         report.error(loc, f"{place(loc)} needs one of 'packageName' and 'args'")
         return None
+    if not _variables_fine(report, table, loc):
+        return None
     args = [table.package_name] if table.package_name is not None else table.args
     if table.command == "npx" and "-y" not in args:
         args = ["-y", *args]  # without it npx waits for somebody to say yes
@@ -63,8 +65,29 @@ def read_stdio(report: Report, raw: object, loc: Loc) -> McpStdioSkill | None:
             "command": table.command,
             "args": tuple(args),
             "required_env": tuple(table.required_env),
+            "env": {name: table.env[name] for name in sorted(table.env)},
         }
     )
+
+
+def _variables_fine(report: Report, table: McpStdioSkillTable, loc: Loc) -> bool:
+    """Whether the plain variables of a server are plain, and variables."""
+    fine = True
+    for name, value in table.env.items():
+        problem = None
+        if SECRET_NAME.fullmatch(name) is None:
+            problem = "is no name of a variable: letters, digits and '_', not a digit first"
+        elif name in table.required_env:
+            problem = "is in 'requiredEnv' too: leave it out of one of them"
+        elif looks_secret(name.replace("_", "-"), value):
+            problem = (
+                "would be kept in the log with the definition: run "
+                f"`peritus secrets set {name}` and name it in 'requiredEnv' instead"
+            )
+        if problem is not None:
+            report.error((*loc, "env", name), f"variable {name!r} {problem}")
+            fine = False
+    return fine
 
 
 def read_http(report: Report, raw: object, loc: Loc) -> McpHttpSkill | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from peritus.definitions.fields import (
+    ITEMS_MAX,
     Count,
     Description,
     Domains,
@@ -86,6 +87,7 @@ class McpStdioSkillTable(McpTable):
     package_name: Name | None = None
     args: list[str] = Field(default_factory=list)
     required_env: Variables = Field(default_factory=list)
+    env: Annotated[dict[str, str], Field(max_length=ITEMS_MAX)] = Field(default_factory=dict)
 
 
 class McpHttpSkillTable(McpTable):

@@ -172,11 +172,12 @@ class Skills:
     async def _start(self, plan: Plan, box: Box, room: Room, hearing: Hearing) -> Process:
         if plan.wanted is None:
             sandbox = await box.sandbox()
-            command = Command(plan.skill.command, plan.skill.args)
+            command = Command(plan.skill.command, plan.skill.args, env=plan.skill.env)
         else:
             installed = await self._packages.ready(plan.wanted, hearing)
             sandbox = await box.sandbox()
             command = installed.command(plan.wanted.request, sandbox.where(PACKAGE))
+            command = replace(command, env={**plan.skill.env, **command.env})
         process = await sandbox.start(command)
         if not box.allowance.read_only:
             room.servers.add(process)

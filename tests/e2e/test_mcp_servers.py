@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.sandbox, pytest.mark.registries]
 
 FILES = HELPER + npx("files", FILESYSTEM, "/workspace")
 FORGETS = HELPER + npx("memory", MEMORY)
-REMEMBERS = f'{FORGETS}requiredEnv = ["MEMORY_FILE_PATH"]\n'
+REMEMBERS = f'{FORGETS}env = {{ MEMORY_FILE_PATH = "/workspace/memory.jsonl" }}\n'
 REPOSITORY = HELPER + uvx("git", GIT)
 
 PAGE = "The word of the day is heliotrope."
@@ -85,8 +85,7 @@ def test_what_a_server_remembers_is_there_in_later_calls_and_runs(
 ) -> None:
     """It keeps a file, and can do so only in the workspace: its package is read only."""
     locked(FORGETS)  # its package is fetched by that, if it is not there
-    kept = {"MEMORY_FILE_PATH": "/workspace/memory.jsonl"}
-    project = replace(shop, settings={**shop.settings, **kept})
+    project = shop
     project.write("perstack.toml", REMEMBERS)
     ada = {"name": "Ada", "entityType": "person", "observations": ["wrote programs"]}
     bob = {"name": "Bob", "entityType": "person", "observations": ["reads them"]}

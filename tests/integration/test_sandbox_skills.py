@@ -60,13 +60,16 @@ async def test_a_server_gets_what_it_requires_and_nothing_else(
     """C15: not the environment of the host, and not the secrets of its expert."""
     monkeypatch.setenv("OF_THE_HOST", "hunter2")
     settings = SandboxSettings(secrets=(SecretGrant(name="OF_THE_EXPERT"),))
-    yard = yard_of(skilled(settings, line=line_skill(required_env=("TOKEN",))))
+    yard = yard_of(
+        skilled(settings, line=line_skill(required_env=("TOKEN",), env={"MODE": "fast"}))
+    )
     yard.secrets = {"TOKEN": "t0ken-of-the-skill", "OF_THE_EXPERT": "another-secret"}
     async with desk(yard, place) as at:
         assert await at.says("os.environ['TOKEN'] == 't0ken-of-' + 'the-skill'") is True
+        assert await at.says("os.environ['MODE']") == "fast"
         names = await at.says("sorted(os.environ)")
     assert set(names) - {"PWD", "SHLVL", "_", "LC_CTYPE"} == {
-        *("HOME", "LANG", "PATH", "TERM", "TOKEN")
+        *("HOME", "LANG", "MODE", "PATH", "TERM", "TOKEN")
     }
 
 

@@ -41,6 +41,7 @@ omit = ["fetch"]
 command = "uvx"
 packageName = "finder@1.2.3"
 requiredEnv = ["FINDER_KEY"]
+env = { FINDER_STORE = "/workspace/found", FINDER_MODE = "fast" }
 allowedDomains = ["*.example.com"]
 timeout = 30000
 shared = true
@@ -60,6 +61,7 @@ idempotent = true
         command="uvx",
         args=("finder@1.2.3",),
         required_env=("FINDER_KEY",),
+        env={"FINDER_MODE": "fast", "FINDER_STORE": "/workspace/found"},
         allowed_domains=("*.example.com",),
         timeout_ms=30_000,
         shared=True,
@@ -167,6 +169,10 @@ STDIO = 'type = "mcpStdioSkill"\ncommand = "npx"\npackageName = "p"\n'
 @pytest.mark.parametrize(
     ("table", "line", "says"),
     [
+        (STDIO + 'env = { "A-B" = "x" }', 7, "no name of a variable"),
+        (STDIO + 'env = { API_TOKEN = "s3cret-0123" }', 7, "run `peritus secrets set API_TOKEN`"),
+        (STDIO + 'requiredEnv = ["A"]\nenv = { A = "x" }', 8, "in 'requiredEnv' too"),
+        (STDIO + "env = { A = 1 }", 7, "must be a text"),
         (HTTP + 'headers = { Authorization = "Bearer s3cret-0123" }', 6, "kept in the log"),
         (
             HTTP + 'headers = { "X-Api-Key" = "s3cret-0123" }',
