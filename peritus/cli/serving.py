@@ -4,15 +4,21 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from commands.desk import Desk
+from domain.errors import IntegrityViolated
 from domain.ids import RunRef
+from eventlog.port import EventLog
 from peritus.cli.loop import notice
 from peritus.door import Door
+from peritus.jobs import load_state
 from peritus.keys import Keys
 from peritus.lane import sandbox_lane, skill_lane
 from peritus.project import Project
 from peritus.runtime import Link, worker_parts, working
 from peritus.settings import Settings
 from services.loop.models.registry import ModelRegistry
+
+LOOKED_AT_MAX = 20
+"""Of how many other runs it is looked at whether they are open: the index may be behind."""
 
 
 @asynccontextmanager
@@ -40,10 +46,20 @@ async def tell_others(link: Link, ref: RunRef) -> None:
     Raises:
         Unavailable: the store is away.
     """
-    others = [other for other in await link.backbone.open_runs.list() if other.job != ref.job]
-    if others:
-        names = ", ".join(sorted(other.run for other in others)[:3])
-        notice(f"{len(others)} more open here, which are carried on meanwhile: {names}")
+    listed = [other for other in await link.backbone.open_runs.list() if other.job != ref.job]
+    log = link.backbone.log
+    open_runs = sorted([x.run for x in listed[:LOOKED_AT_MAX] if await _is_open(log, x)])
+    if open_runs:
+        more = len(open_runs) + len(listed[LOOKED_AT_MAX:])
+        names = ", ".join(open_runs[:3])
+        notice(f"{more} more open here, which are carried on meanwhile: {names}")
+
+
+async def _is_open(log: EventLog, ref: RunRef) -> bool:
+    try:
+        return not (await load_state(log, ref))[0].at_rest
+    except IntegrityViolated:
+        return True  # nobody can say
 
 
 async def leave(door: Door, settings: Settings) -> None:
