@@ -62,6 +62,9 @@ GROWTH_KIB_MAX = 8.0
 RISE_MIB_MAX = 24.0
 """What the worker may weigh more after all runs than after the first ones."""
 
+QUIET_S, LOOK_S = 15.0, 0.3
+"""How long what ends may take to be gone, and how often it is looked for."""
+
 TOKEN = "soak"
 KINDS = ("instructs", "dies", "never_right", "stubborn", "forks", "silent", "deaf")
 """Of tests/mcp_servers/hostile.py: one that behaves, and what else servers do."""
@@ -234,16 +237,28 @@ async def _live(
     one: Soak, place: Place, numbers: range, first: int
 ) -> tuple[dict[str, int], dict[str, int]]:
     """A worker's life: what there is of it after the first runs, and after all."""
+    bare = _count(one.word, place)["processes"]
+
+    async def quiet() -> dict[str, int]:
+        """What there is once the last calls have ended: a cancelled run rests before they do."""
+        until = time.monotonic() + QUIET_S
+        found, before = _count(one.word, place), dict[str, int]()
+        while time.monotonic() < until and (found["processes"] != bare or found != before):
+            await asyncio.sleep(LOOK_S)
+            await service.tidy()
+            found, before = _count(one.word, place), found
+        return found
+
     async with asyncio.TaskGroup() as tasks:
         one.yard.host = host = McpHost(tasks, Person(), BOUNDS)
         async with one.yard.sandboxed(f"life{numbers.start}", place) as lane:
             service = await lane.service()
             await one.runs(numbers[:first], service)
-            alive = _count(one.word, place)
+            alive = await quiet()
             one.course.kib.clear()
             one.course.sample()
             await one.runs(numbers[first:], service)
-            idle = _count(one.word, place)
+            idle = await quiet()
             one.course.sample()
         await host.close()
     return alive, idle
