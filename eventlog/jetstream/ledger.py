@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 from nats.aio.msg import Msg
 
-from domain.errors import Conflict, TooLarge
+from domain.errors import AppendUnknown, Conflict, TooLarge
 from eventlog.jetstream.api import (
     MESSAGE_NOT_FOUND,
     MESSAGE_TOO_LARGE,
@@ -23,7 +23,7 @@ from eventlog.jetstream.api import (
     Refused,
     call,
 )
-from eventlog.jetstream.connection import Link, NoResponders
+from eventlog.jetstream.connection import AnswerLost, Link, NoResponders
 from eventlog.jetstream.durability import SYNC_TAG, Durability
 from eventlog.jetstream.reader import Reader
 from eventlog.jetstream.server_check import check_servers
@@ -127,7 +127,7 @@ class Ledger:
         Raises:
             Conflict: something was stored after what one of them is guarded by.
             TooLarge: they are too many, or one is above the payload limit.
-            AnswerLost: they may be stored.
+            AppendUnknown: no answer came; they may be stored.
             Unavailable: nothing is stored.
         """
         if len(entries) > BATCH_ENTRIES_MAX:
@@ -147,7 +147,12 @@ class Ledger:
             return await self._send(entries[-1], commit)
 
     async def _send(self, entry: Entry, more: Mapping[str, str]) -> int:
-        answer = await self.link.request(entry.subject, entry.data, headers=_headers(entry, more))
+        headers = _headers(entry, more)
+        try:
+            answer = await self.link.request(entry.subject, entry.data, headers=headers)
+        except AnswerLost as lost:
+            msg = f"{lost}: it may be stored; read before you store it again"
+            raise AppendUnknown(msg) from lost
         result: Json = orjson.loads(answer.data)
         error = result.get("error")
         if error is None:

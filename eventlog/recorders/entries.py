@@ -32,7 +32,7 @@ async def insert(
     Raises:
         IntegrityError: one of the versions is there or a later one, or the tracking is.
         TooLarge: they are too many, or one is too large.
-        AnswerLost: they may be stored.
+        AppendUnknown: no answer came; they may be stored.
         Unavailable: they are not.
     """
     if not events and tracking is None:

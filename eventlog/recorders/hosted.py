@@ -30,7 +30,6 @@ from domain.errors import (
     TooLarge,
     Unavailable,
 )
-from eventlog.jetstream.connection import AnswerLost
 from eventlog.jetstream.durability import DurabilityTooWeak
 from eventlog.jetstream.streams import StreamMismatch
 
@@ -39,6 +38,8 @@ R = TypeVar("R")
 
 Open = Callable[[], AbstractAsyncContextManager[T]]
 Started = tuple[asyncio.AbstractEventLoop, asyncio.Event, T]
+
+SETTLE_TURNS = 5
 
 CLOSED = "this recorder is closed: its factory, or its application, was closed before"
 
@@ -99,9 +100,6 @@ def library_errors() -> Generator[None]:
         yield
     except Conflict as error:
         raise IntegrityError(str(error)) from error
-    except AnswerLost as error:
-        msg = f"{error}: it may be stored; read again before you repeat it"
-        raise OperationalError(msg) from error
     except Unavailable as error:
         raise OperationalError(str(error)) from error
     except (TooLarge, IntegrityViolated) as error:
@@ -116,6 +114,12 @@ def _host(open_: Open[T], started: "Future[Started[T]]") -> None:
     asyncio.run(_serve(open_, started))
 
 
+async def _settle() -> None:
+    """Let transports that were closed last end before their loop does."""
+    for _ in range(SETTLE_TURNS):
+        await asyncio.sleep(0)
+
+
 async def _serve(open_: Open[T], started: "Future[Started[T]]") -> None:
     try:
         async with open_() as resource:
@@ -126,6 +130,8 @@ async def _serve(open_: Open[T], started: "Future[Started[T]]") -> None:
         if started.done():
             raise
         started.set_exception(failed)
+    finally:
+        await _settle()
 
 
 def _signal(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

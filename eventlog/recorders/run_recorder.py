@@ -107,6 +107,8 @@ class RunRecorder(FollowedRecorder):
                 if not topics or one.topic in topics:
                     page.append(one)
                 upto = one.id
+            # Past all that this envelope could hold, or the next page would read it again.
+            upto = max(upto, (stored.seq + 1) * EVENTS_PER_ENVELOPE - 1)
         return Page(page, upto, more)
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> FollowingSubscription:

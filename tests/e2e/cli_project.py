@@ -72,6 +72,19 @@ class Started:
         while (line := self._lines.get(timeout=BOUND_S)) is not None:
             yield json.loads(line)
 
+    def line(self) -> str:
+        """The next line, of a command that does not write JSON."""
+        line = self._lines.get(timeout=BOUND_S)
+        assert line is not None, f"the command ended: {self.said}"
+        return line.decode().rstrip()
+
+    def rest(self) -> list[str]:
+        """All lines up to its end."""
+        found = list[str]()
+        while (line := self._lines.get(timeout=BOUND_S)) is not None:
+            found.append(line.decode().rstrip())
+        return found
+
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
