@@ -21,6 +21,7 @@ ARCHITECTURE_LINES_MAX = 200
 BOUNDARIES: Mapping[str, str] = {
     "domain/redaction.py": "what cannot be searched for secrets is withheld as a whole",
     "domain/schemas.py": "no schema and no value may end a decision",
+    "eventlog/recorders/hosted.py": "raised again by whoever started the thread",
     "gateway/problems.py": "an answer instead of a closed connection",
     "peritus/cli/main.py": "a line and an exit code instead of a traceback",
     "services/loop/generations.py": "a provider's adapter must not end a worker",

@@ -8,7 +8,7 @@ owner, or with the program.
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import AbstractAsyncContextManager, contextmanager
 from threading import Thread
 from typing import Generic, TypeVar
@@ -40,6 +40,9 @@ Open = Callable[[], AbstractAsyncContextManager[T]]
 Started = tuple[asyncio.AbstractEventLoop, asyncio.Event, T]
 
 SETTLE_TURNS = 5
+
+LOOK_S = 1.0
+"""How often a caller looks whether the thread still lives, in seconds."""
 
 CLOSED = "this recorder is closed: its factory, or its application, was closed before"
 
@@ -81,6 +84,10 @@ class Hosted(Generic[T]):
         future = asyncio.run_coroutine_threadsafe(carried_out(), self._loop)
         with library_errors():
             try:
+                # A call that comes as the loop ends may never be carried out: so look after it.
+                while not wait([future], LOOK_S).done:
+                    if not self._thread.is_alive():
+                        raise InterfaceError(CLOSED)
                 return future.result()
             except CancelledError:
                 raise InterfaceError(CLOSED) from None
