@@ -8,7 +8,7 @@ entry of which only the newest is kept: the server rolls its subject up.
 import asyncio
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -29,6 +29,8 @@ from eventlog.jetstream.reader import Reader
 from eventlog.jetstream.server_check import check_servers
 from eventlog.jetstream.streams import Streams
 from eventlog.jetstream.subjects import Names
+
+Ring = Callable[[int], None]
 
 KIND = "LEDGER"
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -200,6 +202,14 @@ class Ledger:
         msg = f"no replica has caught up with {subject!r}"
         raise NoResponders(msg)
 
+    async def listen(self, ring: Ring) -> None:
+        """Hear of what is stored from now on.
+
+        Raises:
+            Unavailable: there is no connection.
+        """
+        await listen(self.link, self.names.live, ring)
+
     async def _read(self, subject: str) -> list[Kept]:
         found, more = await self.after(subject, 0, BATCH_ENTRIES_MAX)
         while more:
@@ -228,6 +238,23 @@ async def open_ledger(
     info = await (streams.ensure(KIND) if declare else streams.info(KIND))
     await check_servers(link, durability, info)
     return Ledger(link, reader, names, info)
+
+
+async def listen(link: Link, live: str, ring: Ring) -> None:
+    """Hear of what a stream republishes there, as long as the link is open; 0: some was missed.
+
+    Raises:
+        Unavailable: there is no connection.
+    """
+
+    def missed() -> None:
+        ring(0)
+
+    def stored(msg: Msg) -> None:
+        ring(int((msg.headers or {})["Nats-Sequence"]))
+
+    await link.subscribe(live, stored, doubt=missed)
+    link.on_up.append(missed)
 
 
 async def last_kept(link: Link, stream: str, subject: str) -> Kept | None:

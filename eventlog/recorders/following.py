@@ -18,6 +18,10 @@ PAGE_NOTIFICATIONS = 500
 POLL_S = 5.0
 """How often the log is read when nothing is heard, in seconds."""
 
+BEHIND_ATTEMPTS_MAX = 100
+BEHIND_WAIT_S = 0.05
+"""How often, and how many seconds apart, a replica is asked for what was stored already."""
+
 AWAY_ATTEMPTS_MAX = 60
 AWAY_WAIT_S = 1.0
 """How often, and how many seconds apart, the log is tried while it is away."""
@@ -34,11 +38,15 @@ class Page(NamedTuple):
 class Bell:
     """Wakes the subscriptions of one recorder. Rung in the loop, heard in any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, ids_per_message: int = 1) -> None:
         self._ears: set[Event] = set()
+        self._ids_per_message = ids_per_message
+        self.target = 0
+        """The largest id that is known to be stored, if any was heard of."""
 
-    def ring(self, *_: object) -> None:
-        """Something was stored, or may have been."""
+    def ring(self, seq: int = 0) -> None:
+        """The message of that sequence was stored; without one, something may have been."""
+        self.target = max(self.target, seq * self._ids_per_message)
         for ear in tuple(self._ears):
             ear.set()
 
@@ -117,7 +125,8 @@ class FollowingSubscription(Subscription[FollowedRecorder]):
             StopIteration: it was stopped.
             OperationalError: the store stayed away; subscribe again after the last id seen.
         """
-        attempts = 0
+        attempts = 0  # while the store is away
+        behind = 0  # while a replica has less than was heard of
         while not self._has_been_stopped:
             if self._ready:
                 return self._ready.popleft()
@@ -133,7 +142,12 @@ class FollowingSubscription(Subscription[FollowedRecorder]):
             attempts = 0
             self._ready.extend(page.notifications)
             self._after = page.upto
-            if not page.more and not self._ready:
+            if page.more or self._ready:
+                continue
+            if self._after < self._bell.target and behind < BEHIND_ATTEMPTS_MAX:
+                behind += 1
+                self._wait(BEHIND_WAIT_S)
+            else:
                 self._wait(POLL_S)
         raise StopIteration
 

@@ -175,6 +175,5 @@ class JetStreamProcessRecorder(
 async def hung(ledger: Ledger) -> Bell:
     """A bell that rings whenever the ledger grows."""
     bell = Bell()
-    await ledger.link.subscribe(ledger.names.live, bell.ring, doubt=bell.ring)
-    ledger.link.on_up.append(bell.ring)
+    await ledger.listen(bell.ring)
     return bell

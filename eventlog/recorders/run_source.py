@@ -10,7 +10,7 @@ from domain.errors import IntegrityViolated
 from domain.ids import RunRef
 from eventlog.embedded import join_state_folder
 from eventlog.jetstream.connection import REQUEST_TIMEOUT_S, Link, open_link
-from eventlog.jetstream.ledger import last_kept
+from eventlog.jetstream.ledger import last_kept, listen
 from eventlog.jetstream.log import JetStreamEventLog
 from eventlog.jetstream.reader import Reader, stored_of
 from eventlog.jetstream.streams import Streams
@@ -50,10 +50,8 @@ class Source:
 
     async def hung(self, pattern: RunRef) -> Bell:
         """A bell that rings with every envelope."""
-        bell = Bell()
-        live = self._names.runs("liveevt", pattern)
-        await self.link.subscribe(live, bell.ring, doubt=bell.ring)
-        self.link.on_up.append(bell.ring)
+        bell = Bell(EVENTS_PER_ENVELOPE)
+        await listen(self.link, self._names.runs("liveevt", pattern), bell.ring)
         return bell
 
 

@@ -111,6 +111,10 @@ class Followed(Generic[AnyRecorder]):
             assert isinstance(heard, Notification), heard
             yield heard
 
+    def died(self) -> object:
+        """What it dies of by itself, waited for."""
+        return self._heard.get(timeout=BOUND_S)
+
     def end(self) -> object:
         """Stop it; None, or what it died of."""
         self.subscription.stop()
