@@ -178,6 +178,16 @@ def test_ids_of_a_process_recorder_have_gaps_where_trackings_are(
     assert [one.id for one in recorder.select_notifications(None, 10)] == [1, 2, 4]
 
 
+def test_only_the_newest_tracking_of_an_application_is_kept(factory: JetStreamFactory) -> None:
+    recorder = factory.tracking_recorder()
+    for number in range(1, 6):
+        recorder.insert_tracking(Tracking("up", number))
+    recorder.insert_tracking(Tracking("other", 1))
+    kept, more = recorder._do(lambda ledger: ledger.after(">", 0, 10))  # pyright: ignore[reportPrivateUsage]
+    assert [one.data for one in kept] == [b"5", b"1"]
+    assert not more
+
+
 def test_tracking_without_a_process_recorder_is_not_dropped(factory: JetStreamFactory) -> None:
     with pytest.raises(ProgrammingError, match="process recorder"):
         factory.application_recorder().insert_events([event(1)], tracking=Tracking("up", 1))
