@@ -1,5 +1,6 @@
 """`peritus show`: one run, folded from the log. Not the view, which may be behind."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import orjson
@@ -13,6 +14,7 @@ from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, run_async
 from peritus.cli.observing import Observer, Place, here, observing
 from peritus.cli.wording import call_line, clean, short, usage_line
+from peritus.checkpoints import source_of
 from peritus.jobs import text_at
 from projections.family import load_look
 
@@ -37,14 +39,17 @@ async def _show(place: Place, name: str, *, as_json: bool) -> Exit:
         waits = [await asks.shown(blobs, wait) for wait in look.waits]
         result = await text_at(observer.backbone.blobs, ref.tenant, state.result)
         children = await _children(observer, ref)
+        source = await source_of(observer.backbone.log, ref)
     facts = facts_of(state, result, children)
+    facts["forked_from"] = None if source is None else asdict(source)
     facts["waiting"] = [one.wait.name for one in waits]
     out = Out()
     if as_json:
         await out.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
     else:
         lines = [f"waits    {one.wait.name}: {asks.what(one)}\n" for one in waits]
-        await out.write(text_of_facts(facts, state) + "".join(lines))
+        forked = "" if source is None else f"forked   {source.line}\n"
+        await out.write(forked + text_of_facts(facts, state) + "".join(lines))
     return Exit.COMPLETED
 
 
