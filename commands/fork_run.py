@@ -46,8 +46,8 @@ async def _origin(desk: Desk, ref: RunRef, command: ForkRun) -> Origin:
         past=past.state,
         hash=past.hash,
         weight=past.weight,
-        files=files.taken,
-        files_differ=files.differ,
+        files=files.taken if command.with_files else None,
+        files_differ=files.differ or (past.state.sandbox is not None and not command.with_files),
         context=context,
         layers=_layers(desk, past.state, context),
     )

@@ -81,6 +81,7 @@ class ForkRun(Record):
     parts: tuple[ContentPart, ...] = ()
     results: tuple[ResultEdit, ...] = ()
     definition: str | None = None
+    with_files: bool = True  # False: its workspace is what somebody chose for it
     steps_max: int | None = None
     tokens_max: int | None = None
     money_max: int | None = None  # micro-USD

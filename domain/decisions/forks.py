@@ -133,9 +133,9 @@ def _about_files(origin: c.Origin) -> str:
     taken = origin.files
     if taken is None:
         return (
-            "This run goes on from a copy of an earlier conversation, in a workspace of its own. "
-            "No snapshot of the files was taken up to there: what the conversation shows of them "
-            "may be missing here. Look at the files before you go on."
+            "This run goes on from a copy of an earlier conversation, in a workspace of its own "
+            "whose files are not those of then: what the conversation shows of them may be "
+            "missing here, or different. Look at the files before you go on."
         )
     return (
         "This run goes on from a copy of an earlier conversation, in a workspace of its own. Its "

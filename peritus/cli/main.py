@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, Entry] = {
     "events": Entry("events", "Print the events of a run."),
     "log": Entry("log", "Look through the log of a job, or see it summed up."),
     "resume": Entry("resume", "Take an open run up again, or let a paused one go on."),
+    "checkpoints": Entry("checkpoints", "List the ends of a run's steps; show one, compare two."),
+    "fork": Entry("fork", "Go on from a checkpoint in a run of its own, with edits."),
     "waiting": Entry("waiting", "Show what waits for a person: questions, approvals, budgets."),
     "answer": Entry("answer", "Answer a question that an expert has asked."),
     "approve": Entry("approve", "Let a call that waits run, as it is or edited."),

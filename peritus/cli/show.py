@@ -9,12 +9,12 @@ import typer
 from domain.content import text_of
 from domain.ids import RunRef
 from domain.state import Call, RunState
+from peritus.checkpoints import source_of
 from peritus.cli import asks, options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, run_async
 from peritus.cli.observing import Observer, Place, here, observing
 from peritus.cli.wording import call_line, clean, short, usage_line
-from peritus.checkpoints import source_of
 from peritus.jobs import text_at
 from projections.family import load_look
 

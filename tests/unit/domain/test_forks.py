@@ -214,7 +214,7 @@ def test_files_that_may_differ_are_told_to_the_model() -> None:
     assert "after step 1" in str(then.after.conversation.messages[-1].parts)
     assert then.after.snapshot == TAKEN
     bare = forked(past, fork_command(past), origin=replace(origin, files=None))
-    assert "No snapshot" in str(bare.after.conversation.messages[-1].parts)
+    assert "not those of then" in str(bare.after.conversation.messages[-1].parts)
 
 
 def test_workspace_of_a_fork_is_brought_back_where_it_is_first_placed() -> None:
