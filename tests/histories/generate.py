@@ -217,9 +217,8 @@ def write(*, overwrite: bool) -> list[Path]:
         if path.exists() and not overwrite:
             continue
         path.write_bytes(b"\n".join(lines) + b"\n")
-        expected = orjson.dumps(
-            summary(replay(lines, found.get(f"{name}-source"))), option=orjson.OPT_INDENT_2
-        )
+        state = replay(lines, found.get(f"{name}-source"))
+        expected = orjson.dumps(summary(state), option=orjson.OPT_INDENT_2)
         path.with_suffix(".expected.json").write_bytes(expected + b"\n")
         written.append(path)
     if not written:
