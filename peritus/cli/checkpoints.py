@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import orjson
 import typer
 
+from commands.checkpoints import Checkpoint, at_step, checkpoints_of, messages_at, state_at
 from domain.content import (
     AssistantMessage,
     CallPart,
@@ -19,7 +20,6 @@ from domain.content import (
 from domain.errors import Rejected
 from domain.ids import RunRef
 from domain.state import RunState
-from peritus.checkpoints import Checkpoint, at_step, checkpoints_of, messages_at, state_at
 from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.files import change_lines

@@ -6,9 +6,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from commands.checkpoints import find_beginning, source_of
+from commands.redefine import pinned_definition, with_models
 from domain.definition import Definition
 from domain.ids import RunRef
-from peritus.checkpoints import source_of
 from peritus.cli import limits, options
 from peritus.cli.deciding import deciding
 from peritus.cli.ending import finish
@@ -25,7 +26,7 @@ from peritus.definitions import (
     parse_usd,
     parse_variables,
 )
-from peritus.forking import Edits, find_point, fork, pinned_definition, with_models
+from peritus.forking import Edits, fork
 from peritus.jobs import Send, at_desk, load_state, new_root
 from peritus.keys import Keys, env_files, project_keys
 from peritus.lookup import Runs, views_path
@@ -186,10 +187,10 @@ async def _fork(place: Place, link: Link, send: Send, ref: RunRef, asked: Asked)
     """Make the fork, and say what came of it."""
     backbone = link.backbone
     edits = replace(asked.edits, definition=await _definition(place, link, ref, asked.wish))
-    origin = await find_point(backbone, ref, asked.step, edits)
+    at = await find_beginning(backbone.log, ref, asked.step, says=bool(edits.query))
     made = new_root(place.settings.tenant, asked.job)
     _settle_workspace(place, made, asked)
-    await fork(send, backbone.blobs, made, origin, edits)
+    await fork(send, backbone.blobs, made, at, edits)
     found = await source_of(backbone.log, made)
     if found is None:
         notice(f"run {made.run} will be forked as soon as a worker is there")

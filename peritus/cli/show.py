@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from commands.checkpoints import source_of
 from domain.content import text_of
 from domain.ids import RunRef
 from domain.state import Call, RunState
-from peritus.checkpoints import source_of
 from peritus.cli import asks, options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, run_async

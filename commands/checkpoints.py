@@ -5,7 +5,9 @@ Read from the log alone, so a run that was appended to a moment ago is shown as 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from commands.history import Loaded, catch_up
 from commands.past import fork_in, read_past
 from domain.content import CallPart, Message, text_of
 from domain.conversation import next_conversation
@@ -89,6 +91,16 @@ def _forked_from(event: RunForked) -> ForkedFrom:
         files_step=event.files.step if event.files else None,
         files_differ=event.files_differ,
     )
+
+
+async def state_of(log: EventLog, ref: RunRef) -> RunState:
+    """A run as it is now, with its past.
+
+    Raises:
+        Unavailable: the log is away.
+        IntegrityViolated: what is stored is not what was written.
+    """
+    return (await catch_up(log, Loaded(RunState(ref=ref)))).state
 
 
 async def source_of(log: EventLog, ref: RunRef) -> ForkedFrom | None:
@@ -201,6 +213,31 @@ async def edits_of(log: EventLog, ref: RunRef, point: Checkpoint) -> tuple[Resul
         results = merged(forked.results, results)
         ref = RunRef(ref.tenant, forked.source.job, forked.source.run)
     return tuple(edit for edit in results if step_of(edit.call) <= point.step)
+
+
+class Beginning(NamedTuple):
+    """Where a fork goes on from, and what the run that was asked for had edited there already."""
+
+    source: Source
+    results: tuple[ResultEdit, ...]
+
+
+async def find_beginning(log: EventLog, ref: RunRef, step: int, *, says: bool) -> Beginning:
+    """The place that a fork from a step of a run goes on from.
+
+    From the beginning, if it `says` something itself, that is before anything was said.
+
+    Raises:
+        NoSuchRun: the log knows nothing of the run.
+        Rejected: that step has not ended.
+        Unavailable: the log is away.
+        IntegrityViolated: what is stored is not what was written.
+    """
+    point = at_step(await checkpoints_of(log, ref), step, ref.run)
+    source = point.source
+    if step == START and says:
+        source = source.model_copy(update={"version": point.version - 1})
+    return Beginning(source, await edits_of(log, ref, point))
 
 
 def messages_at(state: RunState) -> list[Message]:
