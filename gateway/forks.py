@@ -48,8 +48,12 @@ class Forks(Asking):
             parts=(TextPart(text=body.query),) if body.query else (),
             results=merged(at.results, edits),
             definition=definition,
+            steps_max=body.steps_max,
+            tokens_max=body.tokens_max,
+            money_max=body.money_max,
+            tool_calls_max=body.tool_calls_max,
+            wall_ms_max=body.wall_ms_max,
             by=self.by(request),
-            **body.limits,
         )
         return await self.submit(request, RunRef(tenant, name, name), command)
 

@@ -155,7 +155,7 @@ async def test_large_edited_result_is_stored_by_name_and_folds_the_same() -> Non
 
 async def test_fork_with_a_long_past_gets_a_snapshot_of_its_own() -> None:
     desk = office()
-    await desk.start(ROOT)
+    state = await desk.start(ROOT)
     for step in range(1, 12):
         state = await desk.tell(ROOT, replies("y" * 25_000, call("look")))
         state = await desk.tell(ROOT, result(f"c{step}-0", "z"))
