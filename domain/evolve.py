@@ -7,7 +7,6 @@ from domain import events as e
 from domain.envelope import Envelope
 from domain.folds.asks import evolve_ask
 from domain.folds.calls import evolve_call
-from domain.folds.forks import evolve_fork
 from domain.folds.generation import evolve_generation
 from domain.folds.lifecycle import evolve_lifecycle
 from domain.folds.people import evolve_people
@@ -41,14 +40,13 @@ def evolve(state: RunState, event: e.Event) -> RunState:
     return changed(_evolve(state, event), version=state.version + 1)
 
 
-def _evolve(  # noqa: C901, PLR0911 - one case a kind
+def _evolve(  # noqa: PLR0911 - one case a kind
     state: RunState, event: e.Event
 ) -> RunState:
     match event:
-        case e.RunForked():
-            return evolve_fork(state, event)
         case (
             e.RunStarted()
+            | e.RunForked()
             | e.ContextPinned()
             | e.InputReceived()
             | e.RunContinued()
