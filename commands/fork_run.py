@@ -9,7 +9,7 @@ from commands.snapshots_of import files_at
 from domain.commands import ForkRun, Origin, PinnedContext
 from domain.decide import decide
 from domain.errors import IntegrityViolated, Rejected
-from domain.ids import RunRef
+from domain.ids import RunRef, check_token
 from domain.policy import PolicyLayer
 from domain.redaction import redact_command
 from domain.state import RunState
@@ -36,6 +36,8 @@ async def fork_run(desk: Desk, ref: RunRef, command: ForkRun) -> Decision:
 
 async def _origin(desk: Desk, ref: RunRef, command: ForkRun) -> Origin:
     log, source = desk.backbone.log, command.source
+    check_token("job", source.job)
+    check_token("run", source.run)
     try:
         past = await read_past(log, ref.tenant, source, command.results)
     except IntegrityViolated as error:

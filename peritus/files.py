@@ -250,7 +250,7 @@ class Files:
                     case SandboxPlaced():
                         found.placed = event
                     case RunForked(files=SnapshotTaken() as files, step=step):
-                        found.taken.append(files)
+                        found.taken.append(files.model_copy(update={"step": step}))
                         found.steps = step
                     case SnapshotTaken(run=self.ref.run):
                         found.taken.append(event)

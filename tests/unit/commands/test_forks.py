@@ -137,6 +137,8 @@ async def test_fork_of_what_is_not_there_is_refused_and_leaves_nothing() -> None
     desk, version = await two_steps()
     gone = await desk.ask(FORK, fork_of(RunRef("acme", "no", "no"), 3))
     assert gone.code == "no_such_version"
+    others = await desk.ask(FORK, fork_of(RunRef("acme", "golden.root", ">"), 3))
+    assert others.code == "bad_id"
     late = await desk.ask(FORK, fork_of(ROOT, version + 99))
     assert late.code == "no_such_version"
     wrong = await desk.ask(FORK, fork_of(ROOT, version, "", edit("c9-0", "x")))
