@@ -62,7 +62,8 @@ class RunRow:
     failure_kind: str | None = None
     failure_message: str | None = None
     unknown_events: int = 0  # written by a newer release, carried opaque (C17)
-    source_run: str | None = None  # of a fork: the run whose past it has
+    source_job: str | None = None  # of a fork: the job of the run whose past it has
+    source_run: str | None = None
     source_version: int | None = None  # up to there
     source_step: int | None = None
     integrity: str | None = None  # what is wrong with the stored history; None: sound
@@ -236,6 +237,7 @@ def _forked(row: RunRow, event: e.RunForked) -> RunRow:
         definition=event.definition,
         step=event.step,
         steps_max=event.limits.steps_max,
+        source_job=event.source.job,
         source_run=event.source.run,
         source_version=event.source.version,
         source_step=event.step,

@@ -31,8 +31,7 @@ async def _tree(place: Place, name: str, *, as_json: bool) -> Exit:
         root = family.root(next(iter(family.looks)))
         source = await source_of(ports.log, root)
         members = [family.facts(look.state.ref.run) for look in family.under(root.run)]
-        names = [str(one["run"]) for one in members]
-        forks = [row for name in names for row in await observer.runs.all(Filters(source=name))]
+        forks = await observer.runs.all(Filters(source_job=root.job))
         waits = [await asks.shown(ports.blobs, wait) for wait in family.waits(root.run)]
     out = Out()
     if as_json:

@@ -124,6 +124,23 @@ def test_fork_with_another_result_and_model_reads_that(project: Project) -> None
     assert project.peritus("replay", "locked").code == 0
 
 
+def test_fork_in_a_folder_that_somebody_chose_changes_nothing_there_by_itself(
+    project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    ended = forked(project, "--from", "1", "--workspace", str(tmp_path), "--job", "elsewhere")
+    assert ended.code == 0, ended.said
+    heard = [one["event"] for one in ended.events if one["event"]["type"] == "input.received.v2"]
+    assert [one["speaker"] for one in heard] == ["runtime"]
+    assert "not those of then" in heard[0]["parts"][0]["text"]
+    placed = next(
+        one["event"] for one in ended.events if one["event"]["type"] == "sandbox.placed.v1"
+    )
+    assert (placed["workspace"], placed["restored"]) == ("mounted", None)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "note.txt").read_text() == "two"
+
+
 def test_fork_of_what_is_over_needs_something_to_say(project: Project) -> None:
     silent = forked(project, "--from", "3")
     assert silent.code != 0

@@ -53,6 +53,8 @@ async def test_fork_goes_on_after_a_step_and_is_shown_with_its_source(
     assert run["forked_from"] == {"run": "first", "version": 6, "step": 1}
     assert (run["query"], run["steps_max"], run["step"]) == ("now test it", 3, 2)
     assert run["usage"]["input"] == 3  # its own
+    points = (await client.get(f"/v1/runs/{run['run']}/checkpoints")).json()["checkpoints"]
+    assert [(one["run"], one["step"]) for one in points] == [("first", 1), (run["run"], 2)]
     source = (await client.get("/v1/runs/first")).json()
     assert (source["forked_from"], source["status"]) == (None, "completed")
 
