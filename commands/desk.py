@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from commands.hands import Hands
 from commands.offload import offload
 from commands.runs import Decision, RunStore
-from domain.commands import CancelRun, ChangeTeam, Command, FireTimer, PinnedContext, Situation
+from domain.commands import (
+    CancelRun,
+    ChangeTeam,
+    Command,
+    FireTimer,
+    Origin,
+    PinnedContext,
+    Situation,
+)
 from domain.definition import Definition
 from domain.effects import (
     ArmTimer,
@@ -70,7 +78,10 @@ class Desk:
     """The definition that a file's text holds; raises Rejected."""
 
     def situation(
-        self, context: PinnedContext | None = None, gone: frozenset[str] = frozenset()
+        self,
+        context: PinnedContext | None = None,
+        gone: frozenset[str] = frozenset(),
+        origin: Origin | None = None,
     ) -> Situation:
         """The time, and what this process takes upon itself."""
         return Situation(
@@ -80,6 +91,7 @@ class Desk:
             epoch=self.epoch,
             context=context,
             gone=gone,
+            origin=origin,
         )
 
     async def execute(
@@ -89,6 +101,7 @@ class Desk:
         context: PinnedContext | None = None,
         *,
         gone: frozenset[str] = frozenset(),
+        origin: Origin | None = None,
     ) -> Decision:
         """Take out secrets, store large content, decide, append, dispatch what follows.
 
@@ -99,7 +112,7 @@ class Desk:
         slim, blobs = offload(redact_command(self.redactor(), command))
         for data in blobs.values():
             await self.backbone.blobs.put(ref.tenant, data)
-        decision = await self.runs.execute(ref, slim, self.situation(context, gone))
+        decision = await self.runs.execute(ref, slim, self.situation(context, gone, origin))
         if decision.events:
             await self.follow_up(decision)
         return decision

@@ -1,14 +1,16 @@
 """Reads a run's history: from its snapshot or from the first envelope. Not the cache."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from commands.past import fork_in, read_past
 from domain.envelope import FIRST_HASH, decode, hash_of
 from domain.errors import IntegrityViolated, TooLarge, Unavailable
 from domain.evolve import fold
 from domain.ids import RunRef
 from domain.snapshot import restore, take
-from domain.state import RunState
+from domain.state import RunState, changed
 from eventlog.port import EventLog, Snapshots, Stored
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,32 @@ def fold_stored(loaded: Loaded, stored: Stored) -> Loaded:
     )
 
 
+async def catch_up(log: EventLog, loaded: Loaded) -> Loaded:
+    """The run with what was stored since, and with its past if it is a fork.
+
+    Raises:
+        Unavailable: the store is away.
+        IntegrityViolated: the stored history is not what was written.
+    """
+    later = await log.load(loaded.state.ref, after_seq=loaded.seq)
+    if loaded.state.version == 0:
+        loaded = await _with_past(log, loaded, later)
+    for stored in later:
+        if stored.seq > loaded.seq:
+            loaded = fold_stored(loaded, stored)
+    return loaded
+
+
+async def _with_past(log: EventLog, loaded: Loaded, stored: Sequence[Stored]) -> Loaded:
+    """The run before its first event, with the past that this event names, if it is a fork."""
+    forked = fork_in(stored)
+    if forked is None:
+        return loaded
+    past = await read_past(log, loaded.state.ref.tenant, forked.source, forked.results)
+    with_past = changed(loaded.state, past=past.state)
+    return replace(loaded, state=with_past, weight=loaded.weight + past.weight)
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """The stored history of runs."""
@@ -72,10 +100,7 @@ class History:
             Unavailable: the store is away.
             IntegrityViolated: the stored history is not what was written.
         """
-        for stored in await self.log.load(loaded.state.ref, after_seq=loaded.seq):
-            if stored.seq > loaded.seq:
-                loaded = fold_stored(loaded, stored)
-        return loaded
+        return await catch_up(self.log, loaded)
 
     async def read(self, ref: RunRef) -> Loaded:
         """The run from its snapshot, if that stands in the log as it says; else from the start.

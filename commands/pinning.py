@@ -79,8 +79,14 @@ async def _store(desk: Desk, tenant: str, context: ModelContext) -> Stored:
 def _layers(desk: Desk, definition: Definition, expert: Expert) -> tuple[PolicyLayer, ...]:
     """The rules of a run, by layer; none for a layer without rules."""
     layers = (
-        PolicyLayer(name="operator", rules=desk.operator_rules),
+        *operator_layer(desk),
         PolicyLayer(name="definition", rules=definition.policy),
         PolicyLayer(name="expert", rules=expert.policy),
     )
     return tuple(layer for layer in layers if layer.rules)
+
+
+def operator_layer(desk: Desk) -> tuple[PolicyLayer, ...]:
+    """What the operator of this process says about every run that begins; none without rules."""
+    rules = desk.operator_rules
+    return (PolicyLayer(name="operator", rules=rules),) if rules else ()

@@ -9,6 +9,7 @@ from commands.claim_tool_call import claim_tool_call
 from commands.continue_run import continue_run
 from commands.delegate_run import record_delegation
 from commands.desk import Desk
+from commands.fork_run import fork_run
 from commands.people import ask_of_run
 from commands.place_sandbox import Placed, place_sandbox, record_snapshot
 from commands.reconcile_run import abandon_holder, retry_tool_call
@@ -55,6 +56,8 @@ async def _route(  # noqa: C901, PLR0912 - a table
     match command:
         case c.StartRun():
             await start_run(desk, ref, command)
+        case c.ForkRun():
+            await fork_run(desk, ref, command)
         case c.ContinueRun():
             await continue_run(desk, ref, command)
         case (

@@ -37,6 +37,13 @@ class Decision:
     events: tuple[Event, ...]
 
 
+def _weighed(loaded: Loaded, situation: Situation) -> Loaded:
+    """A fork that begins is worth a snapshot soon: its past is read with it."""
+    if situation.origin is None or loaded.state.version:
+        return loaded
+    return replace(loaded, weight=situation.origin.weight)
+
+
 @dataclass(slots=True)
 class _Turns:
     """Decisions about one run in this process take turns: they would only conflict."""
@@ -151,7 +158,7 @@ class RunStore:
                 loaded, certain = await self.fresh(ref), True
                 continue
             try:
-                return await self._append(loaded, command, conclusion)
+                return await self._append(_weighed(loaded, situation), command, conclusion)
             except Conflict:
                 seen, loaded, certain = loaded.seq, await self.fresh(ref), True
                 blind = blind + 1 if loaded.seq == seen else 0

@@ -13,7 +13,9 @@ from domain.events import (
     Parent,
     PinnedModel,
     Principal,
+    ResultEdit,
     SnapshotTaken,
+    Source,
     StopReason,
     TeamAction,
 )
@@ -21,6 +23,7 @@ from domain.limits import Limits, ModelChoice, Usage
 from domain.policy import PolicyLayer, PolicyRule
 from domain.record import Record
 from domain.sandbox import EgressRow
+from domain.state import RunState
 from domain.tools import Lane, ToolEntry
 
 ResultOutcome = Literal["succeeded", "failed", "refused", "cancelled", "outcome_unknown"]
@@ -57,6 +60,28 @@ class ContinueRun(Record):
     type: Literal["continue_run.v1"] = "continue_run.v1"
     id: str
     parts: tuple[ContentPart, ...] = ()
+    steps_max: int | None = None
+    tokens_max: int | None = None
+    money_max: int | None = None  # micro-USD
+    tool_calls_max: int | None = None
+    wall_ms_max: int | None = None
+    by: Principal = NOBODY
+
+
+class ForkRun(Record):
+    """Make a root run whose past is another run's up to some version, and let it go on from there.
+
+    `source.hash` "" takes the envelope that is there now. `results` change what calls of the past
+    came to, `definition` what the run is pinned to; limits that are given replace the source's.
+    """
+
+    type: Literal["fork_run.v1"] = "fork_run.v1"
+    id: str
+    source: Source
+    parts: tuple[ContentPart, ...] = ()
+    results: tuple[ResultEdit, ...] = ()
+    definition: str | None = None
+    with_files: bool = True  # False: its workspace is what somebody chose for it
     steps_max: int | None = None
     tokens_max: int | None = None
     money_max: int | None = None  # micro-USD
@@ -331,6 +356,7 @@ class RetryToolCall(Record):
 
 Command = (
     StartRun
+    | ForkRun
     | ContinueRun
     | SteerRun
     | PauseRun
@@ -377,6 +403,22 @@ class PinnedContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a fork begins with: the past with its edits, read and checked by the handler.
+
+    `files`: the newest snapshot of that time. `context` and `layers`: what is pinned anew.
+    """
+
+    past: RunState
+    hash: str
+    weight: int = 0  # bytes of the log it was folded from
+    files: SnapshotTaken | None = None
+    files_differ: bool = False
+    context: PinnedContext | None = None
+    layers: tuple[PolicyLayer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """What a decision is made in: the time, and what this process takes upon itself.
 
@@ -390,3 +432,4 @@ class Situation:
     epoch: str = ""
     context: PinnedContext | None = None
     gone: frozenset[str] = frozenset()  # epochs that are known to have ended
+    origin: Origin | None = None  # of a fork

@@ -3,7 +3,7 @@
 from typing import NamedTuple, assert_never
 
 from domain import commands as c
-from domain.decisions import asks, generation, lifecycle, people, sandbox, tool_calls
+from domain.decisions import asks, forks, generation, lifecycle, people, sandbox, tool_calls
 from domain.draft import Draft
 from domain.errors import Unavailable
 from domain.events import Event
@@ -43,6 +43,7 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
     match command:
         case (
             c.StartRun()
+            | c.ForkRun()
             | c.ContinueRun()
             | c.SteerRun()
             | c.PauseRun()
@@ -92,6 +93,7 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
 
 AskedOfTheRun = (
     c.StartRun
+    | c.ForkRun
     | c.ContinueRun
     | c.SteerRun
     | c.PauseRun
@@ -105,13 +107,15 @@ AskedOfTheRun = (
 )
 
 
-def _asked_of_the_run(  # noqa: C901 - one case a command
+def _asked_of_the_run(  # noqa: C901, PLR0912 - one case a command
     draft: Draft, command: AskedOfTheRun
 ) -> None:
     """What people, parents and time ask for."""
     match command:
         case c.StartRun():
             lifecycle.start_run(draft, command)
+        case c.ForkRun():
+            forks.fork_run(draft, command)
         case c.ContinueRun():
             lifecycle.continue_run(draft, command)
         case c.SteerRun():

@@ -46,6 +46,7 @@ def _evolve(  # noqa: PLR0911 - one case a kind
     match event:
         case (
             e.RunStarted()
+            | e.RunForked()
             | e.ContextPinned()
             | e.InputReceived()
             | e.RunContinued()

@@ -10,7 +10,7 @@ from domain.ids import RunRef
 from domain.record import Record, canonical
 from domain.state import RunState, changed
 
-FOLD = "4"
+FOLD = "5"
 """The version of the fold: raise it when `evolve` changes, and older snapshots are not used."""
 
 

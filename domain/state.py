@@ -307,6 +307,9 @@ class RunState:
     failure_message: str = ""
     stopped_by: str = ""
     unknown_events: tuple[str, ...] = ()  # types a newer release wrote (C17)
+    forks: int = 0  # how many forks lie between this run and one that was started
+    past: "RunState | None" = None
+    """What a fork that has no event yet begins with: another run's fold, with the edits."""
 
     @property
     def at_rest(self) -> bool:

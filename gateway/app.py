@@ -12,6 +12,7 @@ from starlette.routing import Route
 from gateway.auth import Gate
 from gateway.deps import GatewayDeps
 from gateway.events import Events
+from gateway.forks import Forks
 from gateway.people import People
 from gateway.problems import EXPECTED, Boundary, answer
 from gateway.reads import Reads
@@ -29,7 +30,7 @@ def create_app(deps: GatewayDeps) -> Starlette:
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)
     closing = asyncio.Event()
     writes, reads, events = Writes(deps), Reads(deps), Events(deps, closing)
-    people = People(deps)
+    people, forks = People(deps), Forks(deps)
 
     async def healthz(_: Request) -> Response:
         position = await asyncio.to_thread(deps.reader.position)
@@ -50,6 +51,7 @@ def create_app(deps: GatewayDeps) -> Starlette:
             Route("/v1/runs", writes.start, methods=["POST"]),
             Route("/v1/runs/{run}", reads.get, name="run"),
             Route("/v1/runs/{run}/checkpoints", reads.checkpoints),
+            Route("/v1/runs/{run}/fork", forks.fork, methods=["POST"]),
             Route("/v1/runs/{run}/continue", writes.go_on, methods=["POST"]),
             Route("/v1/runs/{run}/cancel", writes.cancel, methods=["POST"]),
             Route("/v1/runs/{run}/answer", people.answer, methods=["POST"]),

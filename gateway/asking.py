@@ -13,6 +13,7 @@ from domain.commands import (
     ChangePolicy,
     ContinueRun,
     DecideApproval,
+    ForkRun,
     PauseRun,
     ResumeRun,
     StartRun,
@@ -31,6 +32,7 @@ KEY_CHARS_MAX = 256
 
 FromPeople = (
     StartRun
+    | ForkRun
     | ContinueRun
     | CancelRun
     | SteerRun

@@ -15,6 +15,7 @@ COUNT_MAX = 1_000_000_000
 MONEY_MAX = 1_000_000_000_000_000
 REASON_CHARS_MAX = 2_000
 RULES_MAX = 255
+RESULTS_MAX = 64
 PATTERNS_MAX = 32
 
 
@@ -55,6 +56,17 @@ class ContinueBody(LimitsBody):
     """Say something to a run."""
 
     query: str = ""
+
+
+class ForkBody(LimitsBody):
+    """Go on from the end of a step in a run of its own; step 0 is the beginning."""
+
+    step: int = Field(ge=0, le=COUNT_MAX, alias="fromStep")
+    query: str = ""
+    results: dict[str, str] = Field(default_factory=dict[str, str], max_length=RESULTS_MAX)
+    job: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    provider: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
+    model: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
 
 
 class CancelBody(Body):

@@ -15,7 +15,7 @@ from domain.events import TERMINAL_TYPES
 from domain.ids import RunRef
 from eventlog.port import Cursor, EventLog, Stored
 
-MOVING_TYPES = frozenset({"run.started.v2", "run.continued.v2"})
+MOVING_TYPES = frozenset({"run.started.v2", "run.forked.v1", "run.continued.v2"})
 """The events after which a run is not at rest; late facts after its end change nothing of that."""
 
 ResetReason = Literal["unreadable", "incarnation", "retention", "not_of_this_run"]

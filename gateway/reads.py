@@ -1,11 +1,12 @@
 """The routes that ask the views: runs, one run, its checkpoints. Not its events: see `events`."""
 
 import asyncio
-from typing import Any, get_args
+from typing import get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from commands.checkpoints import checkpoints_of
 from domain.ids import TOKEN
 from domain.state import Status
 from eventlog.port import Cursor
@@ -13,7 +14,7 @@ from gateway.deps import GatewayDeps
 from gateway.problems import Problem
 from gateway.shapes import checkpoint_json, json_answer, run_json
 from projections.queries import HELD, LIMIT_DEFAULT, LIMIT_MAX, Filters
-from projections.views import RunRow
+from projections.views import CheckpointRow, RunRow
 
 LIST_PARAMETERS = ("status", "expert", "job", "limit", "cursor", "min_position")
 
@@ -69,17 +70,32 @@ class Reads:
         return json_answer(run_json(request, await self._row(request)))
 
     async def checkpoints(self, request: Request) -> Response:
-        """`GET /v1/runs/{id}/checkpoints`: the ends of its steps, oldest first.
+        """`GET /v1/runs/{id}/checkpoints`: the ends of its steps, oldest first, a source's before.
 
         Raises:
             Problem: there is no such run, or the view does not come to the position asked for.
             Rejected: several runs begin so.
             Unavailable: the view cannot be read.
+            IntegrityViolated: the log of a source is not what was written.
         """
         row = await self._row(request)
         found = await asyncio.to_thread(self._reader.checkpoints, row)
-        body: dict[str, Any] = {"run": row.run, "checkpoints": [checkpoint_json(p) for p in found]}
-        return json_answer(body)
+        past = await self._past(row)
+        points = [checkpoint_json(point) for point in (*past, *found)]
+        return json_answer({"run": row.run, "checkpoints": points})
+
+    async def _past(self, row: RunRow) -> tuple[CheckpointRow, ...]:
+        """The checkpoints that a fork has from its source."""
+        if row.source_run is None:
+            return ()
+        found = await checkpoints_of(self._deps.backbone.log, row.ref)
+        return tuple(
+            CheckpointRow(
+                row.tenant, one.job, one.run, one.step, one.version, one.at_ms, one.tokens
+            )
+            for one in found
+            if one.run != row.run and one.step
+        )
 
     async def _row(self, request: Request) -> RunRow:
         await self._wait(request)

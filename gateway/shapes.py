@@ -34,6 +34,7 @@ def run_facts(row: RunRow) -> dict[str, Any]:
         "run": row.run,
         "job": row.job,
         "parent_run": row.parent_run,
+        "forked_from": _source(row),
         "expert": row.expert,
         "status": row.status,
         "query": row.query,
@@ -58,6 +59,12 @@ def run_facts(row: RunRow) -> dict[str, Any]:
         "version": row.version,
         "integrity": row.integrity,
     }
+
+
+def _source(row: RunRow) -> dict[str, Any] | None:
+    if row.source_run is None:
+        return None
+    return {"run": row.source_run, "version": row.source_version, "step": row.source_step}
 
 
 def checkpoint_json(row: CheckpointRow) -> dict[str, Any]:

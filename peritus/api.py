@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
+from commands.checkpoints import Checkpoint, checkpoints_of, find_beginning
 from commands.task import task_of
 from domain.definition import Definition
 from domain.ids import RunRef
@@ -27,7 +28,9 @@ from peritus.definitions.limits import check_overrides
 from peritus.discovering import asker
 from peritus.door import Door
 from peritus.feed import Heard
+from peritus.forking import Edits, fork
 from peritus.jobs import (
+    Raised,
     Send,
     at_desk,
     cancel,
@@ -169,6 +172,42 @@ class Handle:
         state, seq = await load_state(self._link.backbone.log, self.ref)
         await say(self._send, self.ref, text)
         return Handle(self.ref, self._link, self._send, seq, state.version)
+
+    async def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The beginning of the run and the ends of its steps, those of its source before its own.
+
+        Raises:
+            Unavailable: not now.
+            IntegrityViolated: what is stored is not what was written.
+        """
+        return tuple(await checkpoints_of(self._link.backbone.log, self.ref))
+
+    async def fork(
+        self,
+        step: int,
+        query: str = "",
+        *,
+        results: Mapping[str, str] | None = None,
+        definition: Definition | None = None,
+        job: str | None = None,
+        **limits: Unpack[Raised],
+    ) -> "Handle":
+        """Go on after a step in a run of its own; this one stays as it is, and may be at work.
+
+        `results` says what calls came to, by call; `definition` pins the fork to another one. Step
+        0 is the beginning.
+
+        Raises:
+            Rejected: that step has not ended, or it cannot be forked so.
+            Unavailable: not now.
+            IntegrityViolated: what is stored is not what was written.
+        """
+        ports = self._link.backbone
+        at = await find_beginning(ports.log, self.ref, step, says=bool(query))
+        edits = Edits(query, dict(results or {}), definition, limits=limits)
+        made = new_root(self.ref.tenant, job)
+        await fork(self._send, ports.blobs, made, at, edits)
+        return Handle(made, self._link, self._send)
 
     async def cancel(self, reason: str = "") -> None:
         """Ask the run to stop; its `result` says when it has.

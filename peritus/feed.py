@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from domain.envelope import Envelope, decode, event_json
-from domain.events import CancelRequested, Event, RunStarted
+from domain.events import CancelRequested, Event, RunForked, RunStarted
 from domain.ids import RunRef
 from eventlog.port import Cursor, EventLog, Stored
 
@@ -92,6 +92,8 @@ def _named_in(first: Envelope | None) -> Whose:
     for event in first.events if first else ():
         if isinstance(event, RunStarted):
             return Whose(event.expert, event.parent.run if event.parent else None)
+        if isinstance(event, RunForked):
+            return Whose(event.expert)
         if isinstance(event, CancelRequested) and event.parent is not None:
             return Whose(parent=event.parent.run)  # cancelled before it was started
     return Whose()

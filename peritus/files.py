@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from domain.envelope import decode
 from domain.errors import Rejected, Unavailable
-from domain.events import SandboxPlaced, SnapshotTaken, StepEnded
+from domain.events import RunForked, SandboxPlaced, SnapshotTaken, StepEnded
 from domain.ids import RunRef
 from eventlog.port import Backbone
 from peritus.places import known_place
@@ -249,6 +249,9 @@ class Files:
                 match event:
                     case SandboxPlaced():
                         found.placed = event
+                    case RunForked(files=SnapshotTaken() as files, step=step):
+                        found.taken.append(files.model_copy(update={"step": step}))
+                        found.steps = step
                     case SnapshotTaken(run=self.ref.run):
                         found.taken.append(event)
                     case StepEnded():

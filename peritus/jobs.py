@@ -6,17 +6,16 @@ from typing import TypedDict, Unpack
 
 from commands.client import CommandClient
 from commands.desk import Desk
+from commands.history import Loaded, catch_up
 from commands.route import route
 from domain.commands import CancelRun, Command, ContinueRun, StartRun
 from domain.content import BlobRef, Text, TextPart
 from domain.definition import Definition
-from domain.envelope import decode
 from domain.errors import NoSuchRun, Rejected, Unavailable
 from domain.events import TERMINAL_TYPES
-from domain.evolve import fold_all
 from domain.ids import RunRef, check_token
 from domain.state import RunState
-from eventlog.port import Backbone, Blobs, EventLog, Stored
+from eventlog.port import Backbone, Blobs, EventLog
 from peritus.feed import Heard, follow_events
 from peritus.ids import new_id
 from peritus.logs import REDACTIONS
@@ -111,10 +110,10 @@ async def load_state(log: EventLog, ref: RunRef) -> tuple[RunState, int]:
         Unavailable: the log is away.
         IntegrityViolated: an envelope cannot be read.
     """
-    stored: list[Stored] = await log.load(ref)
-    if not stored:
+    loaded = await catch_up(log, Loaded(RunState(ref=ref)))
+    if not loaded.seq:
         raise NoSuchRun(ref.run)
-    return fold_all(ref, (decode(item.data) for item in stored)), stored[-1].seq
+    return loaded.state, loaded.seq
 
 
 async def until_rest(

@@ -127,12 +127,16 @@ def _unlike(recorded: str, anew: str) -> str:
 
 
 async def replay(
-    stored: Sequence[bytes], get_blob: GetBlob, *, head: str | None = None
+    stored: Sequence[bytes],
+    get_blob: GetBlob,
+    *,
+    head: str | None = None,
+    past: RunState | None = None,
 ) -> ReplayReport:
     """Check a run from the bytes of its envelopes, in order.
 
     `head` is the digest of its last envelope, if it is known from elsewhere: nothing in the log
-    names that one.
+    names that one. `past` is what a fork begins with: its requests follow from that, too.
 
     Raises:
         IntegrityViolated: there is no envelope that can be read at all.
@@ -145,7 +149,7 @@ async def replay(
     if not envelopes:
         raise IntegrityViolated(problem)
     damaged = _damaged(stored, envelopes, head if len(envelopes) == len(stored) else None)
-    run = Replay(get_blob, RunState(ref=envelopes[0].ref))
+    run = Replay(get_blob, RunState(ref=envelopes[0].ref, past=past))
     prev = FIRST_HASH
     for index, envelope in enumerate(envelopes):
         wrong = _wrong(run.state, envelope, prev)

@@ -21,6 +21,7 @@ from domain.commands import (
     ChangePolicy,
     ContinueRun,
     DecideApproval,
+    ForkRun,
     PauseRun,
     ResumeRun,
     SteerRun,
@@ -39,6 +40,7 @@ VERSION = "1"
 OUTSIDE: TypeAdapter[Any] = TypeAdapter(
     Annotated[
         ContinueRun
+        | ForkRun
         | SteerRun
         | PauseRun
         | ResumeRun

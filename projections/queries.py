@@ -38,6 +38,7 @@ class Filters:
     status: str | None = None
     expert: str | None = None
     job: str | None = None
+    source_job: str | None = None  # forks of runs of that job
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Reader:
         held = HELD.get(filters.status or "")
         status = filters.status if held is None else "running"
         wanted = {"status": status, "expert": filters.expert, "job": filters.job}
+        wanted["source_job"] = filters.source_job
         terms = {"tenant = ?": tenant, "first_seq < ?": before}
         terms |= {f"{name} = ?": value for name, value in wanted.items()}
         terms |= {} if held is None else {held: ""}

@@ -20,7 +20,7 @@ from projections.views import CheckpointRow, RunRow, project
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
 """Another number in the file: its tables are dropped and made anew from the log."""
 
 BUSY_S = 5.0

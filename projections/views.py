@@ -62,6 +62,10 @@ class RunRow:
     failure_kind: str | None = None
     failure_message: str | None = None
     unknown_events: int = 0  # written by a newer release, carried opaque (C17)
+    source_job: str | None = None  # of a fork: the job of the run whose past it has
+    source_run: str | None = None
+    source_version: int | None = None  # up to there
+    source_step: int | None = None
     integrity: str | None = None  # what is wrong with the stored history; None: sound
 
     @property
@@ -151,6 +155,8 @@ def _after(row: RunRow, event: e.Event) -> RunRow:
     match event:
         case e.OpaqueEvent():
             return replace(row, unknown_events=row.unknown_events + 1)
+        case e.RunForked():
+            return _forked(row, event)
         case e.RunStarted() | e.ContextPinned() | e.InputReceived() | e.GenerationRequested():
             return _begun(row, event)
         case (
@@ -223,6 +229,21 @@ def _without(row: RunRow, name: str) -> RunRow:
     return replace(row, waiting=" ".join(left))
 
 
+def _forked(row: RunRow, event: e.RunForked) -> RunRow:
+    return replace(
+        row,
+        status="running",
+        expert=event.expert,
+        definition=event.definition,
+        step=event.step,
+        steps_max=event.limits.steps_max,
+        source_job=event.source.job,
+        source_run=event.source.run,
+        source_version=event.source.version,
+        source_step=event.step,
+    )
+
+
 def _begun(
     row: RunRow, event: e.RunStarted | e.ContextPinned | e.InputReceived | e.GenerationRequested
 ) -> RunRow:
@@ -242,7 +263,8 @@ def _begun(
         case e.ContextPinned():
             return replace(row, provider=event.model.provider, model=event.model.model)
         case e.InputReceived():
-            return replace(row, query=row.query or text_of(event.parts)[:QUERY_CHARS_MAX])
+            said = "" if event.speaker == "runtime" else text_of(event.parts)[:QUERY_CHARS_MAX]
+            return replace(row, query=row.query or said)
         case e.GenerationRequested():
             return replace(row, step=event.step)
 

@@ -48,9 +48,7 @@ def go_on(draft: Draft) -> None:
     if state.status != "running" or state.cancelling:
         return
     generation = state.generation
-    if generation is None:
-        draft.request_attempt(1, 1)
-    elif generation.phase == "over" and state.step_over:
+    if generation is None or (generation.phase == "over" and state.step_over):
         draft.request_attempt(state.step + 1, 1)
     elif generation.phase == "backoff" and not any(
         timer.purpose == "retry" for timer in state.timers.values()

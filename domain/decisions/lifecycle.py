@@ -71,11 +71,11 @@ def start_run(draft: Draft, command: c.StartRun) -> None:
             by=command.by,
         ),
     )
-    _watch_the_wall(draft)
+    watch_the_wall(draft)
     draft.request_attempt(1, 1)
 
 
-def _watch_the_wall(draft: Draft) -> None:
+def watch_the_wall(draft: Draft) -> None:
     """Have the run stopped when its time is over, if somebody has set one (C8)."""
     state = draft.state
     draft.arm(f"wall-{state.version}", "wall_time", state.limits.wall_ms_max)
@@ -111,12 +111,12 @@ def continue_run(draft: Draft, command: c.ContinueRun) -> None:
     said = says_something(command.parts)
     if not said and not state.at_rest:
         raise Rejected("empty_input", "say something: a running run needs no bare continue")
-    if not said and _model_spoke_last(state):
+    if not said and model_spoke_last(state):
         raise Rejected("empty_input", "say something: the model has answered all it was told")
     if said:
         _hear(draft, command)
     if state.at_rest:
-        _watch_the_wall(draft)
+        watch_the_wall(draft)
         draft.request_attempt(draft.state.step + 1, 1)
 
 
@@ -177,7 +177,7 @@ def says_something(parts: tuple[ContentPart, ...]) -> bool:
     return any(isinstance(part, FilePart) or bool(part.text) for part in parts)
 
 
-def _model_spoke_last(state: RunState) -> bool:
+def model_spoke_last(state: RunState) -> bool:
     """Whether a request made now would end with the model's own words, which providers refuse."""
     messages = state.conversation.messages
     spoke = bool(messages) and isinstance(messages[-1], AssistantMessage)

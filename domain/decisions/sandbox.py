@@ -54,8 +54,10 @@ def _may_take_over(draft: Draft, held: Placement, command: c.PlaceSandbox) -> bo
 
 def _place(draft: Draft, held: Placement | None, command: c.PlaceSandbox, number: int) -> None:
     elsewhere = held is not None and held.place != command.place
-    snapshot = draft.state.snapshot if elsewhere and command.number is None else None
-    restored = snapshot.manifest if snapshot else None
+    begins = held is None and draft.state.forks and command.workspace == "own"
+    wanted = (elsewhere or begins) and command.number is None
+    snapshot = draft.state.snapshot if wanted else None
+    restored = snapshot.manifest if snapshot else None  # a fork begins with what its source had
     if held is not None and not elsewhere:
         restored = held.restored  # the life before this one may not have got round to it
     lost = _lost(draft, told=command.number is not None) if elsewhere else ""

@@ -37,6 +37,7 @@ from domain.events.common import (
     TimerPurpose,
     TodoItem,
 )
+from domain.events.forks import Edited, ResultEdit, RunForked, Source
 from domain.events.generation import (
     GenerationAbandoned,
     GenerationClaimed,
@@ -90,6 +91,7 @@ class OpaqueEvent(Record):
 
 Known = (
     RunStarted
+    | RunForked
     | ContextPinned
     | PolicyPinned
     | PolicyChanged
@@ -163,6 +165,7 @@ __all__ = [
     "ContextPinned",
     "DelegationRequested",
     "DelegationSettled",
+    "Edited",
     "EgressCounted",
     "Event",
     "Failure",
@@ -185,10 +188,12 @@ __all__ = [
     "Principal",
     "QuestionAnswered",
     "QuestionAsked",
+    "ResultEdit",
     "RunCancelled",
     "RunCompleted",
     "RunContinued",
     "RunFailed",
+    "RunForked",
     "RunPaused",
     "RunResumed",
     "RunStarted",
@@ -200,6 +205,7 @@ __all__ = [
     "SandboxLost",
     "SandboxPlaced",
     "SnapshotTaken",
+    "Source",
     "SpeakerKind",
     "StandingAdopted",
     "StepEnded",

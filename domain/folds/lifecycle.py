@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import assert_never
 
 from domain import events as e
+from domain.folds.forks import evolve_fork
 from domain.state import RunState, changed
 
 Lifecycle = (
     e.RunStarted
+    | e.RunForked
     | e.ContextPinned
     | e.InputReceived
     | e.RunContinued
@@ -39,6 +41,8 @@ def evolve_lifecycle(state: RunState, event: Lifecycle) -> RunState:  # noqa: C9
                 depth=event.depth,
                 commands_seen=state.commands_seen | {event.command},
             )
+        case e.RunForked():
+            return evolve_fork(state, event)
         case e.ContextPinned():
             return _pinned(state, event)
         case e.InputReceived():

@@ -108,6 +108,7 @@ def _words_of_step(event: e.Event) -> str:
 
 PLAIN: Mapping[type[e.Event], str] = {
     e.RunStarted: "begins",
+    e.RunForked: "begins with the past of another run",
     e.RunContinued: "goes on",
     e.RunPaused: "is paused",
     e.RunResumed: "goes on",

@@ -13,7 +13,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """What `peritus log --tools` and its like show: names, or what they begin with."""
 
 SEED: Mapping[str, tuple[str, ...]] = {
-    "startRun": ("run.started", "run.continued"),
+    "startRun": ("run.started", "run.forked", "run.continued"),
     "startGeneration": ("generation.requested",),
     "retry": ("generation.failed",),
     "callTools": ("tool_call.requested",),

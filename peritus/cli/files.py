@@ -149,6 +149,12 @@ def _within(changed: bytes, path: str, top: Entry | None) -> bool:
     return not name or changed == name or changed.startswith(name + b"/")
 
 
+async def change_lines(before: Version, after: Version) -> list[str]:
+    """What is different in all of the files, a line each."""
+    changes = diff(before.tree, after.tree)
+    return [await _change(one, before, after, "", as_json=False) for one in changes]
+
+
 async def _change(
     change: Change, before: Version, after: Version, path: str, *, as_json: bool
 ) -> str:

@@ -164,6 +164,10 @@ class LiveView:
         match heard.event:
             case e.RunStarted() as event:
                 run.expert, run.depth, run.since_ms = event.expert, event.depth, heard.at_ms
+            case e.RunForked() as event:
+                run.expert, run.depth, run.since_ms = event.expert, 0, heard.at_ms
+                came = f"from run {event.source.run} after step {event.step}"
+                self._line(run, "⑂", came, "dim")
             case e.RunContinued():
                 run.since_ms = heard.at_ms
             case e.ContextPinned(model=model):

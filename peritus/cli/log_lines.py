@@ -67,6 +67,8 @@ def _plainly(event: e.Event) -> str:
     match event:
         case e.RunStarted(expert=expert, definition=definition):
             return f"{clean(expert)}, of definition {definition[:DIGEST_CHARS]}"
+        case e.RunForked(expert=expert, source=source, step=step):
+            return f"{clean(expert)}, from run {source.run} after step {step}"
         case e.ContextPinned(model=model, tools=tools):
             return f"{model.provider} {clean(model.model)}, {len(tools)} tools"
         case e.GenerationRequested(attempt=attempt, reserved=reserved):

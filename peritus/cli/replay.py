@@ -7,8 +7,10 @@ from typing import Annotated
 import orjson
 import typer
 
+from commands.past import fork_in, read_past
 from domain.errors import IntegrityViolated, NoSuchRun
-from eventlog.port import Backbone
+from domain.state import RunState
+from eventlog.port import Backbone, Stored
 from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, run_async
@@ -42,13 +44,25 @@ async def _replay(place: Place, name: str, *, as_json: bool) -> Exit:
             raise NoSuchRun(name)
         head = await observer.runs.head_of(ref, stored[-1].seq)
         report = await replay(
-            [item.data for item in stored], blobs_of(observer.backbone, ref.tenant), head=head
+            [item.data for item in stored],
+            blobs_of(observer.backbone, ref.tenant),
+            head=head,
+            past=await _past(observer.backbone, stored),
         )
     out = Out()
     await out.write("".join(_json(check) if as_json else _line(check) for check in report.checks))
     if not as_json:
         await out.write(_summary(ref.run, report))
     return Exit.COMPLETED if report.verified else Exit.WRONG
+
+
+async def _past(backbone: Backbone, stored: list[Stored]) -> RunState | None:
+    """What a fork begins with, folded from the log of its source."""
+    forked = fork_in(stored)
+    if forked is None:
+        return None
+    tenant = stored[0].ref.tenant
+    return (await read_past(backbone.log, tenant, forked.source, forked.results)).state
 
 
 def blobs_of(backbone: Backbone, tenant: str) -> GetBlob:

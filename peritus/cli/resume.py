@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peritus.cli import options
+from peritus.cli import fork, options
 from peritus.cli.deciding import deciding
 from peritus.cli.ending import finish, show_end
 from peritus.cli.exits import OF_STATUS, Exit, epilog
@@ -16,6 +16,7 @@ from peritus.cli.observing import Place, here
 from peritus.cli.running import attending
 from peritus.cli.screens import Form
 from peritus.cli.serving import at_work, leave
+from peritus.forking import Edits
 from peritus.jobs import at_desk, load_state
 from peritus.keys import Keys, env_files, project_keys
 from peritus.lookup import Runs, views_path
@@ -31,6 +32,15 @@ def command(
     detach: Annotated[
         bool, typer.Option("--detach", help="Only let a paused run go on; work on nothing here.")
     ] = False,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            "--from",
+            help="Go on after that step instead, as a fork: the run stays as it is.",
+            min=0,
+            metavar="STEP",
+        ),
+    ] = None,
     no_wait: options.NoWait = False,
     config: options.Config = None,
     env_path: options.EnvPath = None,
@@ -41,6 +51,10 @@ def command(
     A run that is at rest prints its end. Ctrl-C works as in `peritus run`.
     """
     place = here(config)
+    if step is not None:
+        asked = fork.Asked(run, step, None, None, copy=False, edits=Edits(), wish=fork.Wish())
+        code = fork.begin(place, asked, env_path, as_json=as_json, detach=detach, leaves=no_wait)
+        raise typer.Exit(code)
     if detach:
         raise typer.Exit(run_async(_let_go_on(place, run)))
     paths = tuple(env_path) if env_path else env_files(place.project, notice)

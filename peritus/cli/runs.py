@@ -62,11 +62,17 @@ def table(rows: tuple[RunRow, ...], at_ms: int) -> str:
             str(row.step),
             f"{row.usage.tokens:,}",
             duration(max(0, at_ms - row.started_at_ms)),
-            ("↳ " if row.parent_run else "") + short(row.query, QUERY_CHARS),
+            _mark(row) + short(row.query, QUERY_CHARS),
         )
         for row in rows
     )
     return columns(cells)
+
+
+def _mark(row: RunRow) -> str:
+    if row.source_run is not None:
+        return f"⑂ {row.source_run}@{row.source_step} "
+    return "↳ " if row.parent_run else ""
 
 
 def _status(row: RunRow) -> str:

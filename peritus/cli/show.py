@@ -1,10 +1,12 @@
 """`peritus show`: one run, folded from the log. Not the view, which may be behind."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import orjson
 import typer
 
+from commands.checkpoints import source_of
 from domain.content import text_of
 from domain.ids import RunRef
 from domain.state import Call, RunState
@@ -37,14 +39,17 @@ async def _show(place: Place, name: str, *, as_json: bool) -> Exit:
         waits = [await asks.shown(blobs, wait) for wait in look.waits]
         result = await text_at(observer.backbone.blobs, ref.tenant, state.result)
         children = await _children(observer, ref)
+        source = await source_of(observer.backbone.log, ref)
     facts = facts_of(state, result, children)
+    facts["forked_from"] = None if source is None else asdict(source)
     facts["waiting"] = [one.wait.name for one in waits]
     out = Out()
     if as_json:
         await out.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
     else:
         lines = [f"waits    {one.wait.name}: {asks.what(one)}\n" for one in waits]
-        await out.write(text_of_facts(facts, state) + "".join(lines))
+        forked = "" if source is None else f"forked   {source.line}\n"
+        await out.write(forked + text_of_facts(facts, state) + "".join(lines))
     return Exit.COMPLETED
 
 

@@ -71,6 +71,7 @@ class Page:
     started: bool = False
     over: bool = False
     continued: bool = False
+    begun: int = 0  # the last step of the past, of a fork
     own: Sum = Sum()
     settled: dict[str, Sum] = field(default_factory=dict[str, Sum])  # by child
     carved: dict[str, Limits] = field(default_factory=dict[str, Limits])  # by child at work
@@ -108,14 +109,12 @@ class Books:
     def _problem(self, ref: RunRef, text: str) -> None:
         self._ledger.problems.append(f"run {ref.run}: {text}")
 
-    # ------------------------------------------------------------------ one event
-
     def see(self, ref: RunRef, before: RunState, event: e.Event, after: RunState) -> None:
         """One event between two states."""
         page = self._pages[ref]
         match event:
-            case e.RunStarted():
-                self._start(ref, page, event)
+            case e.RunStarted() | e.RunForked():
+                self._start(ref, page, event, after)
             case e.RunContinued():
                 page.over, page.continued, page.limits = False, True, after.limits
             case e.RunCompleted() | e.RunStopped() | e.RunFailed() | e.RunCancelled():
@@ -136,9 +135,12 @@ class Books:
             case _:
                 self._generation(ref, page, before, event)
 
-    def _start(self, ref: RunRef, page: Page, event: e.RunStarted) -> None:
-        page.started, page.limits = True, event.limits
-        if event.parent is None:
+    def _start(
+        self, ref: RunRef, page: Page, event: e.RunStarted | e.RunForked, after: RunState
+    ) -> None:
+        page.started, page.limits, page.rules = True, event.limits, after.rules
+        page.begun = after.step
+        if isinstance(event, e.RunForked) or event.parent is None:
             return
         page.parent = RunRef(ref.tenant, ref.job, event.parent.run)
         above = self._pages[page.parent]
@@ -178,8 +180,9 @@ class Books:
                 attempt = (event.step, event.attempt)
                 page.reserved[attempt] = (event.reserved, event.reserved_money)
                 page.prices[attempt] = page.price
-                if event.step > page.own.steps:
-                    self._spend(ref, page, Sum(steps=event.step - page.own.steps))
+                more = event.step - page.begun - page.own.steps
+                if more > 0:
+                    self._spend(ref, page, Sum(steps=more))
                 self._not_held(ref, before, f"attempt {attempt} is asked for")
             case e.GenerationClaimed():
                 self._not_held(ref, before, f"attempt {event.step}.{event.attempt} is claimed")

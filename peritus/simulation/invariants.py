@@ -19,6 +19,7 @@ from domain.state import RunState, changed
 from domain.tools import Lane, Safety
 from eventlog.port import Stored
 from peritus.simulation.books import Books
+from peritus.simulation.forks import Forks
 from peritus.simulation.ledger import Ledger
 from peritus.simulation.loop import EPOCH_MS
 from peritus.simulation.questions import Questions
@@ -35,6 +36,7 @@ class Auditor:
         self._placings: dict[RunRef, dict[int, e.SandboxPlaced]] = {}
         self._books = Books(ledger)
         self._questions = Questions(ledger)
+        self._forks = Forks(ledger)
 
     def state(self, ref: RunRef) -> RunState:
         """A run as the log has it, for whoever looks at it."""
@@ -52,7 +54,7 @@ class Auditor:
         missing = set(_blobs_named(events)) - set(blobs)
         if missing:
             problems.append(f"run {ref.run}: envelope before its blobs {sorted(missing)}")
-        loaded = self._runs.get(ref) or Loaded(RunState(ref=ref))
+        loaded = self._runs.get(ref) or self._begun(ref, events)
         checker = self._checkers.setdefault(ref, RunChecker(ref, self._ledger, problems))
         state = changed(loaded.state, at_ms=decode(item.data).at_ms)
         for event in events:
@@ -60,6 +62,7 @@ class Auditor:
             checker.see(before, event, state)
             self._books.see(ref, before, event, state)
             self._questions.see(ref, before, event)
+            self._forks.see(ref, event, state.at_ms)
             if isinstance(event, e.SandboxPlaced):
                 self._placed(ref, event)
             if isinstance(event, e.SnapshotTaken):
@@ -69,10 +72,16 @@ class Auditor:
         checker.between(state)
         self._books.stored(ref, state)
         self._questions.stored(ref, state)
+        self._forks.stored(ref, state)
         try:
             self._runs[ref] = fold_stored(loaded, item)
         except IntegrityViolated as error:
             problems.append(f"run {ref.run}: {error}")
+
+    def _begun(self, ref: RunRef, events: tuple[e.Event, ...]) -> Loaded:
+        """A run before its first event, with its past if it is a fork."""
+        past = self._forks.past(ref, events[0]) if events else None
+        return Loaded(RunState(ref=ref, past=past))
 
     def _placed(self, ref: RunRef, event: e.SandboxPlaced) -> None:
         """What a run was told of its job's workspace is what the root decided, by that number."""
@@ -105,6 +114,11 @@ class Auditor:
             for ref in self._ledger.starts
             if ref not in states
         )
+        problems.extend(
+            f"run {ref.run}: its fork was accepted and is gone"
+            for ref, command in self._ledger.forks.items()
+            if ref not in states and command not in self._ledger.dead
+        )
         for ref, inputs in self._ledger.inputs.items():
             heard = self._checkers[ref].inputs if ref in self._checkers else Counter[str]()
             problems.extend(
@@ -123,7 +137,7 @@ def _blobs_named(value: object) -> Iterable[str]:
     if isinstance(value, BlobRef):
         yield value.digest
     elif isinstance(value, BaseModel):
-        if isinstance(value, e.RunStarted):
+        if isinstance(value, e.RunStarted | e.RunForked):
             yield value.definition
         if isinstance(value, e.ContextPinned):
             yield value.context

@@ -20,6 +20,7 @@ class Ledger:
     asked: Counter[str] = field(default_factory=Counter[str])  # calls of the model, by request
     attempts: Counter[str] = field(default_factory=Counter[str])  # those in the log, by request
     starts: dict[RunRef, str] = field(default_factory=dict[RunRef, str])  # accepted or stored
+    forks: dict[RunRef, str] = field(default_factory=dict[RunRef, str])  # the same of forks
     inputs: dict[RunRef, list[str]] = field(default_factory=dict[RunRef, list[str]])
     dead: set[str] = field(default_factory=set[str])  # ids of commands among the dead letters
     cancels: set[RunRef] = field(default_factory=set[RunRef])

@@ -29,6 +29,7 @@ from peritus.simulation.actors import (
     definition,
 )
 from peritus.simulation.asking import Answering, has_asks
+from peritus.simulation.forks import Forking, has_forks
 from peritus.simulation.hidden import brought_to_light
 from peritus.simulation.invariants import Auditor
 from peritus.simulation.ledger import Ledger
@@ -301,6 +302,15 @@ class World:
         dice = random.Random(f"{self.seed}/office")
         await People(ref, dice, self.ledger, auditor, send).attend()
 
+    async def fork(self, backbone: Backbone, auditor: Auditor) -> None:
+        """Somebody forks the runs there are."""
+
+        async def send(ref: RunRef, command: Command, name: str) -> bool:
+            return await self.send(ref, command, backbone, name)
+
+        dice = random.Random(f"{self.seed}/forking")
+        await Forking(TENANT, dice, self.ledger, auditor, send).attend()
+
     async def answer(self, backbone: Backbone, auditor: Auditor) -> None:
         """Somebody answers what tools ask, if they do."""
         if not self.asking:
@@ -407,6 +417,8 @@ async def _play(world: World, auditor: Auditor, people: int) -> None:
             visits.create_task(world.trouble(tasks))
             if team:
                 visits.create_task(world.office(team, person, digest, auditor))
+            if has_forks(seed):
+                visits.create_task(world.fork(person, auditor))
             for index in range(0 if team else people):
                 visits.create_task(world.person(index, person, digest))
         await world.settle()

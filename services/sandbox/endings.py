@@ -6,6 +6,7 @@ from domain.events import (
     GenerationRequested,
     RunCancelled,
     RunContinued,
+    RunForked,
     RunStarted,
 )
 from domain.ids import RunRef
@@ -24,6 +25,6 @@ async def is_over(log: EventLog, ref: RunRef) -> bool:
     for event in reversed(events):
         if event.type in TERMINAL_TYPES:
             return delegate or isinstance(event, RunCancelled)
-        if isinstance(event, RunContinued | GenerationRequested):
+        if isinstance(event, RunContinued | RunForked | GenerationRequested):
             return False
     return False

@@ -20,7 +20,7 @@ from domain.limits import Limits, Usage
 from domain.record import digest_of
 from domain.sandbox import EgressRow
 from domain.state import RunState
-from tests.histories import asking, people
+from tests.histories import asking, forks, people
 from tests.histories.replay import replay, summary
 from tests.support.office import office
 from tests.support.runs import (
@@ -191,6 +191,7 @@ SCENARIOS: tuple[Callable[[], Awaitable[dict[str, list[bytes]]]], ...] = (
     people.bounded,
     people.reformed,
     asking.asking,
+    forks.forked,
 )
 
 
@@ -210,12 +211,14 @@ def write(*, overwrite: bool) -> list[Path]:
     """
     FOLDER.mkdir(exist_ok=True)
     written: list[Path] = []
-    for name, lines in asyncio.run(histories()).items():
+    found = asyncio.run(histories())
+    for name, lines in found.items():
         path = FOLDER / f"{name}.jsonl"
         if path.exists() and not overwrite:
             continue
         path.write_bytes(b"\n".join(lines) + b"\n")
-        expected = orjson.dumps(summary(replay(lines)), option=orjson.OPT_INDENT_2)
+        state = replay(lines, found.get(f"{name}-source"))
+        expected = orjson.dumps(summary(state), option=orjson.OPT_INDENT_2)
         path.with_suffix(".expected.json").write_bytes(expected + b"\n")
         written.append(path)
     if not written:

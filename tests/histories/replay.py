@@ -1,8 +1,10 @@
 """Folds a stored history as a worker would, and makes each of its requests anew. Not a test."""
 
+import asyncio
 from typing import Any
 
 from commands.history import Loaded, fold_stored
+from commands.past import fork_in, read_past
 from domain.content import Message, text_of
 from domain.conversation import say
 from domain.effects import TellParent, effects
@@ -11,13 +13,19 @@ from domain.events import Event, GenerationRequested
 from domain.evolve import evolve
 from domain.prompt import request_digest
 from domain.state import Conversation, RunState
+from eventlog.memory import MemoryServer
 from eventlog.port import Stored
 from tests.support.invariants import check_answered, check_state, render
 
 
-def replay(lines: list[bytes]) -> RunState:
-    """The run after all its envelopes; the hash chain, versions and requests are checked."""
-    loaded = Loaded(RunState(ref=decode(lines[0]).ref))
+def replay(lines: list[bytes], source: list[bytes] | None = None) -> RunState:
+    """The run after all its envelopes; the hash chain, versions and requests are checked.
+
+    `source` is the log of the run that a fork was taken from.
+    """
+    ref = decode(lines[0]).ref
+    past = None if source is None else asyncio.run(_past(lines, source))
+    loaded = Loaded(RunState(ref=ref, past=past))
     for seq, line in enumerate(lines, start=1):
         envelope = decode(line)
         state = loaded.state
@@ -30,6 +38,19 @@ def replay(lines: list[bytes]) -> RunState:
         loaded = fold_stored(loaded, Stored(seq, envelope.ref, line))
         check_state(loaded.state)
     return loaded.state
+
+
+async def _past(lines: list[bytes], source: list[bytes]) -> RunState:
+    """What a fork begins with, read as a worker reads it."""
+    forked = fork_in([Stored(1, decode(lines[0]).ref, lines[0])])
+    if forked is None:
+        raise AssertionError
+    backbone = MemoryServer(now_ms=lambda: 1).backbone()
+    seq = 0
+    for line in source:
+        seq = await backbone.log.append(decode(line).ref, line, expected_seq=seq)
+    tenant = decode(lines[0]).ref.tenant
+    return (await read_past(backbone.log, tenant, forked.source, forked.results)).state
 
 
 def request_anew(context: str, messages: list[Message]) -> str:

@@ -295,3 +295,17 @@ def test_what_the_model_said_to_tools_is_in_the_usage_of_the_run() -> None:
     used = Usage(input=1_200, output=34)
     view.heard(heard(e.SamplingEnded(ask="q1", how="replied", usage=used, charged=1_234)))
     assert usage_line(used) in view.heard(heard(e.RunCompleted(step=1, result="done")))
+
+
+def test_fork_is_told_with_where_it_comes_from(view: LiveView) -> None:
+    forked = e.RunForked(
+        command="c",
+        source=e.Source(job="j", run="first", version=9, hash="h" * 64),
+        generation=1,
+        step=3,
+        expert="boss",
+        definition="d",
+        limits=Limits(),
+    )
+    lines = shown(view, forked, started("boss")[1]).splitlines()
+    assert lines == ["⑂ from run first after step 3", "● boss  root  scripted m"]
