@@ -15,9 +15,12 @@ setup: ## Makes .venv with all that is needed; does nothing when it is up to dat
 demo: setup ## Runs the example expert on the scripted model: no key, no Docker. Watch it repair a bug.
 	@examples/bugfix/demo.sh
 
-test: setup ## Runs all tests (under 10 minutes on 2 cores).
-	@echo "test: about 6,000 tests on all cores, with a real NATS server and real sandboxes"
-	$(BIN)/pytest -q -n auto -m "not thorough and not backends and not registries"
+test: setup ## Runs the tests (under 10 minutes on 2 cores).
+	@echo "test: about 7,500 tests on all cores, with a real NATS server and real sandboxes"
+	$(BIN)/pytest -q -n auto -m "not thorough and not backends and not registries and not faults"
+
+faults: setup ## Kills and stops processes, and counts what long runs leave behind.
+	$(BIN)/pytest -q -n auto -m "faults" tests/e2e tests/integration
 
 backends: setup ## The sandbox on Docker and the other backends; MCP servers of PyPI and npm.
 	$(BIN)/pytest -q -n auto -m "backends or registries" tests/contract/sandbox tests/attacks tests/e2e
@@ -25,7 +28,7 @@ backends: setup ## The sandbox on Docker and the other backends; MCP servers of 
 test-all: setup ## The tests, with every variant of every backend.
 	$(BIN)/pytest -q -n auto
 
-check: format-check lint types imports test backends mutants ## All that CI runs.
+check: format-check lint types imports test faults backends mutants ## All that CI runs.
 
 format: setup ## Formats the code and fixes what ruff can fix.
 	$(BIN)/ruff format $(CODE)
@@ -69,4 +72,4 @@ conformance: setup ## The official MCP suite against `peritus mcp` and our clien
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test backends test-all check format format-check lint types imports simulate mutants kills sandbox-jobs mcp-soak bench conformance clean
+.PHONY: help setup demo test faults backends test-all check format format-check lint types imports simulate mutants kills sandbox-jobs mcp-soak bench conformance clean

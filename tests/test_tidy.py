@@ -40,7 +40,7 @@ BOUNDARIES: Mapping[str, str] = {
     "services/secrets/cuts.py": "what cannot be searched for secrets is withheld as a whole",
     "services/tool/local.py": "the program's own functions raise what they like",
     "services/tool/mcp/beside.py": "raised again when the tasks beside it are over",
-    "services/tool/mcp/connection.py": "raised again by whoever waits; a transport ends itself only",
+    "services/tool/mcp/connection.py": "raised again by whoever waits",
     "services/worker/discovery.py": "whoever asks what a skill offers must get an answer",
     "services/worker/executor.py": "a tool must not end a worker",
     "services/worker/hands.py": "work of one run must not end that of others",

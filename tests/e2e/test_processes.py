@@ -23,7 +23,7 @@ from tests.e2e.processes import (
 )
 from tests.support.gateway import Message
 
-pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.faults]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bugfix"
 JOB = "demo"

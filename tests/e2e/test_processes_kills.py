@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.kills import KINDS, Kind, trial
 
-pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.faults]
 
 KILLS = 3
 SEED = 7

@@ -16,7 +16,7 @@ from peritus.feed import stored_events
 from tests.e2e.processes import TOKEN, Watch, server, start_run, team, until
 from tests.support.freezing import freeze, thaw
 
-pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.faults]
 
 DEFINITION = '[experts.helper]\ndescription = "Helps."\ninstruction = "Help."\n'
 SCRIPT = """\

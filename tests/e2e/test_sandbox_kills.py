@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.cli_project import Project
 from tests.e2e.processes import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.faults]
 
 DEFINITION = '[experts.helper]\ndescription = "Helps."\ninstruction = "Help."\n'
 KILLS = 4

@@ -13,7 +13,7 @@ from domain.events import InputReceived, SandboxPlaced, ToolCallEnded
 from peritus.feed import stored_events
 from tests.e2e.processes import TOKEN, Watch, server, start_run, team, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.sandbox, pytest.mark.faults]
 
 DEFINITION = '[experts.helper]\ndescription = "Helps."\ninstruction = "Help."\n'
 JOB = "moved"

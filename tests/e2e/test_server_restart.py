@@ -34,7 +34,7 @@ from services.worker.epoch import this_epoch
 from services.worker.toolbox import ToolCall
 from tests.e2e.processes import TOKEN, Watch, server, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.faults]
 
 RUNS = 10
 STEPS = 20

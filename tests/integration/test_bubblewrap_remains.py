@@ -18,7 +18,7 @@ from services.sandbox.bubblewrap.program import Program, copy_for_everyone
 from services.sandbox.bubblewrap.remains import label
 from tests.contract.sandbox_backends import BOUND_S, marker, processes_with
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
+pytestmark = [pytest.mark.anyio, pytest.mark.sandbox, pytest.mark.faults]
 
 SANDBOXES = 3
 

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.mcp_soak import soak
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.sandbox, pytest.mark.faults]
 
 
 async def test_c11_twenty_runs_leave_no_process_task_descriptor_mount_or_group() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.sandbox_jobs import soak
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.sandbox, pytest.mark.faults]
 
 
 async def test_thirty_cancelled_jobs_leave_no_process_group_descriptor_or_file() -> None:
