@@ -17,13 +17,13 @@ demo: setup ## Runs the example expert on the scripted model: no key, no Docker.
 
 test: setup ## Runs the tests (under 10 minutes on 2 cores).
 	@echo "test: about 7,500 tests on all cores, with a real NATS server and real sandboxes"
-	$(BIN)/pytest -q -n auto -m "not thorough and not backends and not registries and not faults"
+	$(BIN)/pytest -q -n auto -m "not (thorough or backends or registries or faults or slow)"
 
-faults: setup ## Kills and stops processes, and counts what long runs leave behind.
-	$(BIN)/pytest -q -n auto -m "faults" tests/e2e tests/integration
+faults: setup ## Kills and stops processes, counts what long runs leave behind; and other slow tests.
+	$(BIN)/pytest -q -n auto -m "(faults or slow) and not (thorough or backends or registries)"
 
 backends: setup ## The sandbox on Docker and the other backends; MCP servers of PyPI and npm.
-	$(BIN)/pytest -q -n auto -m "backends or registries" tests/contract/sandbox tests/attacks tests/e2e
+	$(BIN)/pytest -q -n auto -m "backends or registries"
 
 test-all: setup ## The tests, with every variant of every backend.
 	$(BIN)/pytest -q -n auto

@@ -41,7 +41,7 @@ from tests.support.mcp_server import (
     text_of,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.broker]
+pytestmark = [pytest.mark.anyio, pytest.mark.broker, pytest.mark.slow]
 
 HELLO = {
     "protocolVersion": "2025-11-25",

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.cli_project import BOUND_S, Outcome, Project, environment
 
-pytestmark = [pytest.mark.broker, pytest.mark.sandbox]
+pytestmark = [pytest.mark.broker, pytest.mark.sandbox, pytest.mark.slow]
 
 WRITES = """\
 [[reply]]

@@ -37,6 +37,7 @@ from tests.support import docker_engine
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.sandbox,
+    pytest.mark.backends,
     pytest.mark.skipif(docker_engine.missing() is not None, reason=str(docker_engine.missing())),
 ]
 

@@ -8,6 +8,8 @@ import pytest
 from eventlog.memory import FaultPoint as Point
 from peritus.simulation.crashes import JOURNAL, SHAPES, crash
 
+pytestmark = pytest.mark.faults
+
 POINTS = (
     Point.APPEND,
     Point.BLOB_PUT,
@@ -25,6 +27,7 @@ POINTS = (
     Point.LIMIT_NOTE,
     JOURNAL,
 )
+
 PASSAGES_MAX = 100
 
 UNUSED = {

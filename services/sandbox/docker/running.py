@@ -170,7 +170,8 @@ class Running:
         """Wait for its end, and ask for it after the time; whether that was necessary."""
         if await in_time(self.ended, timeout_s):
             return False
-        await self.terminate()
+        with suppress(EngineError):  # there may be no room inside to say it: then it is killed
+            await self.terminate()
         await in_time(self.ended, grace_s)
         return True
 
