@@ -210,9 +210,9 @@ class SandboxService:
         """
         return await self._reap((await self._choose())[0])
 
-    async def tidy(self) -> None:
-        """Close the rooms that have been idle for long."""
-        await self._rooms.tidy(asyncio.get_running_loop().time())
+    async def tidy(self, *, later_s: float = 0.0) -> None:
+        """Close the rooms that have been idle for long, or will have been so much later."""
+        await self._rooms.tidy(asyncio.get_running_loop().time() + later_s)
 
     async def run(self) -> None:
         """Reap until cancelled."""

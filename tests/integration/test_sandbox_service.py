@@ -11,6 +11,7 @@ from domain.sandbox import SandboxSettings, SecretGrant
 from services.sandbox.policy import OperatorPolicy
 from tests.support.cluster import asks
 from tests.support.service import (
+    IDLE_S,
     JOB,
     Line,
     Place,
@@ -92,14 +93,14 @@ async def test_an_expert_that_may_only_read_changes_nothing_by_any_tool(place: P
 
 async def test_a_room_nobody_uses_is_closed_and_opens_again(place: Place) -> None:
     """C10: descriptors and sandboxes are let go of while the worker lives."""
-    yard = Yard(crew(), plays(boss=[sh("echo 1 > f"), "one", sh("cat f"), "two"]), idle_s=0)
+    yard = Yard(crew(), plays(boss=[sh("echo 1 > f"), "one", sh("cat f"), "two"]))
     async with yard.sandboxed("e1", place) as lane:
         await yard.begin()
         await yard.rested()
         service = await lane.service()
         workspace = str(place.workspace())
         assert workspace in descriptors()
-        await service.tidy()
+        await service.tidy(later_s=IDLE_S)
         assert workspace not in descriptors()
         await yard.say_more()
         state = await yard.reached("the second answer", lambda one: one.result == "two")
@@ -112,17 +113,17 @@ async def test_a_background_process_keeps_its_room_until_it_ends(place: Place) -
     start = asks(("startProcess", '{"command": "sh", "args": ["-c", "read line; echo got $line"]}'))
 
     write = asks(("writeProcess", '{"handle": "p-c1-0", "text": "it\\n"}'))
-    yard = Yard(crew(), plays(boss=[start, "started", write, "written"]), idle_s=0)
+    yard = Yard(crew(), plays(boss=[start, "started", write, "written"]))
     async with yard.sandboxed("e1", place) as lane:
         await yard.begin()
         await yard.rested()
         service = await lane.service()
-        await service.tidy()
+        await service.tidy(later_s=IDLE_S)
         await yard.say_more()
         await yard.reached("the second answer", lambda one: one.result == "written")
 
         async def closed() -> bool:
-            await service.tidy()
+            await service.tidy(later_s=IDLE_S)
             return str(place.workspace()) not in descriptors()
 
         await until("the end of the process and its room", closed)
@@ -133,7 +134,7 @@ async def test_a_background_process_keeps_its_room_until_it_ends(place: Place) -
 async def test_what_a_cancelled_run_keeps_running_is_ended_with_its_room(place: Place) -> None:
     """C6 and C10."""
     start = asks(("startProcess", '{"command": "sleep", "args": ["1000"]}'))
-    yard = Yard(crew(), plays(boss=[start, sh("touch begun; sleep 1000"), "done"]), idle_s=0)
+    yard = Yard(crew(), plays(boss=[start, sh("touch begun; sleep 1000"), "done"]))
     async with yard.sandboxed("e1", place) as lane:
         await yard.begin()
 
@@ -146,7 +147,7 @@ async def test_what_a_cancelled_run_keeps_running_is_ended_with_its_room(place: 
         service = await lane.service()
 
         async def closed() -> bool:
-            await service.tidy()
+            await service.tidy(later_s=IDLE_S)
             return str(place.workspace()) not in descriptors()
 
         await until("the end of its process and its room", closed)

@@ -21,7 +21,17 @@ from services.worker.skills import SkillFailed
 from tests.contract.sandbox_backends import marker, processes_with
 from tests.support.cluster import asks
 from tests.support.line_host import Desk, LineHost, line_skill, skilled, text_of
-from tests.support.service import BOUND_S, JOB, Place, Yard, place_fixture, plays, said, until
+from tests.support.service import (
+    BOUND_S,
+    IDLE_S,
+    JOB,
+    Place,
+    Yard,
+    place_fixture,
+    plays,
+    said,
+    until,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
@@ -47,17 +57,26 @@ def daemons(word: str) -> str:
     return f"subprocess.Popen({command}, {quiet}) and True"
 
 
+async def begun(word: str) -> None:
+    """Wait for such a process: its command line is empty while it becomes another program."""
+
+    async def look() -> list[str]:
+        return processes_with(word)
+
+    await until("what the server has started", look)
+
+
 async def test_an_idle_room_is_closed_although_a_server_is_open_and_the_next_call_starts_it(
     place: Place,
 ) -> None:
     """C10: with all that the server has started."""
     host, word = LineHost(), marker()
-    yard = yard_of(skilled(line=line_skill()), host, idle_s=0)
+    yard = yard_of(skilled(line=line_skill()), host)
     async with desk(yard, place) as at:
         assert await at.says(daemons(word)) is True
-        assert processes_with(word) != []
+        await begun(word)
         service = await at.lane.service()
-        await service.tidy()
+        await service.tidy(later_s=IDLE_S)
         assert processes_with(word) == []
         assert host.left == [host.sites[0].key]
         assert host.open == {}
@@ -74,10 +93,10 @@ async def test_a_host_that_cannot_let_go_keeps_no_server_alive(place: Place) -> 
             raise RuntimeError(message)
 
     host, word = Stubborn(), marker()
-    yard = yard_of(skilled(line=line_skill()), host, idle_s=0)
+    yard = yard_of(skilled(line=line_skill()), host)
     async with desk(yard, place) as at:
         await at.says(daemons(word))
-        await (await at.lane.service()).tidy()
+        await (await at.lane.service()).tidy(later_s=IDLE_S)
         assert processes_with(word) == []
         (talk,) = host.open.values()
         assert await talk.process.wait() == 137
@@ -88,10 +107,10 @@ async def test_a_host_that_cannot_let_go_keeps_no_server_alive(place: Place) -> 
 async def test_a_room_that_is_closed_starts_no_server(place: Place) -> None:
     """A host may try again by itself, and later than it should."""
     host = LineHost()
-    yard = yard_of(skilled(line=line_skill()), host, idle_s=0)
+    yard = yard_of(skilled(line=line_skill()), host)
     async with desk(yard, place) as at:
         await at.says("1")
-        await (await at.lane.service()).tidy()
+        await (await at.lane.service()).tidy(later_s=IDLE_S)
         with pytest.raises(Unavailable, match="room of the sandbox is closed"):
             await host.sites[0].start()
     assert [one.opened for one in yard.backends] == [1]
@@ -121,7 +140,7 @@ async def test_a_server_that_dies_is_started_again_by_the_next_call(place: Place
 
 async def test_a_cancelled_call_leaves_the_room_in_order(place: Place) -> None:
     host, word = LineHost(), marker()
-    yard = yard_of(skilled(line=line_skill()), host, idle_s=0)
+    yard = yard_of(skilled(line=line_skill()), host)
     async with desk(yard, place) as at, asyncio.TaskGroup() as tasks:
         sleeps = f"subprocess.run(['sh', '-c', ': {word}; touch begun; sleep 1000'])"
         calling = tasks.create_task(at.call(sleeps))
@@ -133,7 +152,7 @@ async def test_a_cancelled_call_leaves_the_room_in_order(place: Place) -> None:
         calling.cancel()
         await asyncio.wait([calling])
         assert processes_with(word) == []
-        await (await at.lane.service()).tidy()
+        await (await at.lane.service()).tidy(later_s=IDLE_S)
         assert await at.says("4") == 4
 
 
@@ -226,7 +245,7 @@ async def test_a_killed_worker_leaves_nothing_once_reaped(place: Place) -> None:
     assert worker.stdout is not None
     async with asyncio.timeout(BOUND_S):
         assert await worker.stdout.readline() == b"up\n"
-        assert processes_with(word) != []
+        await begun(word)
         worker.send_signal(signal.SIGKILL)
         await worker.wait()
     scratch = place.state.with_name(".scratch")

@@ -45,6 +45,9 @@ from services.secrets.redactions import Redactions
 from services.worker.skills import SkillHost
 from tests.support.cluster import Cluster, Generate, asks
 
+IDLE_S = 60.0
+"""How long rooms are kept that nobody uses: longer than any test."""
+
 BOUND_S = 30.0
 """How long a test waits for anything, in seconds."""
 
@@ -163,7 +166,7 @@ class Yard(Cluster):
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     egress: EgressSettings = field(default_factory=EgressSettings)
     refusal: str = ""  # why there is no sandbox
-    idle_s: float = 60.0
+    idle_s: float = IDLE_S
     later_ms: int = 0  # how far the clock was put forward
     redactions: Redactions = field(default_factory=Redactions)
     store: Callable[[Path, Blobs], SnapshotStore] = SnapshotStore
