@@ -55,7 +55,7 @@ class SkillLane:
         async with asyncio.TaskGroup() as tasks:
             caller, host = Caller(tasks, self.asks), McpHost(tasks, self.asks)
             means = await asyncio.to_thread(self.means)
-            box = HttpToolBox(self.local, caller, means, self.blobs, self.redactor)
+            box = HttpToolBox(caller, means, self.blobs, self.redactor)
             self._promise().set_result(Speakers(host, box))
             try:
                 await asyncio.Event().wait()

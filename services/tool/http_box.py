@@ -1,4 +1,4 @@
-"""The tools of the tool lane: those of MCP servers over HTTP, and those of this program."""
+"""The tools of MCP servers that are reached by HTTP. Not the protocol, and not the transport."""
 
 import shlex
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from services.tool.mcp.http_connect import Endpoint, HttpMeans, Trust, server_of
 from services.tool.mcp.seam import Server
 from services.worker.executor import failure
 from services.worker.skills import SkillFailed
-from services.worker.toolbox import OnOutput, ToolBox, ToolCall, ToolResult
+from services.worker.toolbox import OnOutput, ToolCall, ToolResult
 
 DEFINITIONS_MAX = 256
 """How many definitions are kept, so that a call need not fetch one."""
@@ -26,18 +26,16 @@ SHARED = "tenant"
 
 
 class HttpToolBox:
-    """Fills the port `ToolBox`: a call with a remote name goes to its server, others stay here."""
+    """Fills the port `ToolBox` for the lane of such servers."""
 
     def __init__(
         self,
-        local: ToolBox,
         caller: Caller,
         means: HttpMeans,
         blobs: Blobs,
         redactor: Callable[[], Redactor],
     ) -> None:
         """Nothing is connected to before the first call. Whoever made `caller` closes it."""
-        self._local = local
         self._caller = caller
         self._means = means
         self._trust = Trust(means.settings)
@@ -52,8 +50,6 @@ class HttpToolBox:
             Unavailable: the server cannot be reached; the call did not run.
             IntegrityViolated: the definition of the run is gone.
         """
-        if not call.remote:
-            return await self._local.call(call, on_output)
         definition = await self._definition(call.ref.tenant, call.definition)
         expert = definition.experts.get(call.expert)
         skill = None if expert is None else expert.skills.get(call.skill)

@@ -226,10 +226,14 @@ async def test_jobs_share_a_connection_where_the_definition_says_so(
     assert len(used) == sessions
 
 
-async def test_calls_of_other_tools_stay_in_this_program(tmp_path: Path) -> None:
-    async with at_work(World(), "streamable_http", tmp_path) as found:
+async def test_a_call_of_a_tool_that_was_not_offered_is_a_failure(tmp_path: Path) -> None:
+    world = World()
+    async with at_work(world, "streamable_http", tmp_path) as found:
         call = replace(found.a_call("tool:add"), remote="", tool="own")
-        assert "This worker has no tool 'own'" in text_of(await found.box.call(call, found.hear))
+        result = await found.box.call(call, found.hear)
+    assert result.is_error
+    assert "unknown_tool" in text_of(result)
+    assert not any(seen.is_call for seen in world.seen)
 
 
 @pytest.mark.parametrize("change", [{"skill": "other"}, {"expert": "other"}])

@@ -24,7 +24,6 @@ from services.secrets.redactions import Redactions
 from services.secrets.tokens import TokenStore
 from services.tool.http_box import HttpToolBox
 from services.tool.http_login import log_in
-from services.tool.local import LocalToolBox
 from services.tool.mcp.bounds import Bounds
 from services.tool.mcp.calls import Caller
 from services.tool.mcp.http_connect import HttpMeans
@@ -169,7 +168,7 @@ async def desk(
     person = Person()
     async with asyncio.TaskGroup() as tasks:
         caller = Caller(tasks, person, bounds or replace(Bounds(), backoff_s=0.01))
-        box = HttpToolBox(LocalToolBox({}), caller, means, blobs, redactions.redactor)
+        box = HttpToolBox(caller, means, blobs, redactions.redactor)
         try:
             yield Desk(box, means, redactions, skill, blobs, person, caller)
         finally:
