@@ -9,22 +9,9 @@ import pytest
 from domain.errors import Rejected
 from peritus.api import Peritus, tool
 from services.worker.toolbox import ToolCall
+from tests.e2e.clerk import DEFINITION
 
 pytestmark = [pytest.mark.anyio, pytest.mark.broker]
-
-DEFINITION = """\
-[experts.clerk]
-instruction = "Look things up."
-provider = "scripted"
-model = "clerk.toml"
-[experts.clerk.skills."@perstack/base"]
-type = "mcpStdioSkill"
-command = "npx"
-packageName = "@perstack/base"
-[experts.clerk.skills.office]
-type = "localSkill"
-tools = ["lookUp"]
-"""
 
 SCRIPT = """\
 [[reply]]
