@@ -243,9 +243,11 @@ async def test_a_killed_worker_leaves_nothing_once_reaped(place: Place) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert worker.stdout is not None
-    async with asyncio.timeout(BOUND_S):
-        assert await worker.stdout.readline() == b"up\n"
-        await begun(word)
+    try:
+        async with asyncio.timeout(BOUND_S):
+            assert await worker.stdout.readline() == b"up\n"
+            await begun(word)
+    finally:  # also of a test that fails
         worker.send_signal(signal.SIGKILL)
         await worker.wait()
     scratch = place.state.with_name(".scratch")
