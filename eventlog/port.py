@@ -324,6 +324,62 @@ class Limits(Protocol):
         ...
 
 
+class Entry(NamedTuple):
+    """A value of the registry. Revisions grow, over all names and over restarts; 0 is none."""
+
+    kind: str
+    tenant: str
+    name: str
+    revision: int
+    data: bytes
+
+
+class Registry(Protocol):
+    """REGISTRY: what administrators decide beside runs, as one value a name. No history, no news.
+
+    Kind, tenant and name are subject tokens. Nobody is told of a change: who holds on to what he
+    read must look again after a few seconds, and what was taken back counts within that time.
+    """
+
+    async def put(self, kind: str, tenant: str, name: str, data: bytes, *, expected: int) -> int:
+        """Store a value instead of that of the expected revision (0: there is none); its own.
+
+        Raises:
+            Conflict: the value there is another one, or there is none.
+            Rejected: kind, tenant or name cannot be one.
+            TooLarge: it is above the payload limit.
+            Unavailable: it may be stored, or be stored yet.
+        """
+        ...
+
+    async def get(self, kind: str, tenant: str, name: str) -> Entry | None:
+        """The value of a name, as the leader has it; None when there is none.
+
+        Raises:
+            Rejected: kind, tenant or name cannot be one.
+            Unavailable: the store is away.
+        """
+        ...
+
+    async def list(self, kind: str, tenant: str = "*") -> list[Entry]:
+        """All of a kind and a tenant (`*`: of all), as the leader has them; by revision.
+
+        Raises:
+            Rejected: kind or tenant cannot be one.
+            Unavailable: the store is away.
+        """
+        ...
+
+    async def remove(self, kind: str, tenant: str, name: str) -> None:
+        """No value has that name any more; it may never have had one.
+
+        Raises:
+            Rejected: kind, tenant or name cannot be one.
+            Unavailable: it may still be there.
+        """
+        ...
+
+
 class LiveChannel(Protocol):
     """LIVE: deltas and partial output. Never the record; may be lost."""
 
@@ -371,6 +427,7 @@ class Backbone:
     limits: Limits
     live: LiveChannel
     requests: Requests
+    registry: Registry
 
 
 LEASE_S = 30.0

@@ -20,6 +20,7 @@ from eventlog.jetstream.log import JetStreamEventLog
 from eventlog.jetstream.open_runs import JetStreamOpenRuns
 from eventlog.jetstream.queues import JetStreamCommandQueue, JetStreamWorkQueue
 from eventlog.jetstream.reader import Reader
+from eventlog.jetstream.registry import JetStreamRegistry
 from eventlog.jetstream.requests import JetStreamRequests
 from eventlog.jetstream.server_check import check_servers, check_version
 from eventlog.jetstream.snapshots import JetStreamSnapshots
@@ -96,6 +97,7 @@ async def connect_backbone(
             limits=JetStreamLimits(streams, reader),
             live=JetStreamLiveChannel(link, names),
             requests=JetStreamRequests(link, names),
+            registry=JetStreamRegistry(streams, reader),
         )
         returned = asyncio.Event()
         link.on_up.append(returned.set)

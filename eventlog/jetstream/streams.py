@@ -82,6 +82,7 @@ def _on_disk(names: Names, file: Json) -> dict[str, Json]:
             "duplicate_window": COMMAND_DEDUP_S * NS,
         },
         "OPEN": file | NEWEST | {"subjects": [names.any("open")]},
+        "REGISTRY": file | NEWEST | {"subjects": [names.any("reg")]},
         "DEAD": file
         | {"subjects": [names.any("dead")], "discard": "new", "max_msgs": DEAD_MESSAGES_MAX},
         "BLOBS": file

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from domain.errors import Rejected
 from domain.ids import RunRef
 from domain.rate import Scope
-from eventlog.port import Lane
+from eventlog.port import Entry, Lane
 
 RUN = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
 """Tenant, job and run as they may stand in a subject: no wildcard, no space."""
@@ -63,6 +63,12 @@ def scope_of(subject: str) -> Scope:
     return Scope(provider, account, model)
 
 
+def entry_of(subject: str, revision: int, data: bytes) -> Entry:
+    """The registry's value under a subject: its last three tokens name it."""
+    _, kind, tenant, name = subject.rsplit(".", 3)
+    return Entry(kind, tenant, name, revision, data)
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """Every stream and subject of one deployment."""
@@ -108,3 +114,11 @@ class Names:
     def limit(self, scope: Scope) -> str:
         """The subject of what is noted of one model of one account."""
         return f"{self.prefix}.limit.{'.'.join(map(token, scope))}"
+
+    def entry(self, kind: str, tenant: str, name: str) -> str:
+        """The subject of one value of the registry."""
+        return f"{self.prefix}.reg.{token(kind)}.{token(tenant)}.{token(name)}"
+
+    def entries(self, kind: str, tenant: str) -> str:
+        """The subject filter of all values of a kind and a tenant, `*` being any tenant."""
+        return f"{self.prefix}.reg.{token(kind)}.{tenant if tenant == '*' else token(tenant)}.*"

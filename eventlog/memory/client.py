@@ -11,7 +11,7 @@ from eventlog.memory.faults import Crashed, Fault, FaultPoint, Faults, Hook, Kin
 
 T = TypeVar("T")
 
-GUARDED = frozenset({FaultPoint.APPEND, FaultPoint.LIMIT_NOTE})
+GUARDED = frozenset({FaultPoint.APPEND, FaultPoint.LIMIT_NOTE, FaultPoint.REGISTRY_PUT})
 """What is stored only after an expected sequence."""
 
 

@@ -41,6 +41,9 @@ class FaultPoint(StrEnum):
     LIMIT_NOTE = "limit_note"
     LIMIT_READ = "limit_read"
     LIMIT_DELIVER = "limit_deliver"
+    REGISTRY_PUT = "registry_put"
+    REGISTRY_READ = "registry_read"
+    REGISTRY_REMOVE = "registry_remove"
     LIVE_PUBLISH = "live_publish"
     REQUEST = "request"
     REPLY = "reply"
@@ -58,7 +61,7 @@ class Kind(Enum):
     REFUSE = auto()
     """Nobody is there to answer: nothing is done, and the caller hears so at once."""
     CONFLICT = auto()
-    """An append or a note is refused as a conflict though nobody else wrote (code 10164)."""
+    """An append or the like is refused as a conflict though nobody else wrote (code 10164)."""
     STALE = auto()
     """A read answers with what was there before the last write."""
     DUPLICATE = auto()

@@ -15,6 +15,7 @@ from eventlog.memory.limits import LimitStore, MemoryLimits
 from eventlog.memory.live import Air, MemoryLive
 from eventlog.memory.log import LogStore, MemoryLog
 from eventlog.memory.queue import Queue
+from eventlog.memory.registry import MemoryRegistry, RegistryStore
 from eventlog.memory.requests import Desk, MemoryRequests
 from eventlog.memory.work import MemoryWork
 from eventlog.port import COMMAND_ACK_WAIT_S, LEASE_S, WORK_ACK_WAIT_S, Backbone, Lane
@@ -54,6 +55,7 @@ class MemoryServer:
         self.dead = DeadStore()
         self.leases = LeaseStore(lease_s)
         self.limits = LimitStore()
+        self.registry = RegistryStore()
         self._air = Air()
         self._desk = Desk()
         self._clients: list[Client] = []
@@ -79,6 +81,7 @@ class MemoryServer:
             limits=MemoryLimits(client, self.limits),
             live=MemoryLive(client, self._air),
             requests=MemoryRequests(client, self._desk),
+            registry=MemoryRegistry(client, self.registry),
         )
 
     def backbone(self, *, faults: Faults | None = None, hook: Hook | None = None) -> Backbone:
