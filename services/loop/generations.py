@@ -8,27 +8,23 @@ from commands.desk import Desk
 from commands.step_run import claim_generation, end_generation
 from domain.commands import ClaimGeneration, CompleteGeneration, FailGeneration
 from domain.errors import IntegrityViolated, Unavailable
-from domain.events import Failure
 from domain.ids import RunRef
 from domain.limits import Usage
 from domain.prompt import ModelContext, ModelRequest
 from domain.state import RunState
 from domain.work import GenerateWork, Work
 from eventlog.port import Delivery
+from services.loop.attempts import attempt, recorded, unmade
 from services.loop.limiter import WAIT_MAX_MS, Asked, Limiter
-from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
+from services.loop.models.port import Delta, ModelFailure, ModelReply
 from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
 from services.worker.live import LiveReply
-from services.worker.patience import Patience
 from services.worker.queue import read_work
 
 logger = logging.getLogger(__name__)
 
 CONTEXTS_MAX = 256
-
-MESSAGE_CHARS_MAX = 4_000
-"""How much of a provider's message is kept: some send whole pages."""
 
 Generate = Callable[[ModelRequest, Callable[[Delta], Awaitable[None]]], Awaitable[ModelReply]]
 """Asks the provider that the request's model names; raises ModelFailure."""
@@ -73,23 +69,14 @@ class Generations:
     async def _attempt(
         self, ref: RunRef, state: RunState, work: GenerateWork, stop: Stop
     ) -> CompleteGeneration | FailGeneration | None:
-        timeout_ms = state.limits.generation_timeout_ms
-        try:
-            async with stop.scope(Patience(timeout_ms / 1000)):
-                reply = await self._permitted(ref, state, work)
-        except TimeoutError:
-            if stop.requested:
-                return None
-            message = f"no reply within {timeout_ms} ms; limits.generationTimeoutMs sets this"
-            return _failed(work, ModelFailure("timeout", message))
-        except ModelFailure as failure:
-            return _failed(work, failure)
-        except (Unavailable, IntegrityViolated) as error:
-            return _failed(work, _unmade(error, None))
-        except Exception as error:
-            logger.exception("the provider's adapter broke at run %s", ref.run)
-            message = f"the reply could not be read: {type(error).__name__}"
-            return _failed(work, ModelFailure("malformed", message))
+        reply = await attempt(
+            lambda: self._permitted(ref, state, work),
+            ref,
+            stop,
+            timeout_ms=state.limits.generation_timeout_ms,
+        )
+        if isinstance(reply, ModelFailure):
+            return _failed(work, reply)
         if reply is None:
             return None
         return CompleteGeneration(
@@ -113,7 +100,7 @@ class Generations:
         try:
             request = await self.request(state)
         except (Unavailable, IntegrityViolated) as error:
-            raise _unmade(error, Usage()) from error
+            raise unmade(error, Usage()) from error
         with await self.limiter.permit(_asked(ref, state, work, request)) as permit:
             if permit.waited and not await self._still_ours(ref, work):
                 permit.unused()
@@ -197,19 +184,11 @@ def _asked(ref: RunRef, state: RunState, work: GenerateWork, request: ModelReque
     )
 
 
-def _unmade(error: Exception, usage: Usage | None) -> ModelFailure:
-    """The failure of a call for which the store was needed and away, or is damaged."""
-    kind: FailureKind = "rejected" if isinstance(error, IntegrityViolated) else "network"
-    return ModelFailure(kind, f"the request could not be made: {error}", usage=usage)
-
-
 def _failed(work: GenerateWork, failure: ModelFailure) -> FailGeneration:
     return FailGeneration(
         step=work.step,
         attempt=work.attempt,
-        failure=Failure(
-            kind=failure.kind, message=failure.message[:MESSAGE_CHARS_MAX], status=failure.status
-        ),
+        failure=recorded(failure),
         retryable=failure.retryable,
         retry_after_ms=failure.retry_after_ms,
         usage=failure.usage,

@@ -17,12 +17,12 @@ from domain.sampling import sample_context, sample_conversation
 from domain.state import Ask, ModelCall, RunState
 from domain.work import SampleWork
 from eventlog.port import Delivery
-from services.loop.generations import MESSAGE_CHARS_MAX, Generate
+from services.loop.attempts import attempt, recorded, unmade
+from services.loop.generations import Generate
 from services.loop.limiter import WAIT_MAX_MS, Asked, Limiter
-from services.loop.models.port import Delta, FailureKind, ModelFailure, ModelReply
+from services.loop.models.port import Delta, ModelFailure, ModelReply
 from services.worker.hands import Bench, Stop
 from services.worker.insist import insist
-from services.worker.patience import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -66,22 +66,15 @@ class Samplings:
         self, ref: RunRef, state: RunState, found: tuple[Ask, ModelCall], stop: Stop
     ) -> EndSampling | None:
         ask = found[0].id
-        timeout_ms = state.limits.generation_timeout_ms
-        try:
-            async with stop.scope(Patience(timeout_ms / 1000)):
-                reply = await self._permitted(ref, state, *found)
-        except TimeoutError:
-            if stop.requested:
-                return None
-            message = f"no reply within {timeout_ms} ms; limits.generationTimeoutMs sets this"
-            return _failed(ask, ModelFailure("timeout", message))
-        except ModelFailure as failure:
-            return _failed(ask, failure)
-        except Exception as error:
-            logger.exception("the provider's adapter broke at a sampling of run %s", ref.run)
-            message = f"the reply could not be read: {type(error).__name__}"
-            return _failed(ask, ModelFailure("malformed", message))
-        return _ended(ask, reply)
+        reply = await attempt(
+            lambda: self._permitted(ref, state, *found),
+            ref,
+            stop,
+            timeout_ms=state.limits.generation_timeout_ms,
+        )
+        if isinstance(reply, ModelFailure):
+            return EndSampling(ask=ask, failure=recorded(reply), usage=reply.usage)
+        return None if reply is None else _ended(ask, reply)
 
     async def _permitted(
         self, ref: RunRef, state: RunState, ask: Ask, call: ModelCall
@@ -94,9 +87,7 @@ class Samplings:
         try:
             request = await self.request(state, ask, call)
         except (Unavailable, IntegrityViolated) as error:
-            kind: FailureKind = "rejected" if isinstance(error, IntegrityViolated) else "network"
-            message = f"the request could not be made: {error}"
-            raise ModelFailure(kind, message, usage=Usage()) from error
+            raise unmade(error, Usage()) from error
         asked = Asked(
             ref=ref,
             step=ask.step,
@@ -151,9 +142,3 @@ def _ended(ask: str, reply: ModelReply) -> EndSampling:
         stop_reason="max_tokens" if reply.stop_reason == "max_tokens" else "end",
     )
     return EndSampling(ask=ask, reply=said, usage=reply.usage)
-
-
-def _failed(ask: str, failure: ModelFailure) -> EndSampling:
-    message = failure.message[:MESSAGE_CHARS_MAX]
-    why = Failure(kind=failure.kind, message=message, status=failure.status)
-    return EndSampling(ask=ask, failure=why, usage=failure.usage)
