@@ -29,8 +29,11 @@ async def fork_run(desk: Desk, ref: RunRef, command: ForkRun) -> Decision:
     origin = None
     if (await desk.runs.known(ref)).state.status == "new":
         origin = await _origin(desk, ref, command)
+        source = RunRef(ref.tenant, command.source.job, command.source.run)
         decide(RunState(ref=ref), command, desk.situation(origin=origin))  # or refused, before that
         await desk.backbone.open_runs.add(ref)
+        # Who deletes the source leaves its tombstone, and then looks for forks that begin.
+        await desk.runs.refuse_deleted(source)
     return await desk.execute(ref, command, origin=origin)
 
 
@@ -38,6 +41,7 @@ async def _origin(desk: Desk, ref: RunRef, command: ForkRun) -> Origin:
     log, source = desk.backbone.log, command.source
     check_token("job", source.job)
     check_token("run", source.run)
+    await desk.runs.refuse_deleted(RunRef(ref.tenant, source.job, source.run))
     try:
         past = await read_past(log, ref.tenant, source, command.results)
     except IntegrityViolated as error:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from commands.past import fork_in, read_past
-from domain.envelope import FIRST_HASH, decode, hash_of
+from domain.envelope import FIRST_HASH, Envelope, decode, hash_of, is_tombstone
 from domain.errors import IntegrityViolated, TooLarge, Unavailable
 from domain.evolve import fold
 from domain.ids import RunRef
@@ -44,12 +44,8 @@ def fold_stored(loaded: Loaded, stored: Stored) -> Loaded:
     if envelope.ref != state.ref:
         msg = f"run {state.ref.run!r} holds an envelope of run {envelope.ref.run!r}"
         raise IntegrityViolated(msg)
-    if envelope.version != state.version + 1:
-        msg = f"run {state.ref.run!r}: version {envelope.version} follows {state.version}"
-        raise IntegrityViolated(msg)
-    if envelope.prev != loaded.hash:
-        msg = f"run {state.ref.run!r}: version {envelope.version} does not follow what is stored"
-        raise IntegrityViolated(msg)
+    if state.version or not is_tombstone(envelope):
+        _check_follows(loaded, envelope)
     return replace(
         loaded,
         state=fold(state, envelope),
@@ -57,6 +53,16 @@ def fold_stored(loaded: Loaded, stored: Stored) -> Loaded:
         hash=hash_of(stored.data),
         weight=loaded.weight + len(stored.data),
     )
+
+
+def _check_follows(loaded: Loaded, envelope: Envelope) -> None:
+    run, version = loaded.state.ref.run, loaded.state.version
+    if envelope.version != version + 1:
+        msg = f"run {run!r}: version {envelope.version} follows {version}"
+        raise IntegrityViolated(msg)
+    if envelope.prev != loaded.hash:
+        msg = f"run {run!r}: version {envelope.version} does not follow what is stored"
+        raise IntegrityViolated(msg)
 
 
 async def catch_up(log: EventLog, loaded: Loaded) -> Loaded:

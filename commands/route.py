@@ -77,6 +77,9 @@ async def _route(  # noqa: C901, PLR0912 - a table
             raise Rejected("not_for_the_wire", msg)
         case c.CancelRun():
             await cancel_run(desk, ref, command)
+        case c.DeleteRun():
+            msg = "a job is deleted by retention, which looks at all its runs and forks first"
+            raise Rejected("not_for_the_wire", msg)
         case c.FireTimer():
             await fire_timer(desk, ref, command)
         case c.ClaimGeneration():

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from commands.history import SNAPSHOT_BYTES_MIN, History, Loaded
 from domain.commands import Command, Situation
 from domain.decide import Conclusion, conclude
-from domain.envelope import Cause, Envelope, decode, encode, hash_of
+from domain.decisions.deletion import gone, must_be_there
+from domain.envelope import Cause, Envelope, decode, encode, hash_of, tombstone_in
 from domain.errors import AppendUnknown, Conflict, IntegrityViolated, Rejected, Unavailable
 from domain.events import Event
 from domain.ids import RunRef
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 CACHED_RUNS_MAX = 2_000
 UNKNOWN_TRIES_MAX = 12
+FORGOTTEN_AFTER = 2
 BLIND_MAX = 8
 """How many conflicts in a row may show nothing new: over 7 s, which no write in process takes."""
 
@@ -87,6 +89,21 @@ class RunStore:
             loaded = await self._history.catch_up(cached)
         self._keep(ref, loaded)
         return loaded
+
+    async def refuse_deleted(self, ref: RunRef) -> None:
+        """Pass only while the job of a run is there; the tombstone of a job lies at its root.
+
+        Raises:
+            Rejected: `gone`.
+            Unavailable: the store is away.
+        """
+        root = RunRef(ref.tenant, ref.job, ref.job)
+        cached = self._cache.get(root)
+        later = await self._log.load(root, after_seq=cached.seq if cached else 0)
+        if later and tombstone_in(later[-1].data):
+            raise gone(ref.job)
+        if cached is not None:
+            must_be_there(cached.state)
 
     async def known(self, ref: RunRef) -> Loaded:
         """The run as this process last saw it; from the log when it never did."""
@@ -162,6 +179,9 @@ class RunStore:
             except Conflict:
                 seen, loaded, certain = loaded.seq, await self.fresh(ref), True
                 blind = blind + 1 if loaded.seq == seen else 0
+                if blind == FORGOTTEN_AFTER:  # what is cached may have been deleted
+                    self.forget(ref)
+                    loaded = await self.fresh(ref)
                 await self._bear(ref, blind)
         msg = f"run {ref.run!r} changed under every try to decide {command.type}"
         raise Unavailable(msg)
@@ -183,6 +203,8 @@ class RunStore:
 
     async def _append(self, loaded: Loaded, command: Command, conclusion: Conclusion) -> Decision:
         state = loaded.state
+        if not state.version and state.ref.run != state.ref.job:
+            await self.refuse_deleted(state.ref)  # by now its last envelope would be gone, too
         envelope = Envelope(
             id=self._new_id(),
             ref=state.ref,

@@ -189,6 +189,19 @@ class CancelRun(Record):
     by: Principal = NOBODY
 
 
+class DeleteRun(Record):
+    """Delete the job of a root run: sent by retention, which knows that all of it has ended.
+
+    `runs` and `envelopes`: how much is removed with it.
+    """
+
+    type: Literal["delete_run.v1"] = "delete_run.v1"
+    id: str
+    runs: int
+    envelopes: int
+    by: Principal = NOBODY
+
+
 class FireTimer(Record):
     """A timer came due."""
 
@@ -368,6 +381,7 @@ Command = (
     | ChangeTeam
     | CloseTeamCall
     | CancelRun
+    | DeleteRun
     | FireTimer
     | ClaimGeneration
     | CompleteGeneration

@@ -3,7 +3,16 @@
 from typing import NamedTuple, assert_never
 
 from domain import commands as c
-from domain.decisions import asks, forks, generation, lifecycle, people, sandbox, tool_calls
+from domain.decisions import (
+    asks,
+    deletion,
+    forks,
+    generation,
+    lifecycle,
+    people,
+    sandbox,
+    tool_calls,
+)
 from domain.draft import Draft
 from domain.errors import Unavailable
 from domain.events import Event
@@ -40,6 +49,10 @@ def conclude(  # noqa: C901, PLR0912 - one case a command
         msg = f"run {state.ref.run!r} has events of a newer release: {state.unknown_events[0]!r}"
         raise Unavailable(msg)
     draft = Draft(state, situation)
+    if isinstance(command, c.DeleteRun):
+        deletion.delete_run(draft, command)
+        return Conclusion(tuple(draft.events), draft.state)
+    deletion.must_be_there(state)
     match command:
         case (
             c.StartRun()

@@ -7,7 +7,7 @@ import orjson
 from pydantic import ValidationError
 
 from domain.errors import IntegrityViolated
-from domain.events import KNOWN_EVENT, Event, OpaqueEvent
+from domain.events import KNOWN_EVENT, Event, OpaqueEvent, RunDeleted
 from domain.ids import RunRef
 from domain.record import Record, canonical, digest_of
 
@@ -15,6 +15,9 @@ FIRST_HASH = "0" * 64
 """What the first envelope of a run names as the hash of the one before."""
 
 FORMAT = 1
+
+TOMBSTONE = b'"type":"run.deleted.v'
+"""Found in an envelope's bytes only as an event: inside a text the quotes would be escaped."""
 
 
 class Cause(Record):
@@ -41,6 +44,21 @@ class Envelope(NamedTuple):
     def next_version(self) -> int:
         """The version the next envelope of this run starts with."""
         return self.version + len(self.events)
+
+
+def is_tombstone(envelope: Envelope) -> bool:
+    """Whether it says that the job was deleted: then nothing need be there before it."""
+    return bool(envelope.events) and isinstance(envelope.events[0], RunDeleted)
+
+
+def tombstone_in(data: bytes) -> bool:
+    """The same of stored bytes; what cannot be read is none."""
+    if TOMBSTONE not in data:
+        return False
+    try:
+        return is_tombstone(decode(data))
+    except IntegrityViolated:
+        return False
 
 
 def event_json(event: Event) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from domain import events as e
-from domain.envelope import Envelope
+from domain.envelope import Envelope, is_tombstone
 from domain.folds.asks import evolve_ask
 from domain.folds.calls import evolve_call
 from domain.folds.generation import evolve_generation
@@ -16,7 +16,9 @@ from domain.state import RunState, changed
 
 
 def fold(state: RunState, envelope: Envelope) -> RunState:
-    """The state after one envelope."""
+    """The state after one envelope; a tombstone may be all that is left of what came before."""
+    if not state.version and is_tombstone(envelope):
+        state = changed(state, version=envelope.version - 1)
     return evolve_all(changed(state, at_ms=envelope.at_ms), envelope.events)
 
 
@@ -58,6 +60,7 @@ def _evolve(  # noqa: PLR0911 - one case a kind
             | e.RunStopped()
             | e.RunFailed()
             | e.RunCancelled()
+            | e.RunDeleted()
         ):
             return evolve_lifecycle(state, event)
         case (

@@ -25,10 +25,10 @@ from domain.policy import PolicyLayer, PolicyRule
 from domain.prompt import EMPTY_CONVERSATION
 from domain.tools import Lane, Safety, ToolEntry
 
-Status = Literal["new", "running", "completed", "stopped", "failed", "cancelled"]
-"""Where a run is; all but `new` and `running` are rest."""
+Status = Literal["new", "running", "completed", "stopped", "failed", "cancelled", "deleted"]
+"""Where a run is; all but `new` and `running` are rest, and from `deleted` nothing leads on."""
 
-AT_REST = frozenset({"completed", "stopped", "failed", "cancelled"})
+AT_REST = frozenset({"completed", "stopped", "failed", "cancelled", "deleted"})
 
 
 class Messages(Sequence[Message]):

@@ -37,6 +37,7 @@ from domain.events.common import (
     TimerPurpose,
     TodoItem,
 )
+from domain.events.deletion import RunDeleted
 from domain.events.forks import Edited, ResultEdit, RunForked, Source
 from domain.events.generation import (
     GenerationAbandoned,
@@ -139,6 +140,7 @@ Known = (
     | RunStopped
     | RunFailed
     | RunCancelled
+    | RunDeleted
 )
 """Every event this release writes."""
 
@@ -150,7 +152,13 @@ EVENT_TYPES: tuple[str, ...] = tuple(kind.model_fields["type"].default for kind 
 """The wire name of every known event, in declaration order."""
 
 TERMINAL_TYPES = frozenset(
-    {"run.completed.v2", "run.stopped.v2", "run.failed.v1", "run.cancelled.v1"}
+    {
+        "run.completed.v2",
+        "run.stopped.v2",
+        "run.failed.v1",
+        "run.cancelled.v1",
+        "run.deleted.v1",
+    }
 )
 """The events that bring a run to rest: the explicit last event a reader waits for (C9)."""
 
@@ -192,6 +200,7 @@ __all__ = [
     "RunCancelled",
     "RunCompleted",
     "RunContinued",
+    "RunDeleted",
     "RunFailed",
     "RunForked",
     "RunPaused",

@@ -21,6 +21,7 @@ Lifecycle = (
     | e.RunStopped
     | e.RunFailed
     | e.RunCancelled
+    | e.RunDeleted
 )
 
 LIMITS = ("steps_max", "tokens_max", "money_max", "tool_calls_max", "wall_ms_max")
@@ -86,6 +87,10 @@ def evolve_lifecycle(state: RunState, event: Lifecycle) -> RunState:  # noqa: C9
             return _rest(failed)
         case e.RunCancelled():
             return _rest(changed(state, status="cancelled"))
+        case e.RunDeleted():
+            return RunState(
+                ref=state.ref, version=state.version, at_ms=state.at_ms, status="deleted"
+            )
         case _:
             assert_never(event)
 

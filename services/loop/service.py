@@ -136,6 +136,9 @@ class LoopService:
             return
         if answer.status == "accepted":
             await delivery.ack()
+        elif answer.code == "gone":  # nothing of a deleted job is kept, nor what comes too late
+            logger.info("a command of run %s is dropped: %s", delivery.ref.run, answer.detail)
+            await delivery.ack()
         elif answer.status == "rejected":
             await self._give_up(delivery, f"{answer.code}: {answer.detail}")
         elif delivery.attempt >= DELIVERIES_MAX:
