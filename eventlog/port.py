@@ -355,6 +355,8 @@ class Registry(Protocol):
     async def get(self, kind: str, tenant: str, name: str) -> Entry | None:
         """The value of a name, as the leader has it; None when there is none.
 
+        With `*` as the tenant it is whoever's: for names that no two tenants share.
+
         Raises:
             Rejected: kind, tenant or name cannot be one.
             Unavailable: the store is away.

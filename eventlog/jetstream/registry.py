@@ -43,13 +43,13 @@ class JetStreamRegistry:
             raise Conflict(str(refused)) from refused
 
     async def get(self, kind: str, tenant: str, name: str) -> Entry | None:
-        """The value of a name; None when there is none.
+        """The value of a name; None when there is none. `*` as the tenant: whoever's.
 
         Raises:
             Rejected: kind, tenant or name cannot be one.
             Unavailable: the store is away.
         """
-        return await self._leader({"last_by_subj": self._names.entry(kind, tenant, name)})
+        return await self._leader({"last_by_subj": self._names.entries(kind, tenant, name)})
 
     async def list(self, kind: str, tenant: str = "*") -> list[Entry]:
         """All of a kind and a tenant, or of all tenants, the longest unchanged first.

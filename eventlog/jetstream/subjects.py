@@ -119,6 +119,7 @@ class Names:
         """The subject of one value of the registry."""
         return f"{self.prefix}.reg.{token(kind)}.{token(tenant)}.{token(name)}"
 
-    def entries(self, kind: str, tenant: str) -> str:
-        """The subject filter of all values of a kind and a tenant, `*` being any tenant."""
-        return f"{self.prefix}.reg.{token(kind)}.{tenant if tenant == '*' else token(tenant)}.*"
+    def entries(self, kind: str, tenant: str, name: str | None = None) -> str:
+        """The subject filter of values of the registry: `*` is any tenant, None any name."""
+        whose = "*" if tenant == "*" else token(tenant)
+        return f"{self.prefix}.reg.{token(kind)}.{whose}.{'*' if name is None else token(name)}"

@@ -57,16 +57,15 @@ class MemoryRegistry:
         )
 
     async def get(self, kind: str, tenant: str, name: str) -> Entry | None:
-        """The value of a name; None when there is none.
+        """The value of a name; None when there is none. `*` as the tenant: whoever's.
 
         Raises:
             Rejected: kind, tenant or name cannot be one.
             Unavailable: the store is away.
         """
-        key = _key(kind, tenant, name)
-        return await self._client.call(
-            FaultPoint.REGISTRY_READ, lambda _: self._store.entries.get(key)
-        )
+        token(name)
+        found = await self.list(kind, tenant)
+        return next((entry for entry in reversed(found) if entry.name == name), None)
 
     async def list(self, kind: str, tenant: str = "*") -> list[Entry]:
         """All of a kind and a tenant, or of all tenants, the longest unchanged first.

@@ -44,6 +44,20 @@ async def test_a_list_has_one_kind_and_one_tenant_or_all_tenants(
     assert await other.registry.list("hook", "umbrella") == []
 
 
+async def test_a_name_that_no_two_tenants_share_is_found_without_its_tenant(
+    backbone: Backbone, other: Backbone
+) -> None:
+    for tenant, name in (("acme", "a1"), ("umbrella", "b1"), ("acme", "c1")):
+        await backbone.registry.put("key", tenant, name, name.encode(), expected=0)
+    await backbone.registry.put("hook", "acme", "b1", b"of another kind", expected=0)
+    found = await other.registry.get("key", "*", "b1")
+    assert found is not None
+    assert (found.tenant, found.name, found.data) == ("umbrella", "b1", b"b1")
+    assert await other.registry.get("key", "*", "d1") is None
+    await other.registry.remove("key", "umbrella", "b1")
+    assert await other.registry.get("key", "*", "b1") is None
+
+
 async def test_only_the_newest_value_of_a_name_is_kept(backbone: Backbone, other: Backbone) -> None:
     first = await backbone.registry.put("key", "acme", "one", b"old", expected=0)
     second = await other.registry.put("key", "acme", "one", b"new", expected=first)
@@ -134,8 +148,9 @@ async def test_a_name_that_is_no_token_is_refused_wherever_it_stands(
     for place in ((bad, "acme", "one"), ("key", bad, "one"), ("key", "acme", bad)):
         with pytest.raises(Rejected):
             await backbone.registry.put(*place, b"x", expected=0)
-        with pytest.raises(Rejected):
-            await backbone.registry.get(*place)
+        if place[1] != "*":
+            with pytest.raises(Rejected):
+                await backbone.registry.get(*place)
         with pytest.raises(Rejected):
             await backbone.registry.remove(*place)
     with pytest.raises(Rejected):
