@@ -2,9 +2,6 @@
 
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from commands.client import CommandClient
 from domain.commands import (
     AnswerAsk,
@@ -19,13 +16,13 @@ from domain.commands import (
     StartRun,
     SteerRun,
 )
-from domain.events import Principal
 from domain.ids import RunRef
 from eventlog.port import Cursor
-from gateway.bodies import BodyT, read_body
 from gateway.deps import GatewayDeps
+from gateway.models.common import Accepted
+from gateway.operations import Asked
 from gateway.problems import Problem
-from gateway.shapes import json_answer, links
+from gateway.shapes import links
 
 KEY_HEADER = "idempotency-key"
 KEY_CHARS_MAX = 256
@@ -52,7 +49,7 @@ class Asking:
         self.deps = deps
         self._client = CommandClient(deps.backbone, deps.redactor)
 
-    async def submit(self, request: Request, ref: RunRef, command: FromPeople) -> Response:
+    async def submit(self, asked: Asked[Any, Any], ref: RunRef, command: FromPeople) -> Accepted:
         """Have a command decided, or stored to be; say where to look for what comes of it.
 
         Raises:
@@ -64,34 +61,29 @@ class Asking:
         position: str | None = None
         if decided:  # the log's end now is at or after what was appended: enough to wait for
             position = str(Cursor(log.incarnation, (await log.bounds())[1]))
-        body: dict[str, Any] = {"run": ref.run, "job": ref.job, "position": position}
-        body |= links(request, ref.run)
+        where = links(asked.request, ref)
         if not decided:  # the log may not know the run yet, so the stream has to be told its job
-            body["events_url"] += f"?job={ref.job}"
-        return json_answer(body, status=202)
+            where["events_url"] += f"?job={ref.job}"
+        return Accepted(run=ref.run, job=ref.job, position=position, **where)
 
-    async def body(self, request: Request, kind: type[BodyT]) -> BodyT:
-        """The body of a request.
-
-        Raises:
-            Problem: it is not what is asked for.
-        """
-        return await read_body(request, kind, bytes_max=self.deps.body_bytes_max)
-
-    def by(self, request: Request) -> Principal:
-        """Who asks, as far as the credential says so."""
-        return self.deps.principal(request)
-
-    def key(self, request: Request) -> str:
+    def key(self, asked: Asked[Any, Any]) -> str:
         """What makes this request the same as one sent before; a fresh one without a header.
 
         Raises:
             Problem: it is too long.
         """
-        key = request.headers.get(KEY_HEADER)
+        key = asked.request.headers.get(KEY_HEADER)
         if key is None:
             return self.deps.new_id()
         if not 0 < len(key) <= KEY_CHARS_MAX:
             detail = f"The Idempotency-Key must have 1 to {KEY_CHARS_MAX} characters."
             raise Problem(422, "bad_key", detail)
         return key
+
+
+def check_permitted(asked: Asked[Any, Any], expert: str) -> None:
+    """Refuse an expert that the caller may not start, whether it exists or not."""
+    may = asked.caller.experts
+    if may is not None and expert not in may:
+        known = ", ".join(sorted(may)) or "none"
+        raise Problem(403, "forbidden", f"You may start these experts only: {known}.")

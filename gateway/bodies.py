@@ -143,9 +143,21 @@ async def read_body(request: Request, kind: type[BodyT], *, bytes_max: int) -> B
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        errors = [_field_error(kind, item["loc"], item["type"], item["msg"]) for item in _of(error)]
+        raise field_errors(kind, error, what="field") from None
+
+
+def invalid(field: str, message: str) -> Problem:
+    """The problem that one field or parameter is wrong."""
+    errors = [{"field": field, "message": message}]
+    return Problem(422, "invalid", f"{field}: {message}", errors=errors)
+
+
+def field_errors(kind: type[BaseModel], error: ValidationError, *, what: str) -> Problem:
+    """The problem that fields or parameters are wrong: each is named, and what was sent is not."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    errors = [_field_error(kind, item["loc"], item["type"], item["msg"], what) for item in found]
     detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
-    raise Problem(422, "invalid", detail, errors=errors)
+    return Problem(422, "invalid", detail, errors=errors)
 
 
 async def _read(request: Request, bytes_max: int) -> bytes:
@@ -157,27 +169,19 @@ async def _read(request: Request, bytes_max: int) -> bytes:
     return bytes(data)
 
 
-def _of(error: ValidationError) -> list[Any]:
-    """The errors without the input they are about (C15)."""
-    return list(error.errors(include_url=False, include_input=False, include_context=False))
-
-
 def _field_error(
-    kind: type[Body], loc: tuple[int | str, ...], what: str, message: str
+    kind: type[BaseModel], loc: tuple[int | str, ...], error: str, message: str, what: str
 ) -> dict[str, str]:
     field = ".".join(str(part) for part in loc)[:SHOWN_CHARS_MAX] or "body"
-    if what == "extra_forbidden":
-        message = f"there is no such field{_did_you_mean(field, kind)}"
+    if error == "extra_forbidden":
+        message = f"there is no such {what}{_did_you_mean(field, kind)}"
     return {"field": field, "message": message}
 
 
-def _did_you_mean(field: str, kind: type[Body]) -> str:
-    known = {(info.alias or name).lower(): info.alias or name for name, info in _fields(kind)}
+def _did_you_mean(field: str, kind: type[BaseModel]) -> str:
+    names = [info.alias or name for name, info in kind.model_fields.items()]
+    known = {name.lower().replace("_", ""): name for name in names}
     near = difflib.get_close_matches(field.lower().replace("_", ""), known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {known[near[0]]!r}?"
-    return f"; there are: {', '.join(sorted(known.values()))}"
-
-
-def _fields(kind: type[Body]) -> list[tuple[str, Any]]:
-    return list(kind.model_fields.items())
+    return f"; there are: {', '.join(sorted(names)) or 'none'}"

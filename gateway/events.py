@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import orjson
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import IntegrityViolated, Unavailable
@@ -16,6 +16,8 @@ from eventlog.port import Backbone
 from gateway.deps import GatewayDeps
 from gateway.finding import find_run
 from gateway.history import Frame, Place, find_place, frames
+from gateway.operations import EVENTS_TYPE, Asked, Operation
+from gateway.parameters import Flag, Query
 from gateway.problems import problem_of
 from projections.pipe import Pipe
 from projections.runner import until_reborn
@@ -35,6 +37,31 @@ SOURCE_RETRIES_MAX = 20
 """How often in a row a stream looks for its lost source before the client has to."""
 
 
+class StreamQuery(Query):
+    """How a stream is to be."""
+
+    job: str | None = None
+    last_event_id: str | None = None
+    live: Flag = False
+
+
+def operations(deps: GatewayDeps, closing: asyncio.Event) -> tuple[Operation, ...]:
+    """The stream of a run."""
+    return (
+        Operation(
+            "GET",
+            "/v1/runs/{run}/events",
+            "run_events",
+            "viewer",
+            "The events of a run as they come",
+            Events(deps, closing).stream,
+            EVENTS_TYPE,
+            query=StreamQuery,
+            tag="streams",
+        ),
+    )
+
+
 class Events:
     """The handler. Once `closing` is set, every stream ends and none begins."""
 
@@ -42,18 +69,18 @@ class Events:
         self._deps = deps
         self._closing = closing
 
-    async def stream(self, request: Request) -> ASGIApp:
+    async def stream(self, asked: Asked[StreamQuery, Any]) -> ASGIApp:
         """Stream from where the client left off, or from the start.
 
         Raises:
             Problem: there is no such run.
             Unavailable: the log is away.
         """
-        ref = await find_run(self._deps, request, job=request.query_params.get("job"))
-        asked = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
-        place = await find_place(self._deps.backbone.log, ref, asked)
-        live = request.query_params.get("live") == "1"
-        source = RunSource(self._deps.backbone, ref, place, live=live)
+        query = asked.query
+        ref = await find_run(self._deps, asked, job=query.job)
+        last = asked.request.headers.get("last-event-id") or query.last_event_id
+        place = await find_place(self._deps.backbone.log, ref, last)
+        source = RunSource(self._deps.backbone, ref, place, live=query.live)
         return RunStream(source, self._closing, heartbeat_s=self._deps.heartbeat_s)
 
 

@@ -1,13 +1,14 @@
 """Which run a path means, within the tenant that asks (C9, C18). Not a query to the views."""
 
-from starlette.requests import Request
+from typing import Any
 
 from domain.ids import TOKEN, RunRef
 from gateway.deps import GatewayDeps
+from gateway.operations import Asked
 from gateway.problems import Problem
 
 
-async def find_run(deps: GatewayDeps, request: Request, *, job: str | None = None) -> RunRef:
+async def find_run(deps: GatewayDeps, asked: Asked[Any, Any], *, job: str | None = None) -> RunRef:
     """The run named in the path, if it is this tenant's.
 
     With its job it may be one whose start is stored and not handled yet.
@@ -16,7 +17,7 @@ async def find_run(deps: GatewayDeps, request: Request, *, job: str | None = Non
         Problem: it is not there.
         Unavailable: the log is away.
     """
-    name, tenant = request.path_params["run"], deps.tenant(request)
+    name, tenant = asked.part("run"), asked.tenant
     ref = None
     if TOKEN.fullmatch(name):
         ref = await deps.backbone.log.find(tenant, name)

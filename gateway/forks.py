@@ -1,9 +1,7 @@
 """The route that forks a run. Not the decision, and not how a fork's past is read."""
 
 import asyncio
-
-from starlette.requests import Request
-from starlette.responses import Response
+from typing import Any
 
 from commands.checkpoints import find_beginning, state_of
 from commands.redefine import pinned_definition, with_models
@@ -14,15 +12,37 @@ from domain.events import ResultEdit
 from domain.folds.forks import merged
 from domain.ids import RunRef, derive_id
 from domain.record import canonical, digest_of
-from gateway.asking import Asking
+from gateway.asking import Asking, check_permitted
 from gateway.bodies import ForkBody
+from gateway.deps import GatewayDeps
 from gateway.finding import find_run
+from gateway.models.common import Accepted
+from gateway.operations import Asked, Operation
+
+
+def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
+    """What forks are asked by."""
+    return (
+        Operation(
+            "POST",
+            "/v1/runs/{run}/fork",
+            "fork_run",
+            "operator",
+            "Go on from the end of a step in a run of its own",
+            Forks(deps).fork,
+            Accepted,
+            status=202,
+            body=ForkBody,
+            problems=(409,),
+            examples={"another way": {"fromStep": 2, "query": "Do it in Rust instead"}},
+        ),
+    )
 
 
 class Forks(Asking):
     """The handler."""
 
-    async def fork(self, request: Request) -> Response:
+    async def fork(self, asked: Asked[Any, ForkBody]) -> Accepted:
         """`POST /v1/runs/{id}/fork`: the same idempotency key forks once, however often it is sent.
 
         Raises:
@@ -31,9 +51,9 @@ class Forks(Asking):
             Unavailable: the command was neither handled nor stored.
             IntegrityViolated: what is stored is not what was written.
         """
-        body = await self.body(request, ForkBody)
-        source = await find_run(self.deps, request)
-        tenant, key = self.deps.tenant(request), self.key(request)
+        body, tenant, key = asked.body, asked.tenant, self.key(asked)
+        source = await find_run(self.deps, asked)
+        await self._check_permitted(asked, source)
         name = body.job or derive_id("run", tenant, key)
         log = self.deps.backbone.log
         at = await find_beginning(log, source, body.step, says=bool(body.query))
@@ -53,9 +73,15 @@ class Forks(Asking):
             money_max=body.money_max,
             tool_calls_max=body.tool_calls_max,
             wall_ms_max=body.wall_ms_max,
-            by=self.by(request),
+            by=asked.by,
         )
-        return await self.submit(request, RunRef(tenant, name, name), command)
+        return await self.submit(asked, RunRef(tenant, name, name), command)
+
+    async def _check_permitted(self, asked: Asked[Any, Any], source: RunRef) -> None:
+        """Refuse a fork of an expert that the caller may not start."""
+        if asked.caller.experts is not None:
+            state = await state_of(self.deps.backbone.log, source)
+            check_permitted(asked, state.expert)
 
     async def _definition(self, source: RunRef, body: ForkBody) -> str | None:
         """The digest of what the fork is pinned to, if its model is to be another."""

@@ -3,16 +3,21 @@
 Not what the operations do: their handlers are elsewhere, and get what was asked already checked.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import ASGIApp
 
+from domain.events import Principal
 from gateway.bodies import Body
 from gateway.callers import Caller, Role
+from gateway.parameters import Query
+
+JSON_TYPE = "application/json"
+EVENTS_TYPE = "text/event-stream"
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -20,7 +25,7 @@ BodyT = TypeVar("BodyT", bound=Body)
 QueryT = TypeVar("QueryT", bound=BaseModel)
 
 
-class NoQuery(Body):
+class NoQuery(Query):
     """No parameters."""
 
 
@@ -42,6 +47,11 @@ class Asked(Generic[QueryT, BodyT]):
         """Whose data is meant: the caller's (C18)."""
         return self.caller.tenant
 
+    @property
+    def by(self) -> Principal:
+        """Who asks, as it is recorded."""
+        return self.caller.principal
+
     def part(self, name: str) -> str:
         """What the path says for one of its names."""
         return str(self.request.path_params[name])
@@ -60,11 +70,21 @@ class Operation:
     name: str  # the operation's id in the OpenAPI document, and its method in clients
     role: Role
     summary: str
-    handler: Callable[[Asked[Any, Any]], Awaitable[BaseModel | Response]]
+    handler: Callable[[Asked[Any, Any]], Awaitable[BaseModel | ASGIApp]]
     answer: type[BaseModel] | str
     status: int = 200
     query: type[BaseModel] = NoQuery
     body: type[Body] | None = None
-    body_media_type: str = "application/json"  # any other: the handler reads the bytes
+    body_media_type: str = JSON_TYPE  # any other: the handler reads the bytes
     problems: tuple[int, ...] = ()  # beside those that every operation may have
     tag: str = "runs"
+    open: bool = False  # no credential is asked for: nothing of anybody's is in the answer
+    shown: bool = True  # whether the OpenAPI document tells it
+    examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    frames: Mapping[str, type[BaseModel]] = field(default_factory=dict[str, type[BaseModel]])
+    """Of an event stream: the data of its frames, by the name of their event."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer goes on until somebody ends it."""
+        return self.answer == EVENTS_TYPE

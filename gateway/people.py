@@ -6,8 +6,6 @@ Not decisions: the run decides. What a client was shown has to be named by its d
 from typing import Any, cast
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response
 
 from domain.asks import whole_answer
 from domain.commands import (
@@ -28,8 +26,10 @@ from domain.state import RunState
 from gateway.asking import Asking
 from gateway.bodies import AnswerBody, DecideBody, NoBody, PolicyBody, SteerBody
 from gateway.finding import find_run
+from gateway.models.common import Accepted
+from gateway.models.runs import Tree, Waits
+from gateway.operations import Asked
 from gateway.problems import Problem
-from gateway.shapes import json_answer
 from projections.family import load_family, load_look
 from projections.remembering import allowing, denying
 from projections.waits import (
@@ -49,7 +49,7 @@ ASKS: frozenset[WaitKind] = frozenset({"ask"})
 class People(Asking):
     """The handlers; each answers when the command is decided, or stored to be."""
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, asked: Asked[Any, AnswerBody]) -> Accepted:
         """`POST /v1/runs/{id}/answer`: a question's answer is the result of its call, once.
 
         What a tool asks goes on with it: its form filled in, declined, or closed.
@@ -59,27 +59,29 @@ class People(Asking):
             Rejected: no such question is open.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self.body(request, AnswerBody)
+        body = asked.body
         if body.action is None and "answer" not in body.model_fields_set:
             missing = {"field": "answer", "message": "Field required, unless there is an action"}
             detail = "answer: Field required, unless there is an action"
             raise Problem(422, "invalid", detail, errors=[missing])
-        ref = await find_run(self.deps, request)
-        name = derive_id("answer", *ref, self.key(request))
+        ref = await find_run(self.deps, asked)
+        name = derive_id("answer", *ref, self.key(asked))
         look = await load_look(self.deps.backbone.log, ref)
         call = body.call or ""
         if name not in look.state.commands_seen:
             wait = _waiting(look, body.call, ANSWERABLE if body.action is None else ASKS)
             call = wait.id
             if wait.about is not None:
-                return await self.submit(request, ref, self._of_tool(request, name, wait, body))
+                return await self.submit(asked, ref, self._of_tool(asked, name, wait, body))
         text = body.answer if isinstance(body.answer, str) else orjson.dumps(body.answer).decode()
         command = AnswerQuestion(
-            id=name, call=call, parts=(TextPart(text=text),) if text else (), by=self.by(request)
+            id=name, call=call, parts=(TextPart(text=text),) if text else (), by=asked.by
         )
-        return await self.submit(request, ref, command)
+        return await self.submit(asked, ref, command)
 
-    def _of_tool(self, request: Request, name: str, wait: Wait, body: AnswerBody) -> AnswerAsk:
+    def _of_tool(
+        self, asked: Asked[Any, AnswerBody], name: str, wait: Wait, body: AnswerBody
+    ) -> AnswerAsk:
         given: object = body.answer
         content = cast("dict[str, Any]", given) if isinstance(given, dict) else None
         if given is not None and content is None:
@@ -98,10 +100,10 @@ class People(Asking):
             ask=wait.id,
             action=body.action or "accept",
             content=content,
-            by=self.by(request),
+            by=asked.by,
         )
 
-    async def decide(self, request: Request) -> Response:
+    async def decide(self, asked: Asked[Any, DecideBody]) -> Accepted:
         """`POST /v1/runs/{id}/approve`: approve, approve with other arguments, or deny (C14).
 
         Raises:
@@ -109,9 +111,9 @@ class People(Asking):
             Rejected: it does not wait, or it waits with other arguments.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self.body(request, DecideBody)
-        ref, by = await find_run(self.deps, request), self.by(request)
-        key = self.key(request)
+        body = asked.body
+        ref, by = await find_run(self.deps, asked), asked.by
+        key = self.key(asked)
         name = derive_id("decide", *ref, key)
         look = await load_look(self.deps.backbone.log, ref)
         arguments = None if body.arguments is None else orjson.dumps(body.arguments).decode()
@@ -131,14 +133,14 @@ class People(Asking):
             reason=body.reason,
             by=by,
         )
-        answer = await self.submit(request, ref, command)
+        answer = await self.submit(asked, ref, command)
         if rule is not None:
             root = await self._root(ref)
             remember = ChangePolicy(id=derive_id("remember", *ref, key), rules=(rule,), by=by)
-            await self.submit(request, root, remember)
+            await self.submit(asked, root, remember)
         return answer
 
-    async def steer(self, request: Request) -> Response:
+    async def steer(self, asked: Asked[Any, SteerBody]) -> Accepted:
         """`POST /v1/runs/{id}/steer`: said to a run that is at work.
 
         Raises:
@@ -146,13 +148,13 @@ class People(Asking):
             Rejected: it is not at work.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self.body(request, SteerBody)
-        ref = await find_run(self.deps, request)
-        name = derive_id("steer", *ref, self.key(request))
-        parts, by = (TextPart(text=body.text),), self.by(request)
-        return await self.submit(request, ref, SteerRun(id=name, parts=parts, now=body.now, by=by))
+        body = asked.body
+        ref = await find_run(self.deps, asked)
+        name = derive_id("steer", *ref, self.key(asked))
+        parts, by = (TextPart(text=body.text),), asked.by
+        return await self.submit(asked, ref, SteerRun(id=name, parts=parts, now=body.now, by=by))
 
-    async def pause(self, request: Request) -> Response:
+    async def pause(self, asked: Asked[Any, NoBody]) -> Accepted:
         """`POST /v1/runs/{id}/pause`: nothing new begins in a run and under it.
 
         Raises:
@@ -160,24 +162,22 @@ class People(Asking):
             Rejected: it is not at work.
             Unavailable: the command was neither handled nor stored.
         """
-        await self.body(request, NoBody)
-        ref = await find_run(self.deps, request)
-        name = derive_id("pause", *ref, self.key(request))
-        return await self.submit(request, ref, PauseRun(id=name, by=self.by(request)))
+        ref = await find_run(self.deps, asked)
+        name = derive_id("pause", *ref, self.key(asked))
+        return await self.submit(asked, ref, PauseRun(id=name, by=asked.by))
 
-    async def resume(self, request: Request) -> Response:
+    async def resume(self, asked: Asked[Any, NoBody]) -> Accepted:
         """`POST /v1/runs/{id}/resume`: a paused run, and what is under it, goes on.
 
         Raises:
             Problem: there is no such run, or the body is wrong.
             Unavailable: the command was neither handled nor stored.
         """
-        await self.body(request, NoBody)
-        ref = await find_run(self.deps, request)
-        name = derive_id("resume", *ref, self.key(request))
-        return await self.submit(request, ref, ResumeRun(id=name, by=self.by(request)))
+        ref = await find_run(self.deps, asked)
+        name = derive_id("resume", *ref, self.key(asked))
+        return await self.submit(asked, ref, ResumeRun(id=name, by=asked.by))
 
-    async def policy(self, request: Request) -> Response:
+    async def policy(self, asked: Asked[Any, PolicyBody]) -> Accepted:
         """`POST /v1/runs/{id}/policy`: rules for a run and those under it.
 
         Raises:
@@ -185,44 +185,44 @@ class People(Asking):
             Rejected: it is one that is over for good.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self.body(request, PolicyBody)
-        ref = await find_run(self.deps, request)
+        body = asked.body
+        ref = await find_run(self.deps, asked)
         command = ChangePolicy(
-            id=derive_id("policy", *ref, self.key(request)),
+            id=derive_id("policy", *ref, self.key(asked)),
             rules=tuple(PolicyRule(**rule.model_dump()) for rule in body.rules),
             replace=body.replace,
-            by=self.by(request),
+            by=asked.by,
         )
-        return await self.submit(request, ref, command)
+        return await self.submit(asked, ref, command)
 
-    async def waiting(self, request: Request) -> Response:
+    async def waiting(self, asked: Asked[Any, Any]) -> Waits:
         """`GET /v1/runs/{id}/waiting`: what waits for a person in a run and under it.
 
         Raises:
             Problem: there is no such run.
             Unavailable: the log is away.
         """
-        ref = await find_run(self.deps, request)
+        ref = await find_run(self.deps, asked)
         ports = self.deps.backbone
         family = await load_family(ports.log, ref)
         found = [await wait_json(ports.blobs, wait) for wait in family.waits(ref.run)]
         paused = [look.state.ref.run for look in family.under(ref.run) if _is_paused(look.state)]
-        return json_answer({"run": ref.run, "waiting": found, "paused": paused})
+        return Waits.model_validate({"run": ref.run, "waiting": found, "paused": paused})
 
-    async def tree(self, request: Request) -> Response:
+    async def tree(self, asked: Asked[Any, Any]) -> Tree:
         """`GET /v1/jobs/{id}/tree`: the runs of a job, each before those it asked for.
 
         Raises:
             Problem: there is no such job.
             Unavailable: the log is away.
         """
-        job = request.path_params["job"]
+        job = asked.part("job")
         if TOKEN.fullmatch(job) is None:
             raise Problem.no_such_run()
-        ref = RunRef(self.deps.tenant(request), job, job)  # a job has one root, which has its name
+        ref = RunRef(asked.tenant, job, job)  # a job has one root, which has its name
         family = await load_family(self.deps.backbone.log, ref)
         members = [family.facts(look.state.ref.run) for look in family.under(ref.run)]
-        return json_answer({"job": job, "runs": members})
+        return Tree.model_validate({"job": job, "runs": members})
 
     async def _remembered(
         self, body: DecideBody, wait: Wait, arguments: str | None

@@ -51,8 +51,17 @@ DETAIL_BY_CODE: Mapping[str, str] = {
 class Problem(Exception):
     """An answer that is not what was asked for."""
 
-    def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(code)
+        self.headers = headers or {}
         self.status = status
         self.code = code
         self.detail = detail
@@ -65,9 +74,11 @@ class Problem(Exception):
 
     def response(self, redactor: Redactor | None = None) -> Response:
         """The answer, without the values that a redactor knows (C15)."""
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}  # noqa: PLR2004
+        headers = dict(self.headers)
+        if self.status == 401:  # noqa: PLR2004
+            headers.setdefault("WWW-Authenticate", "Bearer")
         if self.status == 503:  # noqa: PLR2004
-            headers["Retry-After"] = str(RETRY_AFTER_S)
+            headers.setdefault("Retry-After", str(RETRY_AFTER_S))
         body: dict[str, Any] = {
             "type": f"urn:peritus:problem:{self.code}",
             "title": self.code.replace("_", " "),
@@ -102,7 +113,7 @@ def problem_of(error: Exception) -> Problem:
             return Problem(500, "integrity_violated", "The stored history cannot be read.")
         case HTTPException():
             code = error.detail.lower().replace(" ", "_")
-            return Problem(error.status_code, code, error.detail)
+            return Problem(error.status_code, code, error.detail, headers=error.headers)
         case _:
             return Problem(500, "internal", "Something went wrong inside; it was logged.")
 

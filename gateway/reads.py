@@ -1,65 +1,99 @@
-"""The routes that ask the views: runs, one run, its checkpoints. Not its events: see `events`."""
+"""The routes that ask for runs: a list, one run, its checkpoints. Not its events: see `events`."""
 
 import asyncio
-from typing import get_args
+from typing import Any, Literal
 
-from starlette.requests import Request
-from starlette.responses import Response
+from pydantic import Field
 
 from commands.checkpoints import checkpoints_of
-from domain.ids import TOKEN
-from domain.state import Status
-from eventlog.port import Cursor
 from gateway.deps import GatewayDeps
-from gateway.problems import Problem
-from gateway.shapes import checkpoint_json, json_answer, run_json
-from projections.queries import HELD, LIMIT_DEFAULT, LIMIT_MAX, Filters
+from gateway.looking import Looking
+from gateway.models.runs import Checkpoints, Run, Runs
+from gateway.operations import Asked, Operation
+from gateway.parameters import Listing, Reading, number_of
+from gateway.shapes import checkpoint_of, run_of
+from projections.queries import LIMIT_DEFAULT, LIMIT_MAX, Filters
 from projections.views import CheckpointRow, RunRow
 
-LIST_PARAMETERS = ("status", "expert", "job", "limit", "cursor", "min_position")
+Wanted = Literal[
+    "new", "running", "completed", "stopped", "failed", "cancelled", "waiting", "paused"
+]
 
 
-class Reads:
-    """The handlers; each sees only the tenant's runs (C18)."""
+class RunsQuery(Listing):
+    """Which runs."""
 
-    def __init__(self, deps: GatewayDeps) -> None:
-        self._deps = deps
-        self._reader = deps.reader
+    status: Wanted | None = None
+    """Also `waiting` (for a person) and `paused`: both are running."""
+    expert: str | None = Field(default=None, max_length=200)
+    job: str | None = Field(default=None, max_length=64)
 
-    async def list(self, request: Request) -> Response:
+
+def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
+    """Runs, one run, its checkpoints."""
+    reads = Reads(deps)
+    return (
+        Operation(
+            "GET",
+            "/v1/runs",
+            "list_runs",
+            "viewer",
+            "Runs, newest first",
+            reads.list,
+            Runs,
+            query=RunsQuery,
+        ),
+        Operation(
+            "GET",
+            "/v1/runs/{run}",
+            "get_run",
+            "viewer",
+            "One run, by its id or the only beginning of it",
+            reads.get,
+            Run,
+            query=Reading,
+            problems=(409,),
+        ),
+        Operation(
+            "GET",
+            "/v1/runs/{run}/checkpoints",
+            "list_checkpoints",
+            "viewer",
+            "The ends of its steps, those a fork has from its source first",
+            reads.checkpoints,
+            Checkpoints,
+            query=Reading,
+            problems=(409,),
+        ),
+    )
+
+
+class Reads(Looking):
+    """The handlers."""
+
+    async def list(self, asked: Asked[RunsQuery, Any]) -> Runs:
         """`GET /v1/runs`: newest first.
 
         Raises:
-            Problem: a parameter is wrong, or the view does not come to the position asked for.
+            Problem: the cursor is wrong, or the view does not come to the position asked for.
             Unavailable: the view cannot be read.
         """
-        parameters = request.query_params
-        for name in parameters:
-            if name not in LIST_PARAMETERS:
-                detail = f"There is no such parameter; there are: {', '.join(LIST_PARAMETERS)}"
-                raise Problem(422, "invalid", detail)
-        status = parameters.get("status")
-        statuses = (*get_args(Status), *HELD)
-        if status is not None and status not in statuses:
-            detail = f"status must be one of: {', '.join(statuses)}"
-            raise Problem(422, "invalid", detail)
-        filters = Filters(status, parameters.get("expert"), parameters.get("job"))
-        await self._wait(request)
+        query = asked.query
+        await self.wait(query.position)
         page = await asyncio.to_thread(
-            self._reader.runs,
-            self._deps.tenant(request),
-            filters,
-            limit=_number(request, "limit", LIMIT_MAX) or LIMIT_DEFAULT,
-            before=_number(request, "cursor"),
+            self.reader.runs,
+            asked.tenant,
+            Filters(query.status, query.expert, query.job),
+            limit=min(query.limit or LIMIT_DEFAULT, LIMIT_MAX),
+            before=number_of(query.cursor),
         )
-        body = {
-            "runs": [run_json(request, row) for row in page.runs],
-            "next_cursor": None if page.before is None else str(page.before),
-            "position": None if page.position is None else str(page.position),
-        }
-        return json_answer(body)
+        return Runs(
+            runs=[run_of(asked.request, row) for row in page.runs],
+            next_cursor=None if page.before is None else str(page.before),
+            position=None if page.position is None else str(page.position),
+        )
 
-    async def get(self, request: Request) -> Response:
+    async def get(self, asked: Asked[Reading, Any]) -> Run:
         """`GET /v1/runs/{id}`: one run, by its id or the only beginning of it.
 
         Raises:
@@ -67,9 +101,10 @@ class Reads:
             Rejected: several runs begin so.
             Unavailable: the view cannot be read.
         """
-        return json_answer(run_json(request, await self._row(request)))
+        await self.wait(asked.query.position)
+        return run_of(asked.request, await self.row(asked.tenant, asked.part("run")))
 
-    async def checkpoints(self, request: Request) -> Response:
+    async def checkpoints(self, asked: Asked[Reading, Any]) -> Checkpoints:
         """`GET /v1/runs/{id}/checkpoints`: the ends of its steps, oldest first, a source's before.
 
         Raises:
@@ -78,17 +113,18 @@ class Reads:
             Unavailable: the view cannot be read.
             IntegrityViolated: the log of a source is not what was written.
         """
-        row = await self._row(request)
-        found = await asyncio.to_thread(self._reader.checkpoints, row)
+        await self.wait(asked.query.position)
+        row = await self.row(asked.tenant, asked.part("run"))
+        found = await asyncio.to_thread(self.reader.checkpoints, row)
         past = await self._past(row)
-        points = [checkpoint_json(point) for point in (*past, *found)]
-        return json_answer({"run": row.run, "checkpoints": points})
+        points = [checkpoint_of(point) for point in (*past, *found)]
+        return Checkpoints(run=row.run, checkpoints=points)
 
     async def _past(self, row: RunRow) -> tuple[CheckpointRow, ...]:
         """The checkpoints that a fork has from its source."""
         if row.source_run is None:
             return ()
-        found = await checkpoints_of(self._deps.backbone.log, row.ref)
+        found = await checkpoints_of(self.deps.backbone.log, row.ref)
         return tuple(
             CheckpointRow(
                 row.tenant, one.job, one.run, one.step, one.version, one.at_ms, one.tokens
@@ -96,42 +132,3 @@ class Reads:
             for one in found
             if one.run != row.run and one.step
         )
-
-    async def _row(self, request: Request) -> RunRow:
-        await self._wait(request)
-        tenant, name = self._deps.tenant(request), request.path_params["run"]
-        if TOKEN.fullmatch(name) is None:
-            raise Problem.no_such_run()
-        row = await asyncio.to_thread(self._reader.run, tenant, name)
-        log = self._deps.backbone.log
-        if row is None and await log.find(tenant, name) is not None:
-            # It is in the log: a run that exists is never "not found", only not shown yet.
-            await self._until(Cursor(log.incarnation, (await log.bounds())[1]))
-            row = await asyncio.to_thread(self._reader.run, tenant, name)
-        if row is None:
-            raise Problem.no_such_run()
-        return row
-
-    async def _wait(self, request: Request) -> None:
-        text = request.query_params.get("min_position")
-        if text is None:
-            return
-        position = Cursor.parse(text)
-        if position is None:
-            raise Problem(422, "invalid", "min_position is not a position.")
-        if position.incarnation != self._deps.backbone.log.incarnation:
-            raise Problem(409, "reset", "min_position is of another life of the log.")
-        await self._until(position)
-
-    async def _until(self, position: Cursor) -> None:
-        if not await self._reader.wait_for(position, self._deps.wait_s):
-            raise Problem(503, "behind", "The view has not come to this position yet; try again.")
-
-
-def _number(request: Request, name: str, largest: int | None = None) -> int | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 19 and int(text) > 0):  # noqa: PLR2004
-        raise Problem(422, "invalid", f"{name} must be a positive number.")
-    return int(text) if largest is None else min(int(text), largest)

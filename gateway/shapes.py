@@ -1,30 +1,24 @@
-"""How rows look to clients: plain JSON with links. Not the rows, and not the problems."""
+"""How rows look to clients: the models of the wire, with links. Not the rows, nor the problems."""
 
 from typing import Any
 
-import orjson
 from starlette.requests import Request
-from starlette.responses import Response
 
+from domain.ids import RunRef
+from gateway.models.runs import Checkpoint, Run
 from projections.views import CheckpointRow, RunRow
 
 
-def json_answer(body: dict[str, Any], *, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
-
-
-def links(request: Request, run: str) -> dict[str, str]:
+def links(request: Request, ref: RunRef | RunRow) -> dict[str, str]:
     """Where a run is looked at and followed."""
-    return {
-        "status_url": str(request.url_for("run", run=run).path),
-        "events_url": str(request.url_for("events", run=run).path),
-    }
+    root = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    url = f"{root}/v1/runs/{ref.run}"
+    return {"status_url": url, "events_url": f"{url}/events"}
 
 
-def run_json(request: Request, row: RunRow) -> dict[str, Any]:
+def run_of(request: Request, row: RunRow) -> Run:
     """A run as clients see it, with links."""
-    return {**run_facts(row), **links(request, row.run)}
+    return Run.model_validate({**run_facts(row), **links(request, row)})
 
 
 def run_facts(row: RunRow) -> dict[str, Any]:
@@ -54,7 +48,7 @@ def run_facts(row: RunRow) -> dict[str, Any]:
         "result": row.result,
         "result_digest": row.result_digest,
         "stopped_by": row.stopped_by,
-        "failure": failure,
+        "failure": failure or None,
         "definition": row.definition,
         "version": row.version,
         "integrity": row.integrity,
@@ -64,11 +58,21 @@ def run_facts(row: RunRow) -> dict[str, Any]:
 def _source(row: RunRow) -> dict[str, Any] | None:
     if row.source_run is None:
         return None
-    return {"run": row.source_run, "version": row.source_version, "step": row.source_step}
+    return {
+        "job": row.source_job,
+        "run": row.source_run,
+        "version": row.source_version,
+        "step": row.source_step,
+    }
+
+
+def checkpoint_of(row: CheckpointRow) -> Checkpoint:
+    """A checkpoint as clients see it."""
+    return Checkpoint(**checkpoint_json(row))
 
 
 def checkpoint_json(row: CheckpointRow) -> dict[str, Any]:
-    """A checkpoint as clients see it."""
+    """The same as plain JSON."""
     return {
         "run": row.run,
         "step": row.step,

@@ -2,9 +2,7 @@
 
 import asyncio
 import difflib
-
-from starlette.requests import Request
-from starlette.responses import Response
+from typing import Any
 
 from commands.task import task_of
 from domain.commands import CancelRun, ContinueRun, StartRun
@@ -13,16 +11,68 @@ from domain.definition import Definition
 from domain.ids import RunRef, derive_id
 from domain.limits import Limits
 from domain.record import canonical, digest_of
-from gateway.asking import Asking
+from gateway.asking import Asking, check_permitted
 from gateway.bodies import CancelBody, ContinueBody, StartBody
+from gateway.deps import GatewayDeps
 from gateway.finding import find_run
+from gateway.models.common import Accepted
+from gateway.operations import Asked, Operation
 from gateway.problems import Problem
+
+
+def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
+    """What they are asked by."""
+    writes = Writes(deps)
+    return (
+        Operation(
+            "POST",
+            "/v1/runs",
+            "start_run",
+            "operator",
+            "Start a run of an expert",
+            writes.start,
+            Accepted,
+            status=202,
+            body=StartBody,
+            problems=(409,),
+            examples={
+                "text": {"expert": "coder", "query": "Write a haiku into haiku.txt"},
+                "limits": {"expert": "coder", "query": "Tidy up", "job": "tidy-1", "maxSteps": 20},
+            },
+        ),
+        Operation(
+            "POST",
+            "/v1/runs/{run}/continue",
+            "continue_run",
+            "operator",
+            "Say something to a run: it goes on, or hears it while it works",
+            writes.go_on,
+            Accepted,
+            status=202,
+            body=ContinueBody,
+            problems=(409,),
+            examples={"text": {"query": "Now add a title"}},
+        ),
+        Operation(
+            "POST",
+            "/v1/runs/{run}/cancel",
+            "cancel_run",
+            "operator",
+            "Stop a run and everything under it",
+            writes.cancel,
+            Accepted,
+            status=202,
+            body=CancelBody,
+            problems=(409,),
+            examples={"reason": {"reason": "not needed any more"}},
+        ),
+    )
 
 
 class Writes(Asking):
     """The handlers; each answers when the command is decided, or stored to be."""
 
-    async def start(self, request: Request) -> Response:
+    async def start(self, asked: Asked[Any, StartBody]) -> Accepted:
         """`POST /v1/runs`: the same idempotency key starts one run, however often it is sent.
 
         Raises:
@@ -30,8 +80,8 @@ class Writes(Asking):
             Rejected: the definition cannot be used.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self.body(request, StartBody)
-        tenant, key = self.deps.tenant(request), self.key(request)
+        body, tenant, key = asked.body, asked.tenant, self.key(asked)
+        check_permitted(asked, body.expert)
         name = body.job or derive_id("run", tenant, key)
         ref = RunRef(tenant, name, name)  # a job has one root, which has its name
         definition = await asyncio.to_thread(
@@ -47,11 +97,11 @@ class Writes(Asking):
             definition=digest,
             parts=(TextPart(text=task),),
             limits=_limits(definition, body.limits),
-            by=self.by(request),
+            by=asked.by,
         )
-        return await self.submit(request, ref, command)
+        return await self.submit(asked, ref, command)
 
-    async def go_on(self, request: Request) -> Response:
+    async def go_on(self, asked: Asked[Any, ContinueBody]) -> Accepted:
         """`POST /v1/runs/{id}/continue`: a run at rest goes on, a running one hears it.
 
         Raises:
@@ -59,35 +109,34 @@ class Writes(Asking):
             Rejected: the run cannot be continued.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self.body(request, ContinueBody)
-        ref = await find_run(self.deps, request)
+        body = asked.body
+        ref = await find_run(self.deps, asked)
         command = ContinueRun(
-            id=derive_id("continue", *ref, self.key(request)),
+            id=derive_id("continue", *ref, self.key(asked)),
             parts=(TextPart(text=body.query),) if body.query else (),
             steps_max=body.steps_max,
             tokens_max=body.tokens_max,
             money_max=body.money_max,
             tool_calls_max=body.tool_calls_max,
             wall_ms_max=body.wall_ms_max,
-            by=self.by(request),
+            by=asked.by,
         )
-        return await self.submit(request, ref, command)
+        return await self.submit(asked, ref, command)
 
-    async def cancel(self, request: Request) -> Response:
+    async def cancel(self, asked: Asked[Any, CancelBody]) -> Accepted:
         """`POST /v1/runs/{id}/cancel`: stop a run and everything under it.
 
         Raises:
             Problem: there is no such run, or the body is wrong.
             Unavailable: the command was neither handled nor stored.
         """
-        body = await self.body(request, CancelBody)
-        ref = await find_run(self.deps, request)
+        ref = await find_run(self.deps, asked)
         command = CancelRun(
-            id=derive_id("cancel", *ref, self.key(request)),
-            reason=body.reason,
-            by=self.by(request),
+            id=derive_id("cancel", *ref, self.key(asked)),
+            reason=asked.body.reason,
+            by=asked.by,
         )
-        return await self.submit(request, ref, command)
+        return await self.submit(asked, ref, command)
 
 
 def _limits(definition: Definition, given: dict[str, int]) -> Limits | None:

@@ -118,3 +118,15 @@ class Files(Answer):
     run: str
     step: int | None
     files: list[File]
+
+
+class Health(Answer):
+    """How it is with the gateway."""
+
+    status: Literal["ok"]
+    incarnation: str
+    """Names this life of the log; cursors begin with it."""
+    first_seq: int
+    last_seq: int
+    position: str | None = None
+    """How far the views are; None: there are none yet."""

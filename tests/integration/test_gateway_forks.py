@@ -50,7 +50,7 @@ async def test_fork_goes_on_after_a_step_and_is_shown_with_its_source(
     assert messages[-1].json["status"] == "completed"
     position = {"min_position": messages[-1].id}
     run = (await client.get(made.json()["status_url"], params=position)).json()
-    assert run["forked_from"] == {"run": "first", "version": 6, "step": 1}
+    assert run["forked_from"] == {"job": "first", "run": "first", "version": 6, "step": 1}
     assert (run["query"], run["steps_max"], run["step"]) == ("now test it", 3, 2)
     assert run["usage"]["input"] == 3  # its own
     points = (await client.get(f"/v1/runs/{run['run']}/checkpoints")).json()["checkpoints"]

@@ -1,0 +1,54 @@
+"""What all routes that ask the views share: positions, runs by their name. Not the routes."""
+
+import asyncio
+
+from domain.ids import TOKEN
+from eventlog.port import Cursor
+from gateway.deps import GatewayDeps
+from gateway.problems import Problem
+from projections.views import RunRow
+
+
+class Looking:
+    """Questions to the views; each sees only the tenant's (C18)."""
+
+    def __init__(self, deps: GatewayDeps) -> None:
+        self.deps = deps
+        self.reader = deps.reader
+
+    async def wait(self, position: Cursor | None) -> None:
+        """Wait until the views are where the client asks them to be.
+
+        Raises:
+            Problem: they do not come there in time, or it is of another life of the log.
+            Unavailable: the views cannot be read.
+        """
+        if position is None:
+            return
+        if position.incarnation != self.deps.backbone.log.incarnation:
+            raise Problem(409, "reset", "min_position is of another life of the log.")
+        await self._until(position)
+
+    async def row(self, tenant: str, name: str) -> RunRow:
+        """A run, by its id or the only beginning of it.
+
+        Raises:
+            Problem: there is no such run, or the view does not come to where it is.
+            Rejected: several runs begin so.
+            Unavailable: the view cannot be read.
+        """
+        if TOKEN.fullmatch(name) is None:
+            raise Problem.no_such_run()
+        row = await asyncio.to_thread(self.reader.run, tenant, name)
+        log = self.deps.backbone.log
+        if row is None and await log.find(tenant, name) is not None:
+            # It is in the log: a run that exists is never "not found", only not shown yet.
+            await self._until(Cursor(log.incarnation, (await log.bounds())[1]))
+            row = await asyncio.to_thread(self.reader.run, tenant, name)
+        if row is None:
+            raise Problem.no_such_run()
+        return row
+
+    async def _until(self, position: Cursor) -> None:
+        if not await self.reader.wait_for(position, self.deps.wait_s):
+            raise Problem(503, "behind", "The view has not come to this position yet; try again.")
