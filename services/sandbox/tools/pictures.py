@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from commands.media import PDF, media_type_of
 from domain.base_tools import ReadImageFile, ReadPdfFile
 from domain.redaction import Redactor
 from services.sandbox.capture import INLINE_BYTES_MAX
@@ -10,7 +11,6 @@ from services.sandbox.helper import helper
 from services.sandbox.tools.answers import Answer, read_on, result
 from services.sandbox.tools.desk import Desk
 from services.secrets.cuts import data_within
-from services.worker.media import PDF, media_type_of
 from services.worker.toolbox import ToolCall, ToolFile, ToolResult
 
 MIB = 1024 * 1024

@@ -4,6 +4,7 @@ import stat
 import time
 from datetime import UTC, datetime
 
+from commands.media import PDF, media_type_of
 from domain.base_tools import GetFileInfo, Glob, ListDirectory, ReadTextFile
 from services.sandbox.changing import describe
 from services.sandbox.disk import FOLDER_READ_FLAGS, named_errors, shown, type_of
@@ -14,7 +15,6 @@ from services.sandbox.tools.answers import Answer
 from services.sandbox.tools.desk import Desk
 from services.sandbox.trees import Walk
 from services.secrets.cuts import within
-from services.worker.media import PDF, media_type_of
 
 READ_BYTES_MAX = 256 * 1024
 ENTRIES_MAX = 1000

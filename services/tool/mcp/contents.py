@@ -23,8 +23,8 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from commands.media import PDF, media_type_of
 from domain.record import clean
-from services.worker.media import PDF, media_type_of
 from services.worker.toolbox import ToolFile
 
 MIB = 1024 * 1024
