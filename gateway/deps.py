@@ -11,7 +11,7 @@ from domain.events import Principal
 from domain.ids import RunRef
 from domain.redaction import Redactor
 from eventlog.port import Backbone
-from projections.queries import Reader
+from projections.queries.reader import Reader
 
 HEARTBEAT_S = 10.0
 """How often a silent stream says that it lives, in seconds: proxies cut at 30 s and more (C9)."""

@@ -1,6 +1,5 @@
 """Whether the gateway works, and who asks. Not whether workers do: runs show that."""
 
-import asyncio
 from typing import Any
 
 from gateway.deps import GatewayDeps
@@ -43,7 +42,7 @@ class About:
         """
         del asked
         log = self._deps.backbone.log
-        position = await asyncio.to_thread(self._deps.reader.position)
+        position = await self._deps.reader.position()
         first_seq, last_seq = await log.bounds()
         return Health(
             status="ok",

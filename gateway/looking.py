@@ -1,12 +1,10 @@
 """What all routes that ask the views share: positions, runs by their name. Not the routes."""
 
-import asyncio
-
 from domain.ids import TOKEN
 from eventlog.port import Cursor
 from gateway.deps import GatewayDeps
 from gateway.problems import Problem
-from projections.views import RunRow
+from projections.rows import RunRow
 
 
 class Looking:
@@ -39,12 +37,12 @@ class Looking:
         """
         if TOKEN.fullmatch(name) is None:
             raise Problem.no_such_run()
-        row = await asyncio.to_thread(self.reader.run, tenant, name)
+        row = await self.reader.run(tenant, name)
         log = self.deps.backbone.log
         if row is None and await log.find(tenant, name) is not None:
             # It is in the log: a run that exists is never "not found", only not shown yet.
             await self._until(Cursor(log.incarnation, (await log.bounds())[1]))
-            row = await asyncio.to_thread(self.reader.run, tenant, name)
+            row = await self.reader.run(tenant, name)
         if row is None:
             raise Problem.no_such_run()
         return row

@@ -1,6 +1,5 @@
 """The routes that ask for runs: a list, one run, its checkpoints. Not its events: see `events`."""
 
-import asyncio
 from typing import Any, Literal
 
 from pydantic import Field
@@ -13,7 +12,7 @@ from gateway.operations import Asked, Operation
 from gateway.parameters import Listing, Reading, number_of
 from gateway.shapes import checkpoint_of, run_of
 from projections.queries import LIMIT_DEFAULT, LIMIT_MAX, Filters
-from projections.views import CheckpointRow, RunRow
+from projections.rows import CheckpointRow, RunRow
 
 Wanted = Literal[
     "new", "running", "completed", "stopped", "failed", "cancelled", "waiting", "paused"
@@ -80,8 +79,7 @@ class Reads(Looking):
         """
         query = asked.query
         await self.wait(query.position)
-        page = await asyncio.to_thread(
-            self.reader.runs,
+        page = await self.reader.runs(
             asked.tenant,
             Filters(query.status, query.expert, query.job),
             limit=min(query.limit or LIMIT_DEFAULT, LIMIT_MAX),
@@ -115,7 +113,7 @@ class Reads(Looking):
         """
         await self.wait(asked.query.position)
         row = await self.row(asked.tenant, asked.part("run"))
-        found = await asyncio.to_thread(self.reader.checkpoints, row)
+        found = await self.reader.checkpoints(row)
         past = await self._past(row)
         points = [checkpoint_of(point) for point in (*past, *found)]
         return Checkpoints(run=row.run, checkpoints=points)

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from domain.ids import RunRef
 from gateway.models.runs import Checkpoint, Run
-from projections.views import CheckpointRow, RunRow
+from projections.rows import CheckpointRow, RunRow
 
 
 def links(request: Request, ref: RunRef | RunRow) -> dict[str, str]:

@@ -44,7 +44,7 @@ from peritus.jobs import (
 )
 from peritus.keys import project_keys
 from peritus.lane import sandbox_lane, skill_lane
-from peritus.lookup import Runs, views_path
+from peritus.lookup import Runs, views_at
 from peritus.people import (
     answer,
     answer_ask,
@@ -472,7 +472,7 @@ class Peritus:
             NoSuchRun: there is none.
             Unavailable: not now.
         """
-        views = views_path(self._settings, self._project)
+        views = views_at(self._settings, self._project)
         ref = await Runs(self._link.backbone.log, self._settings.tenant, views).find(name)
         return Handle(ref, self._link, self._send)
 

@@ -1,26 +1,37 @@
 """Finds runs for people: by the beginning of an id, by expert, newest first. Not for decisions."""
 
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from domain.errors import NoSuchRun, Rejected
 from domain.ids import RunRef
 from eventlog.port import EventLog
 from peritus.project import Project
 from peritus.settings import Settings
-from projections.queries import Filters, Page, Reader
-from projections.runner import catch_up
-from projections.views import RunRow
+from projections.queries import Filters, Page
+from projections.rows import RunRow
+from projections.where import Where, parse_where
+
+if TYPE_CHECKING:
+    from projections.queries.reader import Reader
 
 
-def views_path(settings: Settings, project: Project) -> Path:
-    """The file of the views."""
+def views_at(settings: Settings, project: Project) -> Where:
+    """Where the views are kept.
+
+    Raises:
+        Rejected: the URL that is set names no such place.
+    """
+    if settings.views_url is not None:
+        return parse_where(settings.views_url.get_secret_value(), schema=settings.prefix)
     return settings.views_path or project.state / "views.sqlite"
 
 
 class Runs:
     """The runs of one tenant, as of the moment they are asked for."""
 
-    def __init__(self, log: EventLog, tenant: str, views: Path) -> None:
+    def __init__(self, log: EventLog, tenant: str, views: Where) -> None:
         self._log = log
         self._tenant = tenant
         self._views = views
@@ -36,7 +47,8 @@ class Runs:
         exact = await self._log.find(self._tenant, name)
         if exact is not None:
             return exact
-        row = (await self._reader()).run(self._tenant, name)
+        async with await self._reader() as reader:
+            row = await reader.run(self._tenant, name)
         if row is None:
             raise NoSuchRun(name)
         return row.ref
@@ -48,17 +60,12 @@ class Runs:
             Rejected: the expert never ran.
             Unavailable: the log or the view is away.
         """
-        before: int | None = None
-        reader = await self._reader()
-        while True:
-            page = reader.runs(self._tenant, Filters(expert=expert), before=before)
-            for row in page.runs:
+        async with aclosing(self._each(Filters(expert=expert))) as rows:
+            async for row in rows:
                 if row.parent_run is None:
                     return row.ref
-            if page.before is None:
-                message = f"expert {expert!r} has no run to continue; leave out --continue"
-                raise Rejected("nothing_to_continue", message)
-            before = page.before
+        message = f"expert {expert!r} has no run to continue; leave out --continue"
+        raise Rejected("nothing_to_continue", message)
 
     async def page(self, filters: Filters, *, limit: int, before: int | None = None) -> Page:
         """The newest runs that match.
@@ -66,7 +73,8 @@ class Runs:
         Raises:
             Unavailable: the log or the view is away.
         """
-        return (await self._reader()).runs(self._tenant, filters, limit=limit, before=before)
+        async with await self._reader() as reader:
+            return await reader.runs(self._tenant, filters, limit=limit, before=before)
 
     async def of_job(self, job: str) -> list[RunRow]:
         """All runs of a job.
@@ -82,15 +90,8 @@ class Runs:
         Raises:
             Unavailable: the log or the view is away.
         """
-        reader = await self._reader()
-        found: list[RunRow] = []
-        before: int | None = None
-        while True:
-            page = reader.runs(self._tenant, filters, before=before)
-            found.extend(page.runs)
-            if page.before is None:
-                return found
-            before = page.before
+        async with aclosing(self._each(filters)) as rows:
+            return [row async for row in rows]
 
     async def head_of(self, ref: RunRef, seq: int) -> str | None:
         """The digest of a run's last envelope, if the view saw it when it was appended at `seq`.
@@ -98,13 +99,31 @@ class Runs:
         Raises:
             Unavailable: the view is away.
         """
-        reader = Reader(self._views)
-        position = reader.position()
-        if position is None or position.incarnation != self._log.incarnation or position.seq < seq:
-            return None
-        row = reader.run(ref.tenant, ref.run)
+        from projections.queries.reader import Reader  # noqa: PLC0415 - as below
+
+        async with Reader(self._views) as reader:
+            place = await reader.position()
+            if place is None or place.incarnation != self._log.incarnation or place.seq < seq:
+                return None
+            row = await reader.run(ref.tenant, ref.run)
         return row.head if row is not None and row.ref == ref else None
 
-    async def _reader(self) -> Reader:
-        await catch_up(self._log, self._views)
+    async def _each(self, filters: Filters) -> AsyncGenerator[RunRow]:
+        before: int | None = None
+        async with await self._reader() as reader:
+            while True:
+                page = await reader.runs(self._tenant, filters, before=before)
+                for row in page.runs:
+                    yield row
+                if page.before is None:
+                    return
+                before = page.before
+
+    async def _reader(self) -> "Reader":
+        # A new run looks nothing up, and what speaks to databases is long to import.
+        from projections.queries.reader import Reader  # noqa: PLC0415
+        from projections.runner import catch_up  # noqa: PLC0415
+        from projections.views import RUNS  # noqa: PLC0415
+
+        await catch_up(self._log, self._views, views=(RUNS,))
         return Reader(self._views)

@@ -26,7 +26,7 @@ from peritus.ids import new_id
 from peritus.keys import Keys
 from peritus.lane import sandbox_lane, skill_lane
 from peritus.logs import REDACTIONS
-from peritus.lookup import views_path
+from peritus.lookup import views_at
 from peritus.project import Project, need_config, operator_of
 from peritus.runtime import (
     Link,
@@ -36,7 +36,7 @@ from peritus.runtime import (
     working,
 )
 from peritus.settings import Settings
-from projections.queries import Reader
+from projections.queries.reader import Reader
 from projections.runner import run_projection
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ class Serving:
             self.say(f"connected to {link.url}")
             if self.names & WORKERS:
                 await self._work(stack, link, door)
+            views = views_at(self.settings, self.project)
             if "projections" in self.names:
-                views = views_path(self.settings, self.project)
-                views.parent.mkdir(parents=True, exist_ok=True)
                 await stack.enter_async_context(
                     background(run_projection(link.backbone.log, views))
                 )
             if "gateway" in self.names:
-                await stack.enter_async_context(background(self._gateway(link)))
+                reader = await stack.enter_async_context(Reader(views))
+                await stack.enter_async_context(background(self._gateway(link, reader)))
             self.say(f"serving {', '.join(sorted(self.names))}; stop with Ctrl-C or SIGTERM")
             await stop.wait()
             self.say(f"stopping: finishing what was begun, for at most {self.settings.drain_s:g} s")
@@ -134,7 +134,7 @@ class Serving:
             held = sum(report.checks.values())
             self.say(f"sandbox {report.backend} {report.version} holds: {held} checks")
 
-    async def _gateway(self, link: Link) -> None:
+    async def _gateway(self, link: Link, reader: Reader) -> None:
         from gateway.app import create_app  # noqa: PLC0415 - HTTP is for this service alone
         from gateway.deps import LOOPBACK_HOSTS, GatewayDeps, one_tenant  # noqa: PLC0415
         from gateway.server import serve  # noqa: PLC0415
@@ -143,7 +143,7 @@ class Serving:
         token = settings.gateway_token
         deps = GatewayDeps(
             backbone=link.backbone,
-            reader=Reader(views_path(settings, self.project)),
+            reader=reader,
             definitions=self._definition,
             new_id=new_id,
             tenant=one_tenant(settings.tenant),
@@ -159,12 +159,12 @@ class Serving:
                 from gateway.mcp.http import beside  # noqa: PLC0415 - for those who want it
                 from gateway.mcp.server import create_server  # noqa: PLC0415
 
-                server = create_server(self._mcp(link, app.state.closing))
+                server = create_server(self._mcp(link, reader, app.state.closing))
                 mcp = beside(app, server, token=deps.token, hosts=deps.hosts)
                 await stack.enter_async_context(mcp)
             await serve(app, host=host, port=port, ready=lambda url: self.say(f"gateway at {url}"))
 
-    def _mcp(self, link: Link, closing: asyncio.Event) -> "McpDeps":
+    def _mcp(self, link: Link, reader: Reader, closing: asyncio.Event) -> "McpDeps":
         from gateway.mcp.deps import McpDeps  # noqa: PLC0415
 
         settings = self.settings
@@ -177,7 +177,7 @@ class Serving:
 
         return McpDeps(
             backbone=link.backbone,
-            reader=Reader(views_path(settings, self.project)),
+            reader=reader,
             definition=definition,
             new_id=new_id,
             tenant=settings.tenant,

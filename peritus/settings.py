@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     views_path: Path | None = None
     """SQLite file of the views; unset: `views.sqlite` in the state folder."""
 
+    views_url: SecretStr | None = None
+    """Where views are kept instead: `postgresql://user:password@host/db`, or `sqlite:///path`."""
+
     durability: Literal["process", "os", "node"] = "os"
     """What a stored event survives: the end of the `process`, a crash of the `os`, of a `node`."""
 

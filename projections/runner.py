@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TypeVar
 
 from domain.errors import Unavailable
 from eventlog.port import Cursor, EventLog, Stored
+from projections.generation import Generation, Violation
 from projections.pipe import Pipe
-from projections.sqlite import Moved, ViewFile, Violation
+from projections.seeing import see
+from projections.store import Moved, Store, open_store
+from projections.view import AnyView, Seen
+from projections.views import ALL
+from projections.where import Where
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,9 @@ RETRY_S = 1.0
 REBORN_POLL_S = 1.0
 CATCH_UP_S = 30.0
 
-Result = TypeVar("Result")
+MOVES_MAX = 20
+"""How often views may be moved by somebody else while they are brought up to date."""
+
 OnPosition = Callable[[Cursor], None]
 
 
@@ -32,26 +36,24 @@ class Reborn(Unavailable):
 
 
 class Projection:
-    """One writer of a view file."""
+    """One writer of some views."""
 
     def __init__(
         self,
         log: EventLog,
-        file: ViewFile,
-        thread: ThreadPoolExecutor,
+        store: Store,
         on_position: OnPosition = lambda _: None,
         batch_max: int = BATCH_MAX,
     ) -> None:
         self._log = log
-        self._file = file
-        self._thread = thread
+        self._store = store
         self._on_position = on_position
         self._batch_max = batch_max
         self._position = Cursor("", 0)
 
     @property
     def position(self) -> Cursor:
-        """How far the file has come, as this writer last saw it."""
+        """How far all live views have come, as this writer last saw it."""
         return self._position
 
     async def run(self) -> None:
@@ -63,128 +65,187 @@ class Projection:
                 logger.warning("the projection waits: %s", away.exceptions[0])
                 await asyncio.sleep(RETRY_S)
             except* Moved:
-                logger.info("another writer has moved the view file; going on from its cursor")
+                logger.info("the views were moved; going on from where they are")
 
     async def catch_up(self, seq: int) -> None:
-        """Follow the log up to a sequence.
+        """Follow the log up to a sequence, and build what is being built.
 
         Raises:
-            Unavailable: the log or the file is away, or another writer throws the file back.
+            Unavailable: the log or the store is away, or other writers throw it back again.
         """
         away: list[str] = []
-        try:
-            await self._follow(seq)
-        except* (Unavailable, Moved) as errors:
-            away = [str(error) for error in errors.exceptions]
+        for _ in range(MOVES_MAX):
+            away = []
+            moved = False
+            try:
+                await self._follow(seq)
+            except* Unavailable as errors:
+                away = [str(error) for error in errors.exceptions]
+            except* Moved as errors:
+                away = [str(error) for error in errors.exceptions]
+                moved = True
+            if not moved:
+                break
         if away:
-            msg = f"the view cannot be brought up to date: {away[0]}"
+            msg = f"the views cannot be brought up to date: {away[0]}"
             raise Unavailable(msg)
 
-    async def rebuild(self) -> None:
-        """Throw the view away; the next `run` or `catch_up` makes it from the whole log.
+    async def rebuild(self, views: Iterable[str]) -> None:
+        """Begin to build views anew; the next `run` or `catch_up` makes them from the whole log.
 
         Raises:
-            Unavailable: the file is locked, or cannot be written.
+            Unavailable: the store is locked, or cannot be written.
         """
-        await self._begin(anew=True)
+        end = (await self._log.bounds())[1]
+        await self._store.rebuild(self._log.incarnation, views, goal=end)
 
     async def _follow(self, until_seq: int | None) -> None:
-        await self._begin(anew=False)
-        if until_seq is not None and self._position.seq >= until_seq:
-            return
-        pipe: Pipe[Stored] = Pipe(READ_AHEAD_MAX)
+        incarnation = self._log.incarnation
+        end = (await self._log.bounds())[1]
+        standing = await self._store.begin(incarnation, goal=end)
+        self._moved(Cursor(incarnation, min((one.seq for one in standing.live), default=0)))
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(self._read(pipe, self._position.seq))
-            watching = tasks.create_task(until_reborn(self._log, self._position.incarnation))
-            while until_seq is None or self._position.seq < until_seq:
-                await self._write(await pipe.take(self._batch_max))
-            reading.cancel()
+            watching = tasks.create_task(until_reborn(self._log, incarnation))
+            keeping = [
+                tasks.create_task(self._build(tasks, one, incarnation, end))
+                for one in standing.building
+            ]
+            if standing.live:
+                keep = self._keep(tasks, standing.live, incarnation, until_seq)
+                keeping.append(tasks.create_task(keep))
+            if keeping:
+                await asyncio.wait(keeping)
             watching.cancel()
 
-    async def _read(self, pipe: Pipe[Stored], after_seq: int) -> None:
+    async def _keep(
+        self,
+        tasks: asyncio.TaskGroup,
+        live: Sequence[Generation],
+        incarnation: str,
+        until_seq: int | None,
+    ) -> None:
+        """Keep the live views up with the log; until a sequence, if one is given."""
+        after = self._position
+        if until_seq is not None and after.seq >= until_seq:
+            return
+        pipe, reading = self._read(tasks, after.seq)
+        while until_seq is None or self._position.seq < until_seq:
+            batch = await self._take(pipe)
+            applied = await self._store.apply(live, batch, incarnation)
+            _alarm(applied.violations)
+            self._moved(after._replace(seq=min(one.seq for one in live)))
+        reading.cancel()
+
+    async def _build(
+        self, tasks: asyncio.TaskGroup, one: Generation, incarnation: str, goal: int
+    ) -> None:
+        """Build a generation of a view from the log, and have it switched to.
+
+        Raises:
+            Moved: it is the live one now.
+        """
+        applied = await self._store.build(one, (), incarnation, goal=goal)
+        pipe, _ = self._read(tasks, one.seq)
+        while not applied.switched:
+            batch = await self._take(pipe)
+            applied = await self._store.build(one, batch, incarnation, goal=goal)
+            _alarm(applied.violations)
+        msg = f"the view {one.view.name} was built anew"
+        raise Moved(msg)
+
+    def _read(
+        self, tasks: asyncio.TaskGroup, after_seq: int
+    ) -> tuple[Pipe[Stored], asyncio.Task[None]]:
+        """The log from there on, read ahead while a batch is written."""
+        pipe: Pipe[Stored] = Pipe(READ_AHEAD_MAX)
+        return pipe, tasks.create_task(self._fill(pipe, after_seq))
+
+    async def _fill(self, pipe: Pipe[Stored], after_seq: int) -> None:
         async with self._log.follow(after_seq=after_seq) as items:
             async for stored in items:
                 await pipe.put(stored)
 
-    async def _begin(self, *, anew: bool) -> None:
-        incarnation = self._log.incarnation
-        seq = await self._call(lambda: self._file.begin(incarnation, anew=anew))
-        self._moved(Cursor(incarnation, seq))
-
-    async def _write(self, batch: list[Stored]) -> None:
-        after = self._position
-        seq, violations = await self._call(lambda: self._file.apply(batch, after=after))
-        for violation in violations:
-            _alarm(violation)
-        self._moved(after._replace(seq=seq))
+    async def _take(self, pipe: Pipe[Stored]) -> list[Seen]:
+        batch = await pipe.take(self._batch_max)
+        return await asyncio.to_thread(lambda: [see(stored) for stored in batch])
 
     def _moved(self, position: Cursor) -> None:
         self._position = position
         self._on_position(position)
 
-    async def _call(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
 
 @asynccontextmanager
 async def open_projection(
     log: EventLog,
-    db_path: Path,
+    where: Where,
     *,
+    views: Sequence[AnyView] = ALL,
     on_position: OnPosition = lambda _: None,
     batch_max: int = BATCH_MAX,
 ) -> AsyncGenerator[Projection]:
-    """A projection with its file and its thread, for as long as the context is open.
+    """A projection with its connections, for as long as the context is open.
 
     Raises:
         Unavailable: the file can be neither opened nor made.
+        Rejected: there is no driver for the database.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="projection") as thread:
-        loop = asyncio.get_running_loop()
-        file = await loop.run_in_executor(thread, ViewFile, db_path)
-        try:
-            yield Projection(log, file, thread, on_position, batch_max)
-        finally:
-            thread.submit(file.close).result()
+    async with open_store(where, views) as store:
+        yield Projection(log, store, on_position, batch_max)
 
 
 async def run_projection(
-    log: EventLog, db_path: Path, *, on_position: OnPosition = lambda _: None
+    log: EventLog, where: Where, *, on_position: OnPosition = lambda _: None
 ) -> None:
-    """Keep the view file up with the log until cancelled.
+    """Keep all views up with the log until cancelled.
 
     Raises:
         Unavailable: the file can be neither opened nor made.
+        Rejected: there is no driver for the database.
     """
-    async with open_projection(log, db_path, on_position=on_position) as projection:
+    async with open_projection(log, where, on_position=on_position) as projection:
         await projection.run()
 
 
-async def catch_up(log: EventLog, db_path: Path, *, timeout_s: float = CATCH_UP_S) -> Cursor:
-    """Bring the view file up to the log's end as it is now; where the file then is.
+async def catch_up(
+    log: EventLog,
+    where: Where,
+    *,
+    views: Sequence[AnyView] = ALL,
+    timeout_s: float = CATCH_UP_S,
+) -> Cursor:
+    """Bring views up to the log's end as it is now; where they then are.
 
     Raises:
-        Unavailable: the log or the file is away, or it took longer than `timeout_s`.
+        Unavailable: the log or the store is away, or it took longer than `timeout_s`.
+        Rejected: there is no driver for the database.
     """
-    async with open_projection(log, db_path) as projection:
+    async with open_projection(log, where, views=views) as projection:
         try:
             async with asyncio.timeout(timeout_s):
                 await projection.catch_up((await log.bounds())[1])
         except TimeoutError as error:
-            msg = f"the view has come to {projection.position} only, after {timeout_s:g} s"
+            msg = f"the views have come to {projection.position} only, after {timeout_s:g} s"
             raise Unavailable(msg) from error
         return projection.position
 
 
-async def rebuild(log: EventLog, db_path: Path, *, timeout_s: float = CATCH_UP_S) -> Cursor:
-    """Throw the views away and make them anew from the log.
+async def rebuild(
+    log: EventLog,
+    where: Where,
+    *,
+    names: Iterable[str] | None = None,
+    timeout_s: float = CATCH_UP_S,
+) -> Cursor:
+    """Make views anew from the log, all if none are named; the ones there are stay until then.
 
     Raises:
-        Unavailable: the log or the file is away, or it took longer than `timeout_s`.
+        Unavailable: the log or the store is away, or it took longer than `timeout_s`.
+        Rejected: there is no driver for the database.
     """
-    async with open_projection(log, db_path) as projection:
-        await projection.rebuild()
-    return await catch_up(log, db_path, timeout_s=timeout_s)
+    views = ALL if names is None else tuple(view for view in ALL if view.name in set(names))
+    async with open_projection(log, where, views=views) as projection:
+        await projection.rebuild(view.name for view in views)
+    return await catch_up(log, where, views=views, timeout_s=timeout_s)
 
 
 async def until_reborn(log: EventLog, incarnation: str) -> None:
@@ -199,10 +260,11 @@ async def until_reborn(log: EventLog, incarnation: str) -> None:
     raise Reborn(msg)
 
 
-def _alarm(violation: Violation) -> None:
-    logger.error(
-        "RunIntegrityViolated: run %s at sequence %d: %s",
-        violation.ref.run,
-        violation.seq,
-        violation.detail,
-    )
+def _alarm(violations: Iterable[Violation]) -> None:
+    for violation in violations:
+        logger.error(
+            "RunIntegrityViolated: run %s at sequence %d: %s",
+            violation.ref.run,
+            violation.seq,
+            violation.detail,
+        )

@@ -10,7 +10,7 @@ from domain.events import Principal
 from domain.ids import RunRef
 from domain.redaction import Redactor
 from eventlog.port import Backbone
-from projections.queries import Reader
+from projections.queries.reader import Reader
 
 HEARTBEAT_S = 10.0
 """How often a silent call says that its run is at work, in seconds: clients give up at 60 s."""

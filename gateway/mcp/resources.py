@@ -3,7 +3,6 @@
 Sizes are bounded: lists come in pages, events as lines up to a place to go on from.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from gateway.mcp.open_calls import Ctx, is_modern
 from gateway.mcp.results import META
 from gateway.shapes import checkpoint_json, run_facts
 from projections.queries import LIMIT_DEFAULT
-from projections.views import RunRow
+from projections.rows import RunRow
 
 RUNS = "peritus://runs"
 URI = re.compile(
@@ -126,7 +125,7 @@ class Resources:
             raise self._none(ctx, uri)
         if found["part"] is None:
             return _contents(uri, JSON, orjson.dumps(run_facts(row)))
-        steps = await asyncio.to_thread(self._deps.reader.checkpoints, row)
+        steps = await self._deps.reader.checkpoints(row)
         shown = [checkpoint_json(step) for step in steps[-CHECKPOINTS_MAX:]]
         body = {"run": ref.run, "checkpoints": shown}
         return _contents(uri, JSON, orjson.dumps(body))
@@ -135,8 +134,7 @@ class Resources:
         if cursor is not None and not (cursor.isdecimal() and 0 < len(cursor) < 19):  # noqa: PLR2004
             raise MCPError(INVALID_PARAMS, "The cursor is not one of ours.")
         await self._seen()
-        page = await asyncio.to_thread(
-            self._deps.reader.runs,
+        page = await self._deps.reader.runs(
             self._deps.tenant,
             limit=LIMIT_DEFAULT,
             before=None if cursor is None else int(cursor),
@@ -145,7 +143,7 @@ class Resources:
 
     async def _row(self, ref: RunRef) -> RunRow | None:
         await self._seen()
-        return await asyncio.to_thread(self._deps.reader.run, ref.tenant, ref.run)
+        return await self._deps.reader.run(ref.tenant, ref.run)
 
     async def _seen(self) -> None:
         """Let the views come to where the log is now, if they do so soon."""

@@ -14,7 +14,7 @@ from peritus.door import Door
 from peritus.ids import new_id
 from peritus.jobs import Send, at_desk, load_state
 from peritus.logs import REDACTIONS
-from peritus.lookup import Runs, views_path
+from peritus.lookup import Runs, views_at
 from peritus.people import signed, this_user
 from peritus.runtime import Link, open_backbone, worker_parts, working
 from services.loop.models.port import ModelFailure, ModelReply
@@ -57,7 +57,7 @@ async def deciding(place: Place, name: str) -> AsyncGenerator[Deciding]:
     by = this_user("cli")
     async with open_backbone(settings, project.state) as link:
         log = link.backbone.log
-        ref = await Runs(log, settings.tenant, views_path(settings, project)).find(name)
+        ref = await Runs(log, settings.tenant, views_at(settings, project)).find(name)
         if await _somebody_decides(link):
             yield Deciding(link, ref, signed(_by_request(link), by), attended=True)
             return

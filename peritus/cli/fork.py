@@ -29,7 +29,7 @@ from peritus.definitions import (
 from peritus.forking import Edits, fork
 from peritus.jobs import Send, at_desk, load_state, new_root
 from peritus.keys import Keys, env_files, project_keys
-from peritus.lookup import Runs, views_path
+from peritus.lookup import Runs, views_at
 from peritus.people import signed, this_user
 from peritus.project import need_config, operator_of, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models
@@ -160,7 +160,7 @@ def _result(text: str) -> tuple[str, str]:
 async def _attended(place: Place, keys: Keys, asked: Asked, form: Form, *, leaves: bool) -> Exit:
     settings, project = place.settings, place.project
     async with open_backbone(settings, project.state) as link, open_models(keys) as models:
-        ref = await Runs(link.backbone.log, settings.tenant, views_path(settings, project)).find(
+        ref = await Runs(link.backbone.log, settings.tenant, views_at(settings, project)).find(
             asked.run
         )
         async with at_work(settings, project, link, models, keys) as (desk, door):

@@ -31,12 +31,12 @@ from peritus.discovering import known
 from peritus.ids import new_id
 from peritus.keys import Keys, env_files, project_keys
 from peritus.logs import REDACTIONS
-from peritus.lookup import views_path
+from peritus.lookup import views_at
 from peritus.people import this_user
 from peritus.project import need_config, operator_of, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models
 from peritus.serve import LOOPBACK
-from projections.queries import Reader
+from projections.queries.reader import Reader
 from projections.runner import run_projection
 
 PORT = 8090
@@ -127,14 +127,14 @@ async def _serve(place: Place, keys: Keys, wish: Wish) -> None:
         models = await stack.enter_async_context(open_models(keys))
         working = at_work(settings, project, link, models, keys)
         _, door = await stack.enter_async_context(working)
-        views = views_path(settings, project)
-        views.parent.mkdir(parents=True, exist_ok=True)
+        views = views_at(settings, project)
         await stack.enter_async_context(background(run_projection(link.backbone.log, views)))
-        await _until_stopped(_transport(place, link, wish), stop)
+        reader = await stack.enter_async_context(Reader(views))
+        await _until_stopped(_transport(place, link, wish, reader), stop)
         await leave(door, settings)
 
 
-def _transport(place: Place, link: Link, wish: Wish) -> Transport:
+def _transport(place: Place, link: Link, wish: Wish, reader: Reader) -> Transport:
     """The transport to run, and the event that lets its calls end."""
     from gateway.mcp.deps import McpDeps  # noqa: PLC0415 - MCP is for this command alone
     from gateway.mcp.server import create_server  # noqa: PLC0415
@@ -144,7 +144,7 @@ def _transport(place: Place, link: Link, wish: Wish) -> Transport:
     folder = wish.workspace or project.workspace
     deps = McpDeps(
         backbone=link.backbone,
-        reader=Reader(views_path(settings, project)),
+        reader=reader,
         definition=Definitions(place, wish, link.backbone),
         new_id=new_id,
         tenant=settings.tenant,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eventlog.port import Backbone
 from peritus.cli.loop import log_to_stderr
-from peritus.lookup import Runs, views_path
+from peritus.lookup import Runs, views_at
 from peritus.project import Project, find_project, need_config
 from peritus.runtime import open_backbone
 from peritus.settings import Settings, load_settings
@@ -38,7 +38,7 @@ class Observer:
     def runs(self) -> Runs:
         """The runs of the tenant."""
         settings = self.place.settings
-        views = views_path(settings, self.place.project)
+        views = views_at(settings, self.place.project)
         return Runs(self.backbone.log, settings.tenant, views)
 
 

@@ -19,7 +19,7 @@ from peritus.cli.serving import at_work, leave
 from peritus.forking import Edits
 from peritus.jobs import at_desk, load_state
 from peritus.keys import Keys, env_files, project_keys
-from peritus.lookup import Runs, views_path
+from peritus.lookup import Runs, views_at
 from peritus.people import resume, signed, this_user
 from peritus.runtime import open_backbone, open_models
 
@@ -67,7 +67,7 @@ async def _resume(place: Place, keys: Keys, name: str, form: Form, *, leaves: bo
     settings, project = place.settings, place.project
     async with open_backbone(settings, project.state) as link, open_models(keys) as models:
         log = link.backbone.log
-        ref = await Runs(log, settings.tenant, views_path(settings, project)).find(name)
+        ref = await Runs(log, settings.tenant, views_at(settings, project)).find(name)
         async with at_work(settings, project, link, models, keys) as (desk, door):
             send = signed(at_desk(desk), this_user("cli"))
             attendance = attending(link, send, ref, form, leaves=leaves)

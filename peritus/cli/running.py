@@ -21,7 +21,7 @@ from peritus.definitions import LimitOverrides, LoadedDefinition
 from peritus.discovering import known
 from peritus.jobs import Send, at_desk, load_state, new_root, say, start
 from peritus.keys import Keys
-from peritus.lookup import Runs, views_path
+from peritus.lookup import Runs, views_at
 from peritus.people import answer, signed, this_user
 from peritus.project import Project, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models
@@ -93,7 +93,7 @@ async def run(
 async def _target(settings: Settings, project: Project, link: Link, asked: Asked) -> RunRef:
     if not asked.task.go_on or asked.job is not None:
         return new_root(settings.tenant, asked.job)
-    runs = Runs(link.backbone.log, settings.tenant, views_path(settings, project))
+    runs = Runs(link.backbone.log, settings.tenant, views_at(settings, project))
     return await runs.newest_root(asked.expert)
 
 

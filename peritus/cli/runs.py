@@ -13,7 +13,7 @@ from peritus.cli.observing import Place, here, observing
 from peritus.cli.wording import columns, duration, short
 from peritus.ids import now_ms
 from projections.queries import LIMIT_DEFAULT, LIMIT_MAX, Filters
-from projections.views import RunRow
+from projections.rows import RunRow
 
 QUERY_CHARS = 50
 

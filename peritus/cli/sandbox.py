@@ -21,7 +21,7 @@ from peritus.cli.wording import clean, duration
 from peritus.guest import Guest, Host
 from peritus.ids import now_ms
 from peritus.keys import env_files, project_keys
-from peritus.lookup import Runs, views_path
+from peritus.lookup import Runs, views_at
 from peritus.places import Alive, Kept
 from peritus.project import Workspaces, workspaces_of
 from peritus.removal import Removal, Wish
@@ -287,7 +287,7 @@ async def _shell(place: Place, run: str, words: tuple[str, ...], *, egress: bool
     settings, project = place.settings, place.project
     keys = project_keys(settings, project, env_files(project, notice))
     async with open_backbone(settings, project.state) as link:
-        views = views_path(settings, project)
+        views = views_at(settings, project)
         ref = await Runs(link.backbone.log, settings.tenant, views).find(run)
         host = Host(settings, workspaces_of(project, settings), link.backbone, keys.config)
         async with host.admit(ref, egress=egress) as guest:

@@ -13,7 +13,7 @@ from peritus.cli.loop import Out, run_async
 from peritus.cli.observing import Place, here, observing
 from projections.family import load_family
 from projections.queries import Filters
-from projections.views import RunRow
+from projections.rows import RunRow
 
 
 def command(run: options.Run, config: options.Config = None, as_json: options.Json = None) -> None:

@@ -13,7 +13,7 @@ from domain.envelope import decode
 from domain.events import Event, RunStarted, ToolCallEnded, ToolCallRequested
 from domain.ids import RunRef
 from peritus.cli.replay import blobs_of
-from peritus.lookup import Runs, views_path
+from peritus.lookup import Runs, views_at
 from peritus.project import find_project
 from peritus.replay import ReplayReport, replay
 from peritus.runtime import open_backbone
@@ -58,7 +58,7 @@ async def _stories_of(folder: Path) -> list[Story]:
     settings = load_settings()
     project = find_project(folder, settings)
     async with asyncio.timeout(BOUND_S), open_backbone(settings, project.state) as link:
-        runs = Runs(link.backbone.log, settings.tenant, views_path(settings, project))
+        runs = Runs(link.backbone.log, settings.tenant, views_at(settings, project))
         rows = (await runs.page(Filters(), limit=100)).runs
         found: list[Story] = []
         for row in reversed(rows):

@@ -16,10 +16,13 @@ from domain.errors import Rejected, Unavailable
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone, Cursor, Stored
-from projections.queries import Filters, Reader
+from projections.queries import Filters
+from projections.queries.reader import Reader
+from projections.rows import CheckpointRow, RunRow
 from projections.runner import catch_up, open_projection, rebuild, run_projection
-from projections.sqlite import Moved, ViewFile
-from projections.views import CheckpointRow, RunRow
+from projections.seeing import see
+from projections.store import Moved, open_store
+from projections.views import ALL
 from tests.support.pen import Pen, completed, continued, replied, requested, started
 
 pytestmark = pytest.mark.anyio
@@ -58,10 +61,10 @@ async def write_runs(backbone: Backbone) -> None:
             await pen.write(backbone.log, *batch)
 
 
-def everything(db_path: Path) -> Rows:
+async def everything(db_path: Path) -> Rows:
     reader = Reader(db_path)
-    rows = [row for tenant in ("acme", "umbrella") for row in reader.runs(tenant).runs]
-    return rows, [point for row in rows for point in reader.checkpoints(row)]
+    rows = [row for tenant in ("acme", "umbrella") for row in (await reader.runs(tenant)).runs]
+    return rows, [point for row in rows for point in await reader.checkpoints(row)]
 
 
 def remove(path: Path) -> None:
@@ -75,7 +78,7 @@ def write(path: Path, data: bytes) -> None:
 
 async def expected(backbone: Backbone, folder: Path) -> Rows:
     await catch_up(backbone.log, folder / "expected.sqlite")
-    return everything(folder / "expected.sqlite")
+    return await everything(folder / "expected.sqlite")
 
 
 async def test_a_caught_up_view_shows_every_run_and_its_position(
@@ -84,11 +87,11 @@ async def test_a_caught_up_view_shows_every_run_and_its_position(
     await write_runs(backbone)
     position = await catch_up(backbone.log, db_path)
     reader = Reader(db_path)
-    assert position == reader.position() == Cursor("a0", 24)
-    rows = reader.runs("acme").runs
+    assert position == await reader.position() == Cursor("a0", 24)
+    rows = (await reader.runs("acme")).runs
     assert [row.run for row in rows] == ["gamma", "beta", "alpha"]
     assert [row.result for row in rows] == ["gamma", "beta", "alpha"]
-    assert [point.step for point in reader.checkpoints(rows[0])] == [1, 2, 3]
+    assert [point.step for point in await reader.checkpoints(rows[0])] == [1, 2, 3]
 
 
 async def test_the_view_follows_what_is_written_until_it_is_stopped(
@@ -100,7 +103,7 @@ async def test_the_view_follows_what_is_written_until_it_is_stopped(
         for batch in history(pen.ref):
             seq = await pen.write(backbone.log, *batch)
             assert await reader.wait_for(Cursor("a0", seq), BOUND_S)
-            row = reader.run("acme", "alpha")
+            row = await reader.run("acme", "alpha")
             assert row is not None
             assert row.version == pen.version - 1
         running.cancel()
@@ -108,9 +111,9 @@ async def test_the_view_follows_what_is_written_until_it_is_stopped(
 
 async def test_an_absent_file_is_an_empty_view(db_path: Path) -> None:
     reader = Reader(db_path)
-    assert reader.position() is None
-    assert reader.runs("acme").runs == ()
-    assert reader.run("acme", "alpha") is None
+    assert await reader.position() is None
+    assert (await reader.runs("acme")).runs == ()
+    assert await reader.run("acme", "alpha") is None
     assert not await reader.wait_for(Cursor("a0", 1), 0.05)
 
 
@@ -119,12 +122,12 @@ async def test_dropping_the_file_and_replaying_gives_identical_rows(
 ) -> None:
     await write_runs(backbone)
     await catch_up(backbone.log, db_path)
-    before = everything(db_path)
+    before = await everything(db_path)
     remove(db_path)
     await catch_up(backbone.log, db_path)
-    assert everything(db_path) == before
+    assert await everything(db_path) == before
     assert await rebuild(backbone.log, db_path) == Cursor("a0", 24)
-    assert everything(db_path) == before
+    assert await everything(db_path) == before
 
 
 @settings(max_examples=15, deadline=None)
@@ -139,13 +142,13 @@ def test_any_batches_repeated_or_overlapping_give_the_same_rows(
         stored.sort()
         path = folder / "views.sqlite"
         for start, length in cuts:  # each batch is another life of the writer
-            file = ViewFile(path)
-            seq = file.begin("a0")
-            from_seq = min(start, seq)  # it may begin before its cursor, never after
-            file.apply(stored[from_seq : from_seq + length], after=Cursor("a0", from_seq))
-            file.close()
+            async with open_store(path, ALL) as store:
+                live = (await store.begin("a0")).live
+                from_seq = min(start, live[0].seq)  # it may begin before its place, never after
+                batch = [see(one) for one in stored[from_seq : from_seq + length]]
+                await store.apply(live, batch, "a0")
         await catch_up(backbone.log, path)
-        assert everything(path) == await expected(backbone, folder)
+        assert await everything(path) == await expected(backbone, folder)
 
     with TemporaryDirectory() as folder:
         asyncio.run(scenario(Path(folder)))
@@ -176,11 +179,11 @@ async def test_a_writer_that_dies_between_two_batches_goes_on_where_it_was(
         ) as projection:
             with pytest.raises((Died, ExceptionGroup)):
                 await projection.catch_up(24)
-    position = Reader(db_path).position()
+    position = await Reader(db_path).position()
     assert position is not None
     assert 0 < position.seq < 25
     await catch_up(backbone.log, db_path)
-    assert everything(db_path) == await expected(backbone, tmp_path)
+    assert await everything(db_path) == await expected(backbone, tmp_path)
 
 
 async def test_a_batch_that_fails_leaves_neither_rows_nor_cursor(
@@ -188,14 +191,13 @@ async def test_a_batch_that_fails_leaves_neither_rows_nor_cursor(
 ) -> None:
     await write_runs(backbone)
     stored = await load(backbone, "alpha")
-    file = ViewFile(db_path)
-    file.begin("a0")
-    broken = stored[1]._replace(ref=None)  # type: ignore[arg-type]
-    with pytest.raises(sqlite3.ProgrammingError):
-        file.apply([stored[0], broken], after=Cursor("a0", 0))
-    assert Reader(db_path).position() == Cursor("a0", 0)
-    assert everything(db_path) == ([], [])
-    file.close()
+    async with open_store(db_path, ALL) as store:
+        live = (await store.begin("a0")).live
+        broken = see(stored[1])._replace(ref=None)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            await store.apply(live, [see(stored[0]), broken], "a0")
+    assert await Reader(db_path).position() == Cursor("a0", 0)
+    assert await everything(db_path) == ([], [])
 
 
 async def test_two_writers_of_one_file_apply_nothing_twice(
@@ -205,7 +207,7 @@ async def test_two_writers_of_one_file_apply_nothing_twice(
     async with asyncio.timeout(BOUND_S), asyncio.TaskGroup() as tasks:
         for _ in range(6):
             tasks.create_task(catch_up(backbone.log, db_path))
-    assert everything(db_path) == await expected(backbone, tmp_path)
+    assert await everything(db_path) == await expected(backbone, tmp_path)
 
 
 async def test_a_writer_notices_that_another_threw_the_view_away(
@@ -213,16 +215,14 @@ async def test_a_writer_notices_that_another_threw_the_view_away(
 ) -> None:
     await write_runs(backbone)
     stored = await load(backbone, "alpha")
-    old, new = ViewFile(db_path), ViewFile(db_path)
-    old.begin("a0")
-    seq, _ = old.apply(stored[:2], after=Cursor("a0", 0))
-    new.begin("a0", anew=True)
-    with pytest.raises(Moved):
-        old.apply(stored[2:], after=Cursor("a0", seq))
-    old.close()
-    new.close()
+    async with open_store(db_path, ALL) as old, open_store(db_path, ALL) as new:
+        live = (await old.begin("a0")).live
+        await old.apply(live, [see(one) for one in stored[:2]], "a0")
+        await new.begin("b1")
+        with pytest.raises(Moved):
+            await old.apply(live, [see(one) for one in stored[2:]], "a0")
     await catch_up(backbone.log, db_path)
-    assert everything(db_path) == await expected(backbone, tmp_path)
+    assert await everything(db_path) == await expected(backbone, tmp_path)
 
 
 async def test_another_incarnation_of_the_log_empties_the_view(
@@ -233,7 +233,7 @@ async def test_another_incarnation_of_the_log_empties_the_view(
     server.log.remake("b1")
     await Pen(RunRef("acme", "job1", "newborn")).write(backbone.log, *started())
     assert await catch_up(backbone.log, db_path) == Cursor("b1", 1)
-    assert [row.run for row in Reader(db_path).runs("acme").runs] == ["newborn"]
+    assert [row.run for row in (await Reader(db_path).runs("acme")).runs] == ["newborn"]
 
 
 async def test_a_running_projection_survives_the_log_being_made_anew(
@@ -248,7 +248,7 @@ async def test_a_running_projection_survives_the_log_being_made_anew(
         await Pen(RunRef("acme", "job1", "newborn")).write(backbone.log, *started())
         assert await reader.wait_for(Cursor("b1", 1), BOUND_S)
         running.cancel()
-    assert [row.run for row in reader.runs("acme").runs] == ["newborn"]
+    assert [row.run for row in (await reader.runs("acme")).runs] == ["newborn"]
 
 
 async def test_a_file_of_another_schema_is_made_anew(
@@ -261,10 +261,10 @@ async def test_a_file_of_another_schema_is_made_anew(
         db.execute("INSERT INTO place VALUES (0, 'a0', 99)")
         db.execute("CREATE TABLE runs (old)")
     db.close()
-    assert Reader(db_path).position() is None
-    assert Reader(db_path).runs("acme").runs == ()
+    assert await Reader(db_path).position() is None
+    assert (await Reader(db_path).runs("acme")).runs == ()
     await catch_up(backbone.log, db_path)
-    assert everything(db_path) == await expected(backbone, tmp_path)
+    assert await everything(db_path) == await expected(backbone, tmp_path)
 
 
 async def test_a_file_that_is_no_database_is_made_anew(
@@ -273,7 +273,7 @@ async def test_a_file_that_is_no_database_is_made_anew(
     await write_runs(backbone)
     write(db_path, b"all is lost" * 1_000)
     await catch_up(backbone.log, db_path)
-    assert everything(db_path) == await expected(backbone, tmp_path)
+    assert await everything(db_path) == await expected(backbone, tmp_path)
 
 
 async def test_a_log_that_is_away_is_said_to_be_unavailable(
@@ -297,7 +297,7 @@ async def test_a_gap_raises_the_alarm_and_the_other_runs_go_on(
     with caplog.at_level(logging.ERROR):
         await catch_up(backbone.log, db_path)
     assert [record.message.split(":")[0] for record in caplog.records] == ["RunIntegrityViolated"]
-    rows = Reader(db_path).runs("acme").runs
+    rows = (await Reader(db_path).runs("acme")).runs
     assert {row.run: row.integrity is None for row in rows} == {
         "alpha": True,
         "beta": False,
@@ -312,10 +312,10 @@ async def test_bytes_nobody_can_read_never_stop_the_projection(
     await backbone.log.append(bad, b"\xff\xfe", expected_seq=0)
     await write_runs(backbone)
     await catch_up(backbone.log, db_path)
-    row = Reader(db_path).run("acme", "bad")
+    row = await Reader(db_path).run("acme", "bad")
     assert row is not None
     assert row.integrity is not None
-    assert len(Reader(db_path).runs("acme").runs) == 4
+    assert len((await Reader(db_path).runs("acme")).runs) == 4
 
 
 async def test_runs_are_filtered_and_paged_newest_first(backbone: Backbone, db_path: Path) -> None:
@@ -327,16 +327,16 @@ async def test_runs_are_filtered_and_paged_newest_first(backbone: Backbone, db_p
     await catch_up(backbone.log, db_path)
     reader = Reader(db_path)
 
-    def names(filters: Filters) -> list[str]:
-        return [row.run for row in reader.runs("acme", filters).runs]
+    async def names(filters: Filters) -> list[str]:
+        return [row.run for row in (await reader.runs("acme", filters)).runs]
 
-    assert names(Filters(status="completed")) == ["run2", "run1", "run0"]
-    assert names(Filters(expert="odd")) == ["run5", "run3", "run1"]
-    assert names(Filters(job="job0", status="running")) == ["run6", "run4"]
+    assert await names(Filters(status="completed")) == ["run2", "run1", "run0"]
+    assert await names(Filters(expert="odd")) == ["run5", "run3", "run1"]
+    assert await names(Filters(job="job0", status="running")) == ["run6", "run4"]
     seen: list[str] = []
     before: int | None = None
     for _ in range(4):
-        page = reader.runs("acme", limit=2, before=before)
+        page = await reader.runs("acme", limit=2, before=before)
         seen += [row.run for row in page.runs]
         before = page.before
     assert seen == [f"run{n}" for n in range(6, -1, -1)]
@@ -352,16 +352,16 @@ async def test_a_run_is_found_by_its_id_or_the_only_beginning_of_it(
     await catch_up(backbone.log, db_path)
     reader = Reader(db_path)
 
-    def found(name: str) -> str | None:
-        row = reader.run("acme", name)
+    async def found(name: str) -> str | None:
+        row = await reader.run("acme", name)
         return row.run if row else None
 
-    assert found("abc") == "abc"
-    assert found("abx") == "abx"
-    assert found("abcd") == "abcd"
-    assert found("nope") is None
-    assert found("") is None
-    assert found("zed") is None
+    assert await found("abc") == "abc"
+    assert await found("abx") == "abx"
+    assert await found("abcd") == "abcd"
+    assert await found("nope") is None
+    assert await found("") is None
+    assert await found("zed") is None
     with pytest.raises(Rejected) as rejected:
-        found("ab")
+        await found("ab")
     assert rejected.value.code == "ambiguous_run"

@@ -21,7 +21,7 @@ from gateway.app import create_app
 from gateway.deps import GatewayDeps, one_definition, one_tenant
 from gateway.server import serve
 from peritus.worker import WorkerParts, run_worker
-from projections.queries import Reader
+from projections.queries.reader import Reader
 from projections.runner import run_projection
 from services.loop.models.port import Delta, ModelReply
 

@@ -21,7 +21,7 @@ from eventlog.port import Backbone
 from gateway.mcp.deps import McpDeps
 from gateway.mcp.http import serve_http
 from gateway.mcp.server import create_server
-from projections.queries import Reader
+from projections.queries.reader import Reader
 
 BOUND_S = 20.0
 TENANT = "acme"

@@ -1,20 +1,26 @@
-"""The view of runs and checkpoints as pure folds of envelopes. Not storage: `sqlite` is.
+"""The view of runs and of the ends of their steps. Not storage, and not the queries.
 
 A view never reads what it does not show, and an event it does not know only counts as a version.
 """
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import Field, fields, replace
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Column, Index, MetaData, Table
 
 from domain import events as e
 from domain.asks import Elicitation
 from domain.content import BlobRef, text_of
-from domain.envelope import FIRST_HASH, Envelope, decode, hash_of
-from domain.errors import IntegrityViolated
+from domain.envelope import Envelope
 from domain.ids import RunRef
 from domain.limits import Usage
-from domain.state import Status
-from eventlog.port import Stored
+from projections.columns import key, key_number, maybe_number, maybe_text, text
+from projections.columns import number as number_column
+from projections.rows import CheckpointRow, RunRow
+from projections.view import Change, Folded, Put, Seen, Value
 
 QUERY_CHARS_MAX = 500
 RESULT_CHARS_MAX = 32 * 1024
@@ -22,106 +28,100 @@ FAILURE_CHARS_MAX = 2_000
 """How much of a text a row holds, in characters; results above are in BLOBS, by digest."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run as people list it. `version` and `head` are those of its last envelope."""
-
-    tenant: str
-    job: str
-    run: str
-    first_seq: int  # stream sequence of the first envelope: the order runs are listed in
-    version: int = 0
-    head: str = FIRST_HASH
-    status: Status = "new"
-    expert: str = ""
-    definition: str = ""
-    parent_run: str | None = None
-    parent_call: str | None = None
-    depth: int = 0
-    provider: str = ""
-    model: str = ""
-    query: str = ""  # the beginning of the first input
-    step: int = 0
-    steps_max: int = 0
-    started_at_ms: int = 0
-    updated_at_ms: int = 0
-    ended_at_ms: int | None = None
-    cancel_requested_at_ms: int | None = None
-    paused_at_ms: int | None = None
-    waiting: str = ""  # ids of what waits for a person, with spaces between them
-    input_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    cached_tokens: int = 0
-    cache_written_tokens: int = 0
-    tokens_charged: int = 0  # what counts against the budget, children included
-    money_charged: int = 0  # micro-USD, children included
-    result: str | None = None
-    result_digest: str | None = None  # the blob that holds a large result
-    stopped_by: str | None = None
-    failure_kind: str | None = None
-    failure_message: str | None = None
-    unknown_events: int = 0  # written by a newer release, carried opaque (C17)
-    source_job: str | None = None  # of a fork: the job of the run whose past it has
-    source_run: str | None = None
-    source_version: int | None = None  # up to there
-    source_step: int | None = None
-    integrity: str | None = None  # what is wrong with the stored history; None: sound
-
-    @property
-    def ref(self) -> RunRef:
-        """The full name."""
-        return RunRef(self.tenant, self.job, self.run)
-
-    @property
-    def usage(self) -> Usage:
-        """What the providers reported so far."""
-        return Usage(
-            input=self.input_tokens,
-            output=self.output_tokens,
-            reasoning=self.reasoning_tokens,
-            cached=self.cached_tokens,
-            cache_written=self.cache_written_tokens,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointRow:
-    """The end of a step: where a run can be looked at again."""
-
-    tenant: str
-    job: str
-    run: str
-    step: int
-    version: int
-    at_ms: int
-    tokens: int  # input and output of the run up to here
-
-
-class Change(NamedTuple):
-    """What one envelope does to the view; `violation` names what is wrong with it, if anything."""
+class Outcome(NamedTuple):
+    """What one envelope does to a run; `violation` names what is wrong with it, if anything."""
 
     row: RunRow
     checkpoints: tuple[CheckpointRow, ...] = ()
     violation: str | None = None
 
 
-def project(row: RunRow | None, stored: Stored) -> Change:
-    """The change one stored envelope makes. Never fails: what is wrong is marked on the row."""
-    row = row or RunRow(*stored.ref, first_seq=stored.seq)
-    try:
-        envelope = decode(stored.data)
-    except IntegrityViolated as error:
-        return _marked(Change(row), str(error))
-    if envelope.ref != stored.ref:
-        return _marked(Change(row), f"holds an envelope of run {envelope.ref.run!r}")
-    change = fold(row, envelope)
-    head = hash_of(stored.data)
-    change = change._replace(row=replace(change.row, head=head))
-    return _marked(change, _broken(row, envelope))
+class RunsView:
+    """Runs, and their checkpoints. The head of a run is its row."""
+
+    name = "runs"
+    version = 1
+
+    def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
+        """`runs` and `checkpoints`."""
+        runs, checkpoints = f"runs{suffix}", f"checkpoints{suffix}"
+        return {
+            "runs": Table(
+                runs,
+                metadata,
+                *(_column(field, {"tenant", "job", "run"}) for field in fields(RunRow)),
+                Index(f"{runs}_newest", "tenant", "first_seq"),
+                Index(f"{runs}_by_name", "tenant", "run"),
+                sqlite_with_rowid=False,
+            ),
+            "checkpoints": Table(
+                checkpoints,
+                metadata,
+                *(
+                    _column(field, {"tenant", "job", "run", "version"})
+                    for field in fields(CheckpointRow)
+                ),
+                sqlite_with_rowid=False,
+            ),
+        }
+
+    def fresh(self, ref: RunRef, seq: int) -> RunRow:
+        """A run of which nothing is known."""
+        return RunRow(*ref, first_seq=seq)
+
+    def load(self, data: str) -> RunRow:
+        """The row that `dump` wrote."""
+        return RunRow(*orjson.loads(data))
+
+    def dump(self, head: RunRow) -> str:
+        """The row as JSON."""
+        return orjson.dumps(VALUES_OF(head)).decode()
+
+    def fold(self, head: RunRow, seen: Seen) -> Folded[RunRow]:
+        """The run after one more envelope."""
+        row, checkpoints, violation = project(head, seen)
+        changes: list[Change] = [Put("runs", _key(row), row_values(row))]
+        for point in checkpoints:
+            key = _key(row) | {"version": point.version}
+            values = {"step": point.step, "at_ms": point.at_ms, "tokens": point.tokens}
+            changes.append(Put("checkpoints", key, values))
+        return Folded(row, tuple(changes), violation)
 
 
-def fold(row: RunRow, envelope: Envelope) -> Change:
+VALUES_OF = attrgetter(*(field.name for field in fields(RunRow)))
+VALUE_NAMES = tuple(field.name for field in fields(RunRow) if field.name not in RunRef._fields)
+_values_of = attrgetter(*VALUE_NAMES)
+
+
+def row_values(row: RunRow) -> dict[str, Value]:
+    """What a row holds beside its key."""
+    return dict(zip(VALUE_NAMES, _values_of(row), strict=True))
+
+
+def _key(row: RunRow) -> dict[str, Value]:
+    return {"tenant": row.tenant, "job": row.job, "run": row.run}
+
+
+def _column(field: "Field[Any]", keys: set[str]) -> Column[Any]:
+    """The column of a field of a record."""
+    number = field.type in {int, int | None}
+    if field.name in keys:
+        return key_number(field.name) if number else key(field.name)
+    if field.type in {int | None, str | None}:
+        return maybe_number(field.name) if number else maybe_text(field.name)
+    return number_column(field.name) if number else text(field.name)
+
+
+def project(row: RunRow, seen: Seen) -> Outcome:
+    """The change one envelope makes. Never fails: what is wrong is marked on the row."""
+    if seen.envelope is None:
+        return _marked(Outcome(row), seen.broken)
+    outcome = fold(row, seen.envelope)
+    outcome = outcome._replace(row=replace(outcome.row, head=seen.digest))
+    return _marked(outcome, _broken(row, seen.envelope))
+
+
+def fold(row: RunRow, envelope: Envelope) -> Outcome:
     """The row and the new checkpoints after a decoded envelope."""
     checkpoints: list[CheckpointRow] = []
     started_at_ms = envelope.at_ms if row.version == 0 else row.started_at_ms
@@ -131,7 +131,7 @@ def fold(row: RunRow, envelope: Envelope) -> Change:
         if isinstance(event, e.StepEnded):
             at = (event.step, version, envelope.at_ms, row.usage.tokens)
             checkpoints.append(CheckpointRow(*row.ref, *at))
-    return Change(row, tuple(checkpoints))
+    return Outcome(row, tuple(checkpoints))
 
 
 def _broken(row: RunRow, envelope: Envelope) -> str | None:
@@ -143,12 +143,12 @@ def _broken(row: RunRow, envelope: Envelope) -> str | None:
     return None
 
 
-def _marked(change: Change, violation: str | None) -> Change:
-    """The change with its row marked; the first violation of a run is the one that stays."""
+def _marked(outcome: Outcome, violation: str | None) -> Outcome:
+    """The outcome with its row marked; the first violation of a run is the one that stays."""
     if violation is None:
-        return change
-    row = replace(change.row, integrity=change.row.integrity or violation)
-    return change._replace(row=row, violation=violation)
+        return outcome
+    row = replace(outcome.row, integrity=outcome.row.integrity or violation)
+    return outcome._replace(row=row, violation=violation)
 
 
 def _after(row: RunRow, event: e.Event) -> RunRow:

@@ -9,12 +9,19 @@ from domain.events import Event, Failure
 from domain.ids import RunRef
 from domain.limits import Usage
 from eventlog.port import Stored
-from projections.views import RESULT_CHARS_MAX, CheckpointRow, RunRow, project
+from projections.rows import CheckpointRow, RunRow
+from projections.seeing import see
+from projections.views.runs import RESULT_CHARS_MAX, Outcome
+from projections.views.runs import project as projected
 from tests.support.asking import SAY
 from tests.support.pen import Pen, completed, continued, replied, requested, started
 
 REF = RunRef("acme", "job1", "alpha")
 UNKNOWN = e.OpaqueEvent(type="mood.changed.v7", body={"to": "sunny"})
+
+
+def project(row: RunRow | None, stored: Stored) -> Outcome:
+    return projected(row or RunRow(*stored.ref, first_seq=stored.seq), see(stored))
 
 
 def rows(*batches: tuple[Event, ...]) -> tuple[RunRow, tuple[CheckpointRow, ...]]:
