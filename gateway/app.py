@@ -4,13 +4,12 @@ import asyncio
 import logging
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 
-from gateway.auth import Gate
+from gateway.auth.layers import layers
 from gateway.deps import GatewayDeps
 from gateway.endpoints import routes
-from gateway.problems import EXPECTED, Boundary, answer
-from gateway.table import operations
+from gateway.problems import EXPECTED, answer
+from gateway.table import open_paths, operations
 
 
 def create_app(deps: GatewayDeps) -> Starlette:
@@ -22,16 +21,14 @@ def create_app(deps: GatewayDeps) -> Starlette:
     # At its debug level the library logs every frame, and frames hold what people say (C15).
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)
     closing = asyncio.Event()
+    table = operations(deps, closing)
     app = Starlette(
-        routes=routes(operations(deps, closing), deps),
-        middleware=[
-            Middleware(Boundary, redactor=deps.redactor),
-            Middleware(Gate, token=deps.token, hosts=deps.hosts),
-        ],
+        routes=routes(table, deps),
+        middleware=layers(deps, open_paths(table)),
         exception_handlers=dict.fromkeys(EXPECTED, answer),
     )
     app.router.redirect_slashes = False  # a path that is not in the table does not exist
     app.state.closing = closing
     app.state.redactor = deps.redactor
-    app.state.guarded = deps.token is not None
+    app.state.guarded = deps.token is not None or deps.auth is not None
     return app

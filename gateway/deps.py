@@ -11,6 +11,8 @@ from domain.events import Principal
 from domain.ids import RunRef
 from domain.redaction import Redactor
 from eventlog.port import Backbone
+from gateway.auth.means import Auth
+from gateway.callers import caller_of
 from projections.queries.reader import Reader
 
 HEARTBEAT_S = 10.0
@@ -37,7 +39,10 @@ class DefinitionSource(Protocol):
 
 
 def by_credential(connection: HTTPConnection) -> Principal:
-    """Who asks, where there is one token for all: whoever has it, or whoever is on this machine."""
+    """Who asks: the caller, or before anybody is known, whoever has the one token or is here."""
+    caller = caller_of(connection)
+    if caller is not None:
+        return caller.principal
     name = "token" if "authorization" in connection.headers else "loopback"
     return Principal(name=name, via="http")
 
@@ -65,8 +70,9 @@ async def as_it_is(ref: RunRef, definition: Definition, expert: str) -> Definiti
 class GatewayDeps:
     """The parts of one gateway.
 
-    `token` None: no bearer token is asked for, and only `hosts` may be named as the host, so that
-    no web page can reach a loopback gateway under a name of its own.
+    Without `token` and `auth` no credential is asked for, and only `hosts` may be named as the
+    host, so that no web page can reach a loopback gateway under a name of its own. `tenant` and
+    `principal` are those of the caller; before one is known, whose the one token is.
     """
 
     backbone: Backbone
@@ -77,6 +83,7 @@ class GatewayDeps:
     principal: Callable[[HTTPConnection], Principal] = by_credential
     known: Known = as_it_is
     token: str | None = None
+    auth: Auth | None = None
     hosts: frozenset[str] = LOOPBACK_HOSTS
     heartbeat_s: float = HEARTBEAT_S
     wait_s: float = WAIT_S
@@ -107,5 +114,10 @@ def one_definition(load: Callable[[], Definition]) -> DefinitionSource:
 
 
 def one_tenant(name: str) -> Callable[[HTTPConnection], str]:
-    """A resolver for a deployment with a single tenant."""
-    return lambda _: name
+    """The tenant of the caller, and where nobody was asked, the one of the deployment."""
+
+    def tenant(connection: HTTPConnection) -> str:
+        caller = caller_of(connection)
+        return name if caller is None else caller.tenant
+
+    return tenant
