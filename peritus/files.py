@@ -12,16 +12,17 @@ from domain.envelope import decode
 from domain.errors import Rejected, Unavailable
 from domain.events import RunForked, SandboxPlaced, SnapshotTaken, StepEnded
 from domain.ids import RunRef
-from eventlog.port import Backbone
+from eventlog.port import Backbone, Blobs, EventLog
 from peritus.places import known_place
 from peritus.project import Workspaces
 from services.sandbox.paths import MOUNT
 from services.sandbox.snapshots.apply import apply
 from services.sandbox.snapshots.contents import BlobContents, Contents, FolderContents, Part, Take
+from services.sandbox.snapshots.diff import TEXT_BYTES_MAX, Change, text_diff
 from services.sandbox.snapshots.packs import OnlyDigests
 from services.sandbox.snapshots.restore import UNLIMITED, exact_steps, load
 from services.sandbox.snapshots.scan import OverLimit, Scanner
-from services.sandbox.snapshots.tree import Entry, Tree, in_walk_order, shown
+from services.sandbox.snapshots.tree import Entry, Places, Tree, in_walk_order, shown
 
 FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -84,7 +85,7 @@ class Version:
             Unavailable: the store is away.
             IntegrityViolated: the content is gone, or not what was stored.
         """
-        entry = _readable(self.entry(path))
+        entry = readable(self.entry(path))
 
         async def take(parts: Sequence[Part]) -> None:
             for part in parts:
@@ -128,12 +129,44 @@ class Version:
         folder, name = to, top.path.rpartition(b"/")[2]
         if top.kind != "folder":
             if top.kind == "file":
-                _readable(top)
+                readable(top)
             if not to.is_dir():
                 folder, name = to.parent, os.fsencode(to.name)
             return {name: top}, folder
         cut = len(top.path)
         return {name + one.path[cut:]: one for one in (top, *self.below(path))}, folder
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Version):
+    """The files of a snapshot: where the pieces of their contents are is known."""
+
+    run: str
+    step: int
+    places: Places
+
+    @classmethod
+    async def load(cls, blobs: Blobs, tenant: str, taken: SnapshotTaken) -> "Snapshot":
+        """That snapshot.
+
+        Raises:
+            Rejected: it could not be taken.
+            Unavailable: the store is away.
+            IntegrityViolated: what is stored is not what was written.
+        """
+        if taken.manifest is None:
+            message = f"step {taken.step} has no snapshot: {taken.problem}"
+            raise Rejected("no_snapshot", message)
+        manifest = await load(blobs, tenant, taken.manifest.digest, UNLIMITED)
+        inexact = "" if taken.exact else " (something may have written meanwhile)"
+        return cls(
+            f"the snapshot of step {taken.step}{inexact}",
+            manifest.tree,
+            BlobContents(blobs, tenant, manifest.places),
+            taken.run,
+            taken.step,
+            manifest.places,
+        )
 
 
 class _Renamed:
@@ -152,12 +185,13 @@ class _Renamed:
 
 
 @dataclass
-class _History:
-    """What a run's log says of its workspace."""
+class History:
+    """What a run's log says of its workspace. `newest`: in the job, also one of a delegate."""
 
     placed: SandboxPlaced | None = None
     taken: list[SnapshotTaken] = field(default_factory=list[SnapshotTaken])
     steps: int = 0
+    newest: SnapshotTaken | None = None
 
     def chosen(self, step: int | None) -> SnapshotTaken:
         """The newest snapshot up to a step, or of all: a step that changes nothing has none.
@@ -201,10 +235,11 @@ class Files:
             Unavailable: the store is away.
             IntegrityViolated: what is stored is not what was written.
         """
-        history = await self._history()
+        history = await history_of(self.backbone.log, self.ref)
         descriptor = None if stored or step is not None else self._open(history.placed)
         if descriptor is None:
-            yield await self._stored(history.chosen(step))
+            taken = history.chosen(step)
+            yield await Snapshot.load(self.backbone.blobs, self.ref.tenant, taken)
             return
         try:
             yield await asyncio.to_thread(_live, descriptor, digests_below)
@@ -213,17 +248,7 @@ class Files:
 
     async def path(self) -> Path | None:
         """Where the workspace is on this machine, if it is here."""
-        return self._path((await self._history()).placed)
-
-    async def _stored(self, taken: SnapshotTaken) -> Version:
-        if taken.manifest is None:
-            message = f"step {taken.step} has no snapshot: {taken.problem}"
-            raise Rejected("no_snapshot", message)
-        blobs, tenant = self.backbone.blobs, self.ref.tenant
-        manifest = await load(blobs, tenant, taken.manifest.digest, UNLIMITED)
-        inexact = "" if taken.exact else " (something may have written meanwhile)"
-        label = f"the snapshot of step {taken.step}{inexact}"
-        return Version(label, manifest.tree, BlobContents(blobs, tenant, manifest.places))
+        return self._path((await history_of(self.backbone.log, self.ref)).placed)
 
     def _open(self, placed: SandboxPlaced | None) -> int | None:
         path = self._path(placed)
@@ -242,23 +267,33 @@ class Files:
             path = self.workspaces.known(self.ref) or self.workspaces.own(self.ref)
         return path if path.is_dir() else None
 
-    async def _history(self) -> "_History":
-        found = _History()
-        for item in await self.backbone.log.load(self.ref):
-            for event in decode(item.data).events:
-                match event:
-                    case SandboxPlaced():
-                        found.placed = event
-                    case RunForked(files=SnapshotTaken() as files, step=step):
-                        found.taken.append(files.model_copy(update={"step": step}))
-                        found.steps = step
-                    case SnapshotTaken(run=self.ref.run):
+
+async def history_of(log: EventLog, ref: RunRef) -> History:
+    """What is known of a run's workspace.
+
+    Raises:
+        Unavailable: the log is away.
+        IntegrityViolated: an envelope cannot be read.
+    """
+    found = History()
+    for item in await log.load(ref):
+        for event in decode(item.data).events:
+            match event:
+                case SandboxPlaced():
+                    found.placed = event
+                case RunForked(files=SnapshotTaken() as files, step=step):
+                    found.newest = files.model_copy(update={"step": step})
+                    found.taken.append(found.newest)
+                    found.steps = step
+                case SnapshotTaken():
+                    found.newest = event if event.manifest else found.newest
+                    if event.run == ref.run:
                         found.taken.append(event)
-                    case StepEnded():
-                        found.steps = event.step
-                    case _:
-                        pass
-        return found
+                case StepEnded():
+                    found.steps = event.step
+                case _:
+                    pass
+    return found
 
 
 def _live(descriptor: int, digests_below: str | None) -> Version:
@@ -276,7 +311,12 @@ def _live(descriptor: int, digests_below: str | None) -> Version:
     return Version("the workspace as it is", tree, FolderContents(descriptor))
 
 
-def _readable(entry: Entry) -> Entry:
+def readable(entry: Entry) -> Entry:
+    """The same, if it is a file whose content is there.
+
+    Raises:
+        Rejected: it is none.
+    """
     if entry.kind == "file" and not entry.missing:
         return entry
     why = entry.missing or f"it is a {entry.kind}"
@@ -288,3 +328,30 @@ def key_of(path: str) -> bytes:
     inside = path.removeprefix(MOUNT) if path == MOUNT or path.startswith(f"{MOUNT}/") else path
     parts = [part for part in inside.split("/") if part not in {"", "."}]
     return os.fsencode("/".join(parts))
+
+
+async def text_of_change(change: Change, before: Version, after: Version) -> str:
+    """The lines of one file that differ, None being no file.
+
+    Raises:
+        Rejected: a content is not there.
+        Unavailable: the store is away.
+        IntegrityViolated: the content is gone, or not what was stored.
+    """
+    sizes = [0 if one is None else one.size for one in (change.before, change.after)]
+    if max(sizes) > TEXT_BYTES_MAX:
+        name = shown(change.path)
+        return f"file {name} is too large to compare: {sizes[0]} and {sizes[1]} bytes\n"
+    old = None if change.before is None else await _whole(before, change.before)
+    new = None if change.after is None else await _whole(after, change.after)
+    return text_diff(change.path, old, new)
+
+
+async def _whole(version: Version, entry: Entry) -> bytes:
+    content = bytearray()
+
+    async def hear(data: bytes) -> None:
+        content.extend(data)
+
+    await version.read(shown(entry.path), hear)
+    return bytes(content)

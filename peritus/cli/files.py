@@ -15,9 +15,9 @@ from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, notice, run_async
 from peritus.cli.observing import Place, here, observing
 from peritus.cli.wording import clean
-from peritus.files import Files, Version, key_of
+from peritus.files import Files, Version, key_of, text_of_change
 from peritus.project import workspaces_of
-from services.sandbox.snapshots.diff import TEXT_BYTES_MAX, Change, diff, text_diff
+from services.sandbox.snapshots.diff import Change, diff
 from services.sandbox.snapshots.tree import Entry, shown
 
 Action = Literal["ls", "cat", "get", "diff"]
@@ -162,31 +162,15 @@ async def _change(
     what = "unknown" if any(one.missing for one in sides) else change.what
     asked = change.path == key_of(path) and what != "unknown"
     is_file = all(one.kind == "file" for one in sides)
-    text = await _text(change, before, after) if asked and is_file and what != "mode" else None
+    text = (
+        await text_of_change(change, before, after)
+        if asked and is_file and what != "mode"
+        else None
+    )
     if as_json:
         facts: dict[str, object] = {"path": shown(change.path), "what": what}
         return _json(facts if text is None else {**facts, "diff": text})
     return f"{SIGNS[what]} {_plain(shown(change.path))}\n" if text is None else _safe(text)
-
-
-async def _text(change: Change, before: Version, after: Version) -> str:
-    sizes = [0 if one is None else one.size for one in (change.before, change.after)]
-    if max(sizes) > TEXT_BYTES_MAX:
-        name = shown(change.path)
-        return f"file {name} is too large to compare: {sizes[0]} and {sizes[1]} bytes\n"
-    old = None if change.before is None else await _whole(before, change.before)
-    new = None if change.after is None else await _whole(after, change.after)
-    return text_diff(change.path, old, new)
-
-
-async def _whole(version: Version, entry: Entry) -> bytes:
-    content = bytearray()
-
-    async def hear(data: bytes) -> None:
-        content.extend(data)
-
-    await version.read(shown(entry.path), hear)
-    return bytes(content)
 
 
 def _line(entry: Entry, *, as_json: bool) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from commands.comparing import state_facts
 from domain import events as e
 from domain.errors import Rejected
 from domain.ids import RunRef
@@ -17,7 +18,7 @@ from peritus.cli.log_lines import counts, entry_line, message_text, spent_line, 
 from peritus.cli.log_select import Entry, entries, with_context
 from peritus.cli.loop import Out, notice
 from peritus.cli.observing import Observer, Place, observing
-from peritus.cli.show import facts_of, text_of_facts
+from peritus.cli.show import text_of_facts
 from peritus.feed import stored_events
 from peritus.jobs import text_at
 from projections.family import Family, load_family
@@ -226,7 +227,7 @@ async def _messages(out: Out, state: RunState, form: Form) -> None:
 async def _state(out: Out, observer: Observer, found: Found, form: Form) -> None:
     state = _folded(found)
     result = await text_at(observer.backbone.blobs, state.ref.tenant, state.result)
-    facts = facts_of(state, result, list(found.family.children(state.ref.run)))
+    facts = state_facts(state, result, found.family.children(state.ref.run))
     await out.write(_json(facts, form) if form.as_json else text_of_facts(facts, state))
 
 

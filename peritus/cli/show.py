@@ -7,9 +7,10 @@ import orjson
 import typer
 
 from commands.checkpoints import source_of
+from commands.comparing import state_facts
 from domain.content import text_of
 from domain.ids import RunRef
-from domain.state import Call, RunState
+from domain.state import RunState
 from peritus.cli import asks, options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, run_async
@@ -40,7 +41,7 @@ async def _show(place: Place, name: str, *, as_json: bool) -> Exit:
         result = await text_at(observer.backbone.blobs, ref.tenant, state.result)
         children = await _children(observer, ref)
         source = await source_of(observer.backbone.log, ref)
-    facts = facts_of(state, result, children)
+    facts = state_facts(state, result, children)
     facts["forked_from"] = None if source is None else asdict(source)
     facts["waiting"] = [one.wait.name for one in waits]
     out = Out()
@@ -56,48 +57,6 @@ async def _show(place: Place, name: str, *, as_json: bool) -> Exit:
 async def _children(observer: Observer, ref: RunRef) -> list[str]:
     rows = await observer.runs.of_job(ref.job)
     return [row.run for row in reversed(rows) if row.parent_run == ref.run]
-
-
-def facts_of(state: RunState, result: str, children: list[str]) -> dict[str, Any]:
-    """What there is to say of a run, as plain JSON."""
-    return {
-        "tenant": state.ref.tenant,
-        "job": state.ref.job,
-        "run": state.ref.run,
-        "expert": state.expert,
-        "status": state.status,
-        "cancelling": state.cancelling,
-        "paused": state.paused,
-        "version": state.version,
-        "step": state.step,
-        "steps_left": state.steps_left,
-        "tokens_left": state.tokens_left,
-        "micro_usd_charged": state.money_charged,
-        "micro_usd_left": state.money_left,
-        "model": state.model.model_dump(mode="json") if state.model else None,
-        "usage": state.usage.model_dump(mode="json"),
-        "parent": state.parent.model_dump(mode="json") if state.parent else None,
-        "children": children,
-        "calls": [_call_facts(call) for call in state.calls.values()],
-        "todos": [item.model_dump(mode="json") for item in state.todos],
-        "unknown_events": list(state.unknown_events),
-        "result": result if state.status == "completed" else None,
-        "failure": f"{state.failure_kind}: {state.failure_message}" if state.failure_kind else None,
-        "stopped_by": state.stopped_by or None,
-    }
-
-
-def _call_facts(call: Call) -> dict[str, Any]:
-    ended = call.ended
-    return {
-        "call": call.id,
-        "tool": call.tool,
-        "line": call_line(call.tool, call.arguments),
-        "outcome": None if ended is None else ended.outcome,
-        "held_by": call.holder if ended is None else None,
-        "child": call.delegation.child if call.delegation else None,
-        "content": "" if ended is None else text_of(ended.content),
-    }
 
 
 def text_of_facts(facts: dict[str, Any], state: RunState) -> str:

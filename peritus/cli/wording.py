@@ -1,60 +1,23 @@
 """How calls, outcomes and numbers read in a line. Not how lines are laid out or coloured."""
 
-import json
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
-from domain.content import BlobRef, Text, text_of
+from commands.wording import call_line, clean, list_in, object_in, plain, short
+from domain.content import text_of
 from domain.events import ToolCallEnded
 from domain.limits import Usage
 
-ARGUMENT_CHARS_MAX = 60
-ARGUMENTS_MAX = 6
 OUTCOME_CHARS_MAX = 160
 FAILURE_CHARS_MAX = 600
 
-_NEWLINE, _TAB = 0x0A, 0x09
-_UNSAFE = {
-    code: None
-    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-    if code not in {_NEWLINE, _TAB}
-}
-"""Control characters and changes of writing direction: what a model or a tool says must not move
-the cursor, recolour the screen or hide text."""
-
-
-def clean(text: str) -> str:
-    """The text without anything a terminal would obey."""
-    return text.translate(_UNSAFE)
-
-
-def short(text: str, chars_max: int) -> str:
-    """The text in one line, cut."""
-    line = " ".join(clean(text[: 4 * chars_max]).split())
-    return line if len(line) <= chars_max else f"{line[: chars_max - 1]}…"
-
-
-def call_line(tool: str, arguments: Text) -> str:
-    """A tool call as a person would note it down."""
-    if isinstance(arguments, BlobRef):
-        return f"{clean(tool)} ({arguments.size:,} bytes of arguments)"
-    values = _object(arguments)
-    if values is None:
-        return f"{clean(tool)} {short(arguments, ARGUMENT_CHARS_MAX)}"
-    if isinstance(command := values.get("command"), str):
-        line = " ".join([command, *(_plain(word) for word in _list(values.get("args")))])
-        return f"{clean(tool)} {short(line, 2 * ARGUMENT_CHARS_MAX)}"
-    shown = [
-        f"{clean(name)}={short(_plain(value), ARGUMENT_CHARS_MAX)}"
-        for name, value in list(values.items())[:ARGUMENTS_MAX]
-    ]
-    return " ".join([clean(tool), *shown])
+__all__ = ["call_line", "clean", "columns", "duration", "outcome_line", "short", "usage_line"]
 
 
 def outcome_line(ended: ToolCallEnded) -> str:
     """What came of a call: the telling part of what the model reads."""
     text = text_of(ended.content)
-    values = _object(text)
+    values = object_in(text)
     if values is None:
         return short(text, OUTCOME_CHARS_MAX)
     if isinstance(output := values.get("output"), str):
@@ -64,12 +27,12 @@ def outcome_line(ended: ToolCallEnded) -> str:
         return ": ".join(part for part in (end, said) if part)
     if isinstance(message := values.get("message"), str):
         return short(message, FAILURE_CHARS_MAX)
-    if items := _list(values.get("items")):
+    if items := list_in(values.get("items")):
         names = ", ".join(_name(item) for item in items)
         return short(f"{len(items)} entries: {names}", OUTCOME_CHARS_MAX)
     if isinstance(content := values.get("content"), str):
         return f"{len(content.splitlines())} lines"
-    facts = (f"{name} {_plain(value)}" for name, value in values.items() if name != "path")
+    facts = (f"{name} {plain(value)}" for name, value in values.items() if name != "path")
     return short(", ".join(facts), OUTCOME_CHARS_MAX)
 
 
@@ -105,22 +68,6 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
         + "\n"
         for row in rows
     )
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def _list(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _name(item: object) -> str:
