@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from gateway import events, forks, health, people_operations, reads, writes
+from gateway.auth import operations as access
 from gateway.deps import GatewayDeps
 from gateway.operations import Operation
 
@@ -12,6 +13,7 @@ def operations(deps: GatewayDeps, closing: asyncio.Event) -> tuple[Operation, ..
     """Every operation; once `closing` is set, streams end."""
     return (
         *health.operations(deps),
+        *access.operations(deps),
         *reads.operations(deps),
         *writes.operations(deps),
         *forks.operations(deps),

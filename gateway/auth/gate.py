@@ -28,6 +28,7 @@ RAW_PATHS = frozenset({"/v1/uploads"})
 """Where what is sent is content of any type."""
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+BODILESS = SAFE | {"DELETE"}
 RECOGNISER = "peritus.recogniser"
 """Where the scope of a request has what checks credentials: for who makes sessions."""
 
@@ -88,6 +89,7 @@ class Gate:
         if not self._recogniser.guarded and _host_of(headers) not in self._hosts:
             raise Problem(421, "wrong_host", "This gateway does not answer under that host name.")
         if connection.scope["path"] in self._open:
+            _check_type(connection)
             return None
         if self._recogniser.guarded:
             known = await recognise(self._recogniser, self._rates, connection)
@@ -97,7 +99,9 @@ class Gate:
             who = _who(known.caller)
             if not self._rates.callers.take(who):
                 raise _too_many("rate_limited", "This caller asks too often.", self._rates, who)
-        _check_sending(connection, known, sure=self._recogniser.guarded)
+        _check_type(connection)
+        if known.ambient:
+            _check_page(connection, sure=self._recogniser.guarded)
         return known.caller
 
 
@@ -136,21 +140,26 @@ def _unauthorized() -> Problem:
     return Problem(401, "unauthorized", "A valid credential is needed: see docs/gateway-auth.md.")
 
 
-def _check_sending(connection: HTTPConnection, known: Known, *, sure: bool) -> None:
-    """Let no page of another origin send what a browser adds the credential to by itself.
+def _check_type(connection: HTTPConnection) -> None:
+    """Let pages of other origins send nothing without asking first: they can send other types.
+
+    Raises:
+        Problem: what is sent is not JSON.
+    """
+    if connection.scope["method"] in BODILESS or connection.scope["path"] in RAW_PATHS:
+        return
+    media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != JSON_TYPE:
+        raise Problem(415, "not_json", f"Send the content type {JSON_TYPE}.")
+
+
+def _check_page(connection: HTTPConnection, *, sure: bool) -> None:
+    """Let no page of another origin change what a browser adds the credential to by itself.
 
     Raises:
         Problem: it may be one.
     """
-    if connection.scope["method"] in SAFE:
-        return
-    headers = connection.headers
-    raw = connection.scope["path"] in RAW_PATHS
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if connection.scope["method"] != "DELETE" and not raw and media_type != JSON_TYPE:
-        # A page of another origin can send anything but this without asking first.
-        raise Problem(415, "not_json", f"Send the content type {JSON_TYPE}.")
-    if known.ambient and not from_own_page(headers, sure=sure):
+    if connection.scope["method"] not in SAFE and not from_own_page(connection.headers, sure=sure):
         detail = "With a session, or with none, only this gateway's own pages may change anything."
         raise Problem(403, "other_origin", detail)
 

@@ -173,9 +173,11 @@ class KeyRing:
             key: ApiKey | None = read[1]
         else:
             key = await self._look(key_id)
-        if key is None or (key.expires_at_ms is not None and key.expires_at_ms <= self._now_ms()):
-            return None
-        return key
+        return key if key is not None and self.is_current(key) else None
+
+    def is_current(self, key: ApiKey) -> bool:
+        """Whether it has not expired."""
+        return key.expires_at_ms is None or key.expires_at_ms > self._now_ms()
 
     async def _look(self, key_id: str) -> ApiKey | None:
         """What the registry says of it. One that is not there is not remembered: it may come."""
