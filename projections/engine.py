@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +112,7 @@ def _sqlite(path: Path, use: Use) -> AsyncEngine:
 
 def _postgres(where: Postgres, use: Use) -> AsyncEngine:
     try:
-        import psycopg  # noqa: F401, PLC0415 - for those who keep views there
+        import_module("psycopg")  # of the extra `postgres`: for those who keep views there
     except ImportError as error:
         message = "PERITUS_VIEWS_URL names PostgreSQL: pip install 'peritus[postgres]'"
         raise Rejected("missing_package", message) from error

@@ -38,10 +38,10 @@ class Work(NamedTuple):
 class Generation:
     """One writer's hold on it. `seq` is where this writer last left it, and what its heads say."""
 
-    def __init__(self, view: AnyView, number: int) -> None:
+    def __init__(self, view: AnyView, number: int, seq: int = 0) -> None:
         self.view = view
         self.number = number
-        self.seq = 0
+        self.seq = seq
         self.metadata = MetaData()
         self.tables = view.tables(self.metadata, suffix_of(number))
         self._heads_table = heads_table(view, self.metadata, number)
@@ -97,10 +97,13 @@ class Generation:
         statement = upsert_sql(self._heads_table, (("head",), ()), db.dialect)
         await db.exec_driver_sql(statement, rows)
 
-    def done(self, work: Work, seq: int) -> None:
-        """The transaction is over: from now on this is what it holds."""
-        if not work.heads and seq != self.seq:
-            self._heads.clear()
+    def done(self, work: Work | None, seq: int) -> None:
+        """The transaction is over: from now on this is what it holds. None: others did it."""
+        if work is None:
+            if seq != self.seq:
+                self._heads.clear()
+            self.seq = seq
+            return
         self.seq = seq
         for ref, head in work.heads.items():
             self._heads.pop(ref, None)  # the latest last

@@ -10,7 +10,7 @@ from eventlog.port import Cursor, EventLog, Stored
 from projections.generation import Generation, Violation
 from projections.pipe import Pipe
 from projections.seeing import see
-from projections.store import Moved, Store, open_store
+from projections.store import Moved, Standing, Store, open_store
 from projections.view import AnyView, Seen
 from projections.views import ALL
 from projections.where import Where
@@ -107,21 +107,19 @@ class Projection:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(until_reborn(self._log, incarnation))
             keeping = [
-                tasks.create_task(self._build(tasks, one, incarnation, end))
-                for one in standing.building
+                tasks.create_task(self._build(tasks, standing, one)) for one in standing.building
             ]
             if standing.live:
-                keep = self._keep(tasks, standing.live, incarnation, until_seq)
-                keeping.append(tasks.create_task(keep))
+                keeping.append(tasks.create_task(self._keep(tasks, standing, until_seq)))
             if keeping:
                 await asyncio.wait(keeping)
-            watching.cancel()
+            if keeping or until_seq is not None:
+                watching.cancel()
 
     async def _keep(
         self,
         tasks: asyncio.TaskGroup,
-        live: Sequence[Generation],
-        incarnation: str,
+        standing: Standing,
         until_seq: int | None,
     ) -> None:
         """Keep the live views up with the log; until a sequence, if one is given."""
@@ -131,25 +129,22 @@ class Projection:
         pipe, reading = self._read(tasks, after.seq)
         while until_seq is None or self._position.seq < until_seq:
             batch = await self._take(pipe)
-            applied = await self._store.apply(live, batch, incarnation)
-            _alarm(applied.violations)
-            self._moved(after._replace(seq=min(one.seq for one in live)))
+            _alarm(await self._store.apply(standing, batch))
+            self._moved(after._replace(seq=min(one.seq for one in standing.live)))
         reading.cancel()
 
-    async def _build(
-        self, tasks: asyncio.TaskGroup, one: Generation, incarnation: str, goal: int
-    ) -> None:
+    async def _build(self, tasks: asyncio.TaskGroup, standing: Standing, one: Generation) -> None:
         """Build a generation of a view from the log, and have it switched to.
 
         Raises:
             Moved: it is the live one now.
         """
-        applied = await self._store.build(one, (), incarnation, goal=goal)
+        _, switched = await self._store.build(standing, one, ())
         pipe, _ = self._read(tasks, one.seq)
-        while not applied.switched:
+        while not switched:
             batch = await self._take(pipe)
-            applied = await self._store.build(one, batch, incarnation, goal=goal)
-            _alarm(applied.violations)
+            violations, switched = await self._store.build(standing, one, batch)
+            _alarm(violations)
         msg = f"the view {one.view.name} was built anew"
         raise Moved(msg)
 

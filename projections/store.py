@@ -15,11 +15,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from domain.errors import PeritusError
+from domain.ids import RunRef
 from eventlog.port import Cursor
 from projections.engine import open_engine, prepare, speaking
 from projections.generation import Generation, Violation, Work
 from projections.places import (
     Place,
+    Role,
     add_place,
     change_places,
     drop_generation,
@@ -39,20 +41,14 @@ class Moved(PeritusError):
     """The store is no longer what this writer took it for: begin again from its places."""
 
 
-class Applied(NamedTuple):
-    """What came of a batch; `switched`: the generation is read from now on."""
-
-    violations: list[Violation]
-    switched: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The generations that a writer has to keep up."""
+    """The generations that a writer keeps up, of one life of the log that ended at `goal`."""
 
+    incarnation: str
+    goal: int
     live: tuple[Generation, ...]
     building: tuple[Generation, ...]
-    goal: int  # where the log ended when it began
 
 
 class Store:
@@ -60,7 +56,7 @@ class Store:
 
     def __init__(self, engine: AsyncEngine, views: Sequence[AnyView], schema: str | None) -> None:
         self._engine = engine
-        self._views = tuple(views)
+        self._views = {view.name: view for view in views}
         self._schema = schema
 
     async def begin(self, incarnation: str, *, goal: int = 0) -> Standing:
@@ -70,64 +66,45 @@ class Store:
             Unavailable: it is locked, or cannot be written.
         """
         async with self._transaction() as db:
-            await self._make(db)
-            places = await read_places(db, lock=None)
-            numbers = [place.generation for place in places]
-            for place in places:
-                if place.incarnation != incarnation:
-                    await drop_generation(db, place.generation)
-            places = [place for place in places if place.incarnation == incarnation]
-            following = _Numbers(max(numbers, default=0))
-            found = [
-                await self._take(db, view, places, following, Cursor(incarnation, goal))
-                for view in self._views
-            ]
-        held = [one for some in found for one in some]
-        live = tuple(one for one, place in held if place.role == "live")
-        building = tuple(one for one, place in held if place.role == "building")
-        return Standing(live, building, goal)
+            found = await self._begin(db, incarnation, goal)
+        live = tuple(one for one, role in found if role == "live")
+        building = tuple(one for one, role in found if role == "building")
+        return Standing(incarnation, goal, live, building)
 
-    async def apply(
-        self, held: Sequence[Generation], batch: Sequence[Seen], incarnation: str
-    ) -> Applied:
-        """Fold a batch and keep the new place: all of it, or nothing.
+    async def apply(self, standing: Standing, batch: Sequence[Seen]) -> list[Violation]:
+        """Fold a batch into the live generations and keep the new place: all of it, or nothing.
 
         It begins at or before where the generations are; what they have already is left out.
 
         Raises:
-            Moved: the store is of another log, or before where this writer left it.
+            Moved: the store is of another log, or before where this writer left it, or there is
+                more to be built.
             Unavailable: the store is locked, or cannot be written.
         """
         async with self._transaction() as db:
-            places = await read_places(db, lock=[one.number for one in held])
-            self._check(held, places, incarnation, role="live")
-            done = await self._fold(db, held, places, batch)
-        return Applied(_settled(done))
+            places = await read_places(db, lock=[one.number for one in standing.live])
+            self._check_building(standing, places)
+            held = [(one, _place(one, places, standing, "live")) for one in standing.live]
+            done = await _fold(db, held, batch)
+        return _settled(done)
 
     async def build(
-        self, one: Generation, batch: Sequence[Seen], incarnation: str, *, goal: int
-    ) -> Applied:
-        """Fold a batch into what is being built; it is read from now on if it has all by then.
+        self, standing: Standing, one: Generation, batch: Sequence[Seen]
+    ) -> tuple[list[Violation], bool]:
+        """Fold a batch into what is being built; whether it has all, and is read from now on.
 
         Raises:
             Moved: as `apply`, or somebody else has switched to it.
             Unavailable: the store is locked, or cannot be written.
         """
-        near = (batch[-1].seq if batch else one.seq) >= goal
+        near = (batch[-1].seq if batch else one.seq) >= standing.goal
         async with self._transaction() as db:
             places = await read_places(db, lock=None if near else [one.number])
-            self._check([one], places, incarnation, role="building")
-            done = await self._fold(db, [one], places, batch)
-            seq = done[0][2] if done else _place(one, places).seq
-            others = [place for place in places if place.view == one.view.name]
-            old = [place for place in others if place.role == "live"]
-            same = [place.seq for place in old if place.version == one.view.version]
-            switched = near and seq >= max(goal, *same, 0)
-            if switched:
-                for place in old:
-                    await drop_generation(db, place.generation)
-                await change_places(db, [one.number], role="live")
-        return Applied(_settled(done), switched)
+            place = _place(one, places, standing, "building")
+            done = await _fold(db, [(one, place)], batch)
+            (folded,) = done
+            switched = near and await _switch(db, one, places, standing.goal, folded.seq)
+        return _settled(done), switched
 
     async def rebuild(self, incarnation: str, names: Iterable[str], *, goal: int = 0) -> None:
         """Begin to build views anew beside the ones that are read.
@@ -135,114 +112,54 @@ class Store:
         Raises:
             Unavailable: the store is locked, or cannot be written.
         """
-        await self.begin(incarnation, goal=goal)
         wanted = set(names)
         async with self._transaction() as db:
-            places = await read_places(db, lock=None)
-            following = _Numbers(max(place.generation for place in places))
-            for view in self._views:
+            await self._begin(db, incarnation, goal)
+            places = await read_places(db)
+            numbers = _Numbers(places)
+            for view in self._views.values():
                 roles = {place.role for place in places if place.view == view.name}
-                if view.name in wanted and "building" not in roles:
-                    place = Place(
-                        view.name, following(), view.version, incarnation, 0, "building", goal
-                    )
-                    await _made(db, view, place)
+                if view.name in wanted and roles == {"live"}:
+                    cursor = Cursor(incarnation, goal)
+                    await _make(db, view, numbers.next_one(), cursor, "building")
 
-    async def _make(self, db: AsyncConnection) -> None:
+    async def _begin(
+        self, db: AsyncConnection, incarnation: str, goal: int
+    ) -> list[tuple[Generation, Role]]:
+        await self._make_places(db)
+        places = await read_places(db, lock=None)
+        numbers = _Numbers(places)
+        for place in places:
+            if place.incarnation != incarnation:
+                await drop_generation(db, place.generation)
+        places = [place for place in places if place.incarnation == incarnation]
+        end = Cursor(incarnation, goal)
+        found = [await _take(db, view, places, numbers, end) for view in self._views.values()]
+        return [one for some in found for one in some]
+
+    async def _make_places(self, db: AsyncConnection) -> None:
         if self._schema is not None:
             # Two that make the same tables at once would trip over each other.
             await db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MAKING_LOCK})
             await db.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
         await make_places(db)
 
-    async def _take(
-        self,
-        db: AsyncConnection,
-        view: AnyView,
-        places: Sequence[Place],
-        following: "_Numbers",
-        end: Cursor,
-    ) -> list[tuple[Generation, Place]]:
-        """The generations of a view that this release keeps up; made if there is none."""
-        mine = [place for place in places if place.view == view.name]
-        newer = [place for place in mine if place.version > view.version]
-        if newer:
-            logger.warning(
-                "the view %s is of a newer release (version %d, this one has %d); it is left alone",
-                view.name,
-                newer[0].version,
-                view.version,
-            )
-            return []
-        for place in mine:
-            if place.role == "building" and place.version < view.version:
-                await drop_generation(db, place.generation)
-        kept = [place for place in mine if place.version == view.version]
-        if not kept:
-            role = "building" if places else "live"  # the first start shows what it has at once
-            made = Place(view.name, following(), view.version, end.incarnation, 0, role, end.seq)
-            return [(await _made(db, view, made), made)]
-        found = [(_taken(view, place), place) for place in kept]
-        building = [place.generation for place in kept if place.role == "building"]
-        if building:
-            await change_places(db, building, goal=end.seq)
-        return found
-
-    def _check(
-        self, held: Sequence[Generation], places: Sequence[Place], incarnation: str, *, role: str
-    ) -> None:
-        for one in held:
-            place = next((place for place in places if place.generation == one.number), None)
+    def _check_building(self, standing: Standing, places: Sequence[Place]) -> None:
+        known = {one.number for one in standing.building}
+        for place in places:
+            view = self._views.get(place.view)
             if (
-                place is None
-                or (place.view, place.role) != (one.view.name, role)
-                or place.incarnation != incarnation
-                or place.seq < one.seq
+                view is not None
+                and (place.role, place.version) == ("building", view.version)
+                and place.generation not in known
             ):
-                msg = f"the view {one.view.name} is at {place}, not at {incarnation}-{one.seq}"
+                msg = f"the view {place.view} is to be built anew"
                 raise Moved(msg)
-
-    async def _fold(
-        self,
-        db: AsyncConnection,
-        held: Sequence[Generation],
-        places: Sequence[Place],
-        batch: Sequence[Seen],
-    ) -> list[tuple[Generation, Work, int]]:
-        done: list[tuple[Generation, Work, int]] = []
-        if not batch:
-            return done
-        for one in held:
-            seq = _place(one, places).seq
-            fresh = [seen for seen in batch if seen.seq > seq]
-            if not fresh:
-                done.append((one, Work({}, {}, []), seq))
-                continue
-            heads = await one.heads(db, (seen.ref for seen in fresh), seq)
-            work = await asyncio.to_thread(one.fold, fresh, heads)
-            await one.write(db, work)
-            done.append((one, work, fresh[-1].seq))
-        last = batch[-1].seq
-        moved = [one.number for one, work, _ in done if work.heads]
-        if moved:
-            await change_places(db, moved, seq=last)
-        return done
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[AsyncConnection]:
         async with speaking("the views cannot be written"), self._engine.begin() as db:
             yield db
-
-
-class _Numbers:
-    """Numbers of generations: no two of a store are alike."""
-
-    def __init__(self, last: int) -> None:
-        self._last = last
-
-    def __call__(self) -> int:
-        self._last += 1
-        return self._last
 
 
 @asynccontextmanager
@@ -261,28 +178,120 @@ async def open_store(where: Where, views: Sequence[AnyView]) -> AsyncGenerator[S
         await engine.dispose()
 
 
-async def _made(db: AsyncConnection, view: AnyView, place: Place) -> Generation:
-    one = Generation(view, place.generation)
+class _Numbers:
+    """Numbers of generations: no two of a store are alike."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._last = max((place.generation for place in places), default=0)
+
+    def next_one(self) -> int:
+        self._last += 1
+        return self._last
+
+
+class _Folded(NamedTuple):
+    """A generation after a batch, before the transaction is over."""
+
+    one: Generation
+    work: Work | None  # None: it had all of it already
+    seq: int
+
+
+async def _take(
+    db: AsyncConnection,
+    view: AnyView,
+    places: Sequence[Place],
+    numbers: _Numbers,
+    end: Cursor,
+) -> list[tuple[Generation, Role]]:
+    """The generations of a view that this release keeps up; made if there is none."""
+    mine = [place for place in places if place.view == view.name]
+    newer = [place for place in mine if place.version > view.version]
+    if newer:
+        logger.warning(
+            "the view %s is of a newer release (version %d, this one has %d); it is left alone",
+            view.name,
+            newer[0].version,
+            view.version,
+        )
+        return []
+    for place in mine:
+        if place.role == "building" and place.version < view.version:
+            await drop_generation(db, place.generation)
+    kept = [place for place in mine if place.version == view.version]
+    if not kept:
+        role: Role = "building" if places else "live"  # the first start shows at once what it has
+        return [(await _make(db, view, numbers.next_one(), end, role), role)]
+    building = [place.generation for place in kept if place.role == "building"]
+    await change_places(db, building, goal=end.seq)
+    return [(Generation(view, place.generation, place.seq), place.role) for place in kept]
+
+
+async def _make(
+    db: AsyncConnection, view: AnyView, number: int, end: Cursor, role: Role
+) -> Generation:
+    one = Generation(view, number)
     await one.create(db)
-    await add_place(db, place)
+    await add_place(db, Place(view.name, number, view.version, end.incarnation, 0, role, end.seq))
     return one
 
 
-def _taken(view: AnyView, place: Place) -> Generation:
-    one = Generation(view, place.generation)
-    one.seq = place.seq
-    return one
+def _place(one: Generation, places: Sequence[Place], standing: Standing, role: Role) -> Place:
+    """Where it is.
+
+    Raises:
+        Moved: it is no longer what this writer takes it for.
+    """
+    place = next((place for place in places if place.generation == one.number), None)
+    if (
+        place is None
+        or (place.view, place.role) != (one.view.name, role)
+        or place.incarnation != standing.incarnation
+        or place.seq < one.seq
+    ):
+        msg = f"the view {one.view.name} is at {place}, not at {standing.incarnation}-{one.seq}"
+        raise Moved(msg)
+    return place
 
 
-def _place(one: Generation, places: Sequence[Place]) -> Place:
-    return next(place for place in places if place.generation == one.number)
+async def _fold(
+    db: AsyncConnection, held: Sequence[tuple[Generation, Place]], batch: Sequence[Seen]
+) -> list[_Folded]:
+    done: list[_Folded] = []
+    for one, place in held:
+        fresh = [seen for seen in batch if seen.seq > place.seq]
+        if not fresh:
+            done.append(_Folded(one, None, place.seq))
+            continue
+        heads = await one.heads(db, (seen.ref for seen in fresh), place.seq)
+        work = await asyncio.to_thread(one.fold, fresh, heads)
+        await one.write(db, work)
+        done.append(_Folded(one, work, fresh[-1].seq))
+    moved = [folded.one.number for folded in done if folded.work is not None]
+    if moved:
+        await change_places(db, moved, seq=batch[-1].seq)
+    return done
 
 
-def _settled(done: Sequence[tuple[Generation, Work, int]]) -> list[Violation]:
+async def _switch(
+    db: AsyncConnection, one: Generation, places: Sequence[Place], goal: int, seq: int
+) -> bool:
+    """Let it be the one that is read if it has all that the one now has."""
+    old = [place for place in places if (place.view, place.role) == (one.view.name, "live")]
+    same = [place.seq for place in old if place.version == one.view.version]
+    if seq < max(goal, *same, 0):
+        return False
+    for place in old:
+        await drop_generation(db, place.generation)
+    await change_places(db, [one.number], role="live")
+    return True
+
+
+def _settled(done: Sequence[_Folded]) -> list[Violation]:
     """The transaction is over: what it did is remembered, and what was wrong is told once."""
-    told: dict[tuple[object, int], Violation] = {}
+    told: dict[tuple[RunRef, int], Violation] = {}
     for one, work, seq in done:
         one.done(work, seq)
-        for violation in work.violations:
+        for violation in () if work is None else work.violations:
             told.setdefault((violation.ref, violation.seq), violation)
     return list(told.values())

@@ -122,13 +122,19 @@ class Reader:
         Raises:
             Unavailable: it cannot be read, or is being built.
         """
-        async with self._read() as db:
-            places = [] if db is None else await _places(db)
-            place = _readable(self._views[view], places)
-            if db is None or place is None:
-                yield Look(self._tables_of(view, 0), None, None)
-            else:
-                yield Look(self._tables_of(view, place.generation), place, db)
+        for _ in range(TRIES_MAX):
+            async with self._read() as db:
+                places = [] if db is None else await _places(db)
+                place = _readable(self._views[view], places)
+                if db is None or place is None:
+                    yield Look(self._tables_of(view, 0), None, None)
+                    return
+                tables = self._tables_of(view, place.generation)
+                if await _hold(db, tables.values()):
+                    yield Look(tables, place, db)
+                    return
+        msg = f"the view {view!r} is built anew again and again"
+        raise Unavailable(msg)
 
     async def runs(
         self,
@@ -150,7 +156,7 @@ class Reader:
             if before is not None:
                 query = query.where(table.c.first_seq < before)
             found = await look.all(query.order_by(table.c.first_seq.desc()).limit(limit + 1))
-            rows = tuple(RunRow(*row) for row in found[:limit])
+            rows = tuple(_run(row) for row in found[:limit])
             more = rows[-1].first_seq if len(found) > limit else None
             return Page(rows, more, look.position)
 
@@ -169,7 +175,7 @@ class Reader:
             query = select(table).where(table.c.tenant == tenant, table.c.run >= name, begins)
             order = (table.c.run, table.c.first_seq.desc())
             found = await look.all(query.order_by(*order).limit(2))
-        rows = [RunRow(*row) for row in found]
+        rows = [_run(row) for row in found]
         if len(rows) > 1 and rows[0].run != name:
             raise Rejected("ambiguous_run", f"several runs begin with {name!r}; give more of it")
         return rows[0] if rows else None
@@ -184,7 +190,7 @@ class Reader:
             table = look.tables["checkpoints"]
             mine = (table.c.tenant == row.tenant, table.c.job == row.job, table.c.run == row.run)
             found = await look.all(select(table).where(*mine).order_by(table.c.version))
-        return tuple(CheckpointRow(*point) for point in found)
+        return tuple(_point(point) for point in found)
 
     def _tables_of(self, view: str, generation: int) -> Mapping[str, Table]:
         known = self._tables.get((view, generation))
@@ -215,6 +221,16 @@ class Reader:
             yield db
 
 
+def _run(row: Row[Any]) -> RunRow:
+    values: tuple[Any, ...] = tuple(row)
+    return RunRow(*values)
+
+
+def _point(row: Row[Any]) -> CheckpointRow:
+    values: tuple[Any, ...] = tuple(row)
+    return CheckpointRow(*values)
+
+
 async def _places(db: AsyncConnection) -> list[Place]:
     try:
         return await read_places(db)
@@ -222,6 +238,24 @@ async def _places(db: AsyncConnection) -> list[Place]:
         if _is_absence(error):
             return []
         raise
+
+
+async def _hold(db: AsyncConnection, tables: Iterable[Table]) -> bool:
+    """Keep tables from being dropped under the reader; False if they are gone already.
+
+    A reader of SQLite has its look at the file as it was. In one order, as they are dropped.
+    """
+    if db.dialect.name == "sqlite":
+        return True
+    quote = db.dialect.identifier_preparer.quote
+    names = ", ".join(sorted(quote(table.name) for table in tables))
+    try:
+        await db.exec_driver_sql(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+    except ProgrammingError as error:
+        if _is_absence(error):
+            return False
+        raise
+    return True
 
 
 def _is_absence(error: DBAPIError) -> bool:
@@ -234,8 +268,9 @@ def _readable(view: AnyView, places: Iterable[Place]) -> Place | None:
     """The generation that this release reads; None while there is none at all of any view.
 
     Raises:
-        Unavailable: it is being built.
+        Unavailable: it is being built, or is to be.
     """
+    places = list(places)
     mine = [place for place in places if place.view == view.name]
     for place in mine:
         if place.role == "live" and place.version == view.version:
@@ -247,6 +282,9 @@ def _readable(view: AnyView, places: Iterable[Place]) -> Place | None:
         if place.role == "building":
             msg = f"the view {view.name!r} is being built ({place.percent} %)"
             raise Unavailable(msg)
+    if places:
+        msg = f"the view {view.name!r} is yet to be built: `peritus serve projections` does it"
+        raise Unavailable(msg)
     return None
 
 

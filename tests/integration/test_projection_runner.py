@@ -143,10 +143,12 @@ def test_any_batches_repeated_or_overlapping_give_the_same_rows(
         path = folder / "views.sqlite"
         for start, length in cuts:  # each batch is another life of the writer
             async with open_store(path, ALL) as store:
-                live = (await store.begin("a0")).live
-                from_seq = min(start, live[0].seq)  # it may begin before its place, never after
+                standing = await store.begin("a0")
+                from_seq = min(
+                    start, standing.live[0].seq
+                )  # it may begin before its place, never after
                 batch = [see(one) for one in stored[from_seq : from_seq + length]]
-                await store.apply(live, batch, "a0")
+                await store.apply(standing, batch)
         await catch_up(backbone.log, path)
         assert await everything(path) == await expected(backbone, folder)
 
@@ -192,10 +194,10 @@ async def test_a_batch_that_fails_leaves_neither_rows_nor_cursor(
     await write_runs(backbone)
     stored = await load(backbone, "alpha")
     async with open_store(db_path, ALL) as store:
-        live = (await store.begin("a0")).live
+        standing = await store.begin("a0")
         broken = see(stored[1])._replace(ref=None)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
-            await store.apply(live, [see(stored[0]), broken], "a0")
+            await store.apply(standing, [see(stored[0]), broken])
     assert await Reader(db_path).position() == Cursor("a0", 0)
     assert await everything(db_path) == ([], [])
 
@@ -216,11 +218,11 @@ async def test_a_writer_notices_that_another_threw_the_view_away(
     await write_runs(backbone)
     stored = await load(backbone, "alpha")
     async with open_store(db_path, ALL) as old, open_store(db_path, ALL) as new:
-        live = (await old.begin("a0")).live
-        await old.apply(live, [see(one) for one in stored[:2]], "a0")
+        standing = await old.begin("a0")
+        await old.apply(standing, [see(one) for one in stored[:2]])
         await new.begin("b1")
         with pytest.raises(Moved):
-            await old.apply(live, [see(one) for one in stored[2:]], "a0")
+            await old.apply(standing, [see(one) for one in stored[2:]])
     await catch_up(backbone.log, db_path)
     assert await everything(db_path) == await expected(backbone, tmp_path)
 

@@ -33,8 +33,7 @@ class Desk:
 
     async def feed(self, *stored: Stored) -> None:
         """Fold stored envelopes into all views, as one batch."""
-        held = self.standing.live
-        await self.store.apply(held, [see(one) for one in stored], INCARNATION)
+        await self.store.apply(self.standing, [see(one) for one in stored])
 
     def stored(self, pen: Pen, *events: Event) -> Stored:
         """The next envelope of a run, as it lies in the log."""
@@ -52,7 +51,8 @@ class Desk:
             query: Select[Any] = select(found).order_by(*found.primary_key.columns)
             for name, value in wanted.items():
                 query = query.where(found.c[name] == value)
-            return [dict(row._mapping) for row in await look.all(query)]
+            names = found.columns.keys()
+            return [dict(zip(names, row, strict=True)) for row in await look.all(query)]
 
 
 @asynccontextmanager
