@@ -8,6 +8,7 @@ PeritusError
 │   └── AppendUnknown   the append may or may not be stored: re-read, look for our envelope
 ├── TooLarge       deterministic: offload or fail, never retry
 └── IntegrityViolated   the stored history is not what was written: stop, alarm
+    └── NoSuchBlob      content that is named is not there
 """
 
 
@@ -49,3 +50,7 @@ class TooLarge(PeritusError):
 
 class IntegrityViolated(PeritusError):
     """A stored history has a gap, a broken hash chain or bytes nobody can read."""
+
+
+class NoSuchBlob(IntegrityViolated):
+    """There is no content of that digest: a history that names it is not whole."""
