@@ -1,0 +1,39 @@
+/** Bars, upright and across, as pictures with words. Not the figures. */
+
+import { h, s } from "./dom.js";
+
+const WIDTH = 720;
+const HEIGHT = 160;
+const FOOT = 22;
+
+/** Upright bars in the order they are given, such as days. */
+export function columns(bars, shown, label) {
+  const most = Math.max(1, ...bars.map((bar) => bar.size));
+  const each = WIDTH / bars.length;
+  const top = HEIGHT - FOOT;
+  const nodes = bars.map((bar, index) => {
+    const height = bar.size === 0 ? 0 : Math.max(2, (bar.size / most) * (top - 16));
+    return s("g", {},
+      s("title", {}, `${bar.name}: ${shown(bar.size)}`),
+      s("rect", { x: index * each, y: 0, width: each, height: top, class: "hit" }),
+      s("rect", { x: index * each + each * 0.12, y: top - height, width: each * 0.76, height, rx: 2, class: "bar" }));
+  });
+  const foot = [
+    s("line", { x1: 0, x2: WIDTH, y1: top, y2: top, class: "base" }),
+    s("text", { x: 0, y: HEIGHT - 6 }, bars[0].name.slice(5)),
+    s("text", { x: WIDTH, y: HEIGHT - 6, "text-anchor": "end" }, bars.at(-1).name.slice(5)),
+    s("text", { x: 0, y: 11 }, shown(most)),
+  ];
+  return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "columns", role: "img", "aria-label": `${label}; as a table below` }, nodes, foot);
+}
+
+/** Bars across, a line each, with their names and figures in words. */
+export function barsAcross(bars, shown, label) {
+  const most = Math.max(1, ...bars.map((bar) => bar.size));
+  return h("ul", { class: "across", "aria-label": label }, bars.map((bar) => {
+    const line = s("svg", { viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" },
+      s("rect", { x: 0, y: 0, width: 100, height: 4, class: "hit" }),
+      s("rect", { x: 0, y: 0, width: bar.size === 0 ? 0 : Math.max(0.6, (bar.size / most) * 100), height: 4, class: "bar" }));
+    return h("li", {}, h("span", { class: "name" }, bar.name), h("span", { class: "figure" }, shown(bar.size)), line);
+  }));
+}

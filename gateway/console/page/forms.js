@@ -1,0 +1,87 @@
+/**
+ * A form for a JSON schema, as far as forms go: texts, numbers, choices, yes and no. What is
+ * nested is given as JSON. Not what is asked, nor the check: the gateway checks.
+ */
+
+import { field, h } from "./dom.js";
+
+const PLAIN = new Set(["string", "number", "integer", "boolean"]);
+
+/** Whether a form can ask for it field by field. */
+export const isFlat = (schema) =>
+  schema?.type === "object" && schema.properties !== undefined && Object.keys(schema.properties).length > 0;
+
+/** `{node, value}`: the fields, and what they say; `value` throws when JSON cannot be read. */
+export function schemaForm(schema) {
+  if (!isFlat(schema)) return jsonForm("Answer, as JSON", "{}");
+  const required = new Set(schema.required ?? []);
+  const fields = Object.entries(schema.properties).map(([name, property]) => ({
+    name,
+    ...propertyField(name, property, required.has(name)),
+  }));
+  return {
+    node: h("div", { class: "fields" }, fields.map((one) => one.node)),
+    value() {
+      const found = {};
+      for (const one of fields) {
+        const value = one.value();
+        if (value !== undefined) found[one.name] = value;
+      }
+      return found;
+    },
+  };
+}
+
+function propertyField(name, property, required) {
+  const label = `${property.title ?? name}${required ? "" : " (optional)"}`;
+  const hint = property.description ?? null;
+  const choices = property.enum ?? property.oneOf?.map((one) => one.const);
+  if (choices) return choiceField(label, hint, choices, property, required);
+  if (property.type === "boolean") {
+    const box = h("input", { type: "checkbox", checked: property.default === true });
+    return { node: field(label, box, hint), value: () => box.checked };
+  }
+  if (!PLAIN.has(property.type)) {
+    const made = jsonForm(label, property.default === undefined ? "" : JSON.stringify(property.default));
+    return { ...made, node: made.node };
+  }
+  const numeric = property.type !== "string";
+  const input = h("input", {
+    type: numeric ? "number" : { email: "email", date: "date", uri: "url" }[property.format] ?? "text",
+    step: property.type === "number" ? "any" : null,
+    required,
+    value: property.default ?? "",
+  });
+  const value = () => {
+    if (input.value === "") return undefined;
+    return numeric ? Number(input.value) : input.value;
+  };
+  return { node: field(label, input, hint), value };
+}
+
+function choiceField(label, hint, choices, property, required) {
+  const names = property.enumNames ?? property.oneOf?.map((one) => one.title ?? one.const) ?? choices;
+  const options = choices.map((one, index) => h("option", { value: String(index) }, String(names[index])));
+  const select = h("select", { required }, required ? [] : h("option", { value: "" }, "—"), options);
+  const preset = choices.indexOf(property.default);
+  if (preset >= 0) select.value = String(preset);
+  const value = () => (select.value === "" ? undefined : choices[Number(select.value)]);
+  return { node: field(label, select, hint), value };
+}
+
+/** A field for any JSON. */
+export function jsonForm(label, text, hint = null) {
+  const area = h("textarea", { class: "code", rows: String(Math.min(14, text.split("\n").length + 1)), spellcheck: "false", value: text });
+  const value = () => {
+    if (area.value.trim() === "") return undefined;
+    try {
+      return JSON.parse(area.value);
+    } catch (error) {
+      area.setAttribute("aria-invalid", "true");
+      area.focus();
+      throw new SyntaxError(`${label}: ${error.message}`);
+    }
+  };
+  area.addEventListener("input", () => area.removeAttribute("aria-invalid"));
+  return { node: field(label, area, hint), value };
+}
