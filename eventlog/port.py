@@ -32,6 +32,24 @@ class Stored(NamedTuple):
     data: bytes
 
 
+class Page(NamedTuple):
+    """Stored envelopes in order, and whether the log has more that match."""
+
+    envelopes: list[Stored]
+    more: bool
+
+
+PAGE_MAX = 1000
+"""How many envelopes a page has at most; it may have fewer, though there are more."""
+
+
+class Said(NamedTuple):
+    """What was said live, and of which run."""
+
+    ref: RunRef
+    data: bytes
+
+
 class Cursor(NamedTuple):
     """A reader's place: what it gets next comes after this event of this log incarnation.
 
@@ -77,6 +95,24 @@ class EventLog(Protocol):
 
     async def load(self, ref: RunRef, *, after_seq: int = 0) -> list[Stored]:
         """The run's envelopes after a sequence, in order, as the leader has them.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        ...
+
+    async def read(
+        self,
+        *,
+        after_seq: int,
+        tenant: str = "*",
+        job: str = "*",
+        run: str = "*",
+        limit: int = PAGE_MAX,
+    ) -> Page:
+        """The next stored envelopes after a sequence that match: one page of what there is now.
+
+        A page without more ends where the leader's log ended, at the earliest when it was asked.
 
         Raises:
             Unavailable: the store is away.
@@ -389,8 +425,16 @@ class LiveChannel(Protocol):
         """Tell whoever listens now; never waits for anyone."""
         ...
 
-    def subscribe(self, ref: RunRef) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def subscribe(self, ref: RunRef) -> AbstractAsyncContextManager[AsyncIterator[Said]]:
         """What is said of a run from now on. `ref` parts may be `*`."""
+        ...
+
+    async def recent(self, ref: RunRef) -> list[Said]:
+        """What was said of a run in the last minute, in order, as far as it is still known.
+
+        Raises:
+            Unavailable: the store is away.
+        """
         ...
 
 

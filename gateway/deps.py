@@ -13,6 +13,7 @@ from domain.redaction import Redactor
 from eventlog.port import Backbone
 from gateway.auth.means import Auth
 from gateway.callers import caller_of
+from gateway.streams.bounds import DEFAULT_BOUNDS, Bounds
 from projections.queries.reader import Reader
 
 HEARTBEAT_S = 10.0
@@ -86,6 +87,7 @@ class GatewayDeps:
     auth: Auth | None = None
     hosts: frozenset[str] = LOOPBACK_HOSTS
     heartbeat_s: float = HEARTBEAT_S
+    streams: Bounds = DEFAULT_BOUNDS
     wait_s: float = WAIT_S
     body_bytes_max: int = BODY_BYTES_MAX
     redactor: Callable[[], Redactor] = Redactor

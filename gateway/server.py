@@ -5,11 +5,15 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable, Generator
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from domain.errors import Rejected
+from gateway.streams.hub import Hub
+from gateway.streams.response import ABORT
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -37,14 +41,27 @@ async def serve(
             msg = f"{host} can be reached by other machines; set a token, or listen on {HOST}"
             raise Rejected("unguarded", msg)
         server = _Server(app, listener, ready)
+        hub: Hub | None = getattr(app.state, "hub", None)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve(sockets=[listener]), name="http")
+            feeding = [tasks.create_task(hub.run(), name="streams")] if hub is not None else []
             try:
-                await asyncio.wait({serving})
+                await asyncio.wait({serving, *feeding}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 app.state.closing.set()
                 server.should_exit = True
                 await asyncio.wait({serving}, timeout=2 * SHUTDOWN_S)
+                for task in feeding:
+                    task.cancel()
+
+
+class _Connection(HttpToolsProtocol):
+    """Lets an answer cut its connection: to close one waits for a client that takes nothing."""
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        cast("dict[str, object]", self.scope)[ABORT] = self.transport.abort
 
 
 class _Server(uvicorn.Server):
@@ -56,6 +73,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=_Connection,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

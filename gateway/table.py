@@ -1,16 +1,17 @@
 """All operations of the gateway, collected. What is not here does not exist; see `operations`."""
 
-import asyncio
 from collections.abc import Iterable
 
-from gateway import events, forks, health, people_operations, reads, writes
+from gateway import forks, health, people_operations, reads, writes
 from gateway.auth import operations as access
 from gateway.deps import GatewayDeps
 from gateway.operations import Operation
+from gateway.streams import operations as streams
+from gateway.streams.hub import Hub
 
 
-def operations(deps: GatewayDeps, closing: asyncio.Event) -> tuple[Operation, ...]:
-    """Every operation; once `closing` is set, streams end."""
+def operations(deps: GatewayDeps, hub: Hub) -> tuple[Operation, ...]:
+    """Every operation; the streams are fed by the hub."""
     return (
         *health.operations(deps),
         *access.operations(deps),
@@ -18,7 +19,7 @@ def operations(deps: GatewayDeps, closing: asyncio.Event) -> tuple[Operation, ..
         *writes.operations(deps),
         *forks.operations(deps),
         *people_operations.operations(deps),
-        *events.operations(deps, closing),
+        *streams.operations(deps, hub),
     )
 
 

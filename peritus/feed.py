@@ -2,22 +2,15 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
 
 from domain.envelope import Envelope, decode, event_json
-from domain.events import CancelRequested, Event, RunForked, RunStarted
+from domain.events import Event
 from domain.ids import RunRef
+from eventlog.owners import Owners, Whose
 from eventlog.port import Cursor, EventLog, Stored
-
-
-class Whose(NamedTuple):
-    """Of whom a run is: its expert, and the run that asked for it; None for a root."""
-
-    expert: str = ""
-    parent: str | None = None
 
 
 class Heard(NamedTuple):
@@ -63,40 +56,6 @@ def _heard(envelope: Envelope, seq: int, incarnation: str, whose: Whose) -> list
         )
         for index, event in enumerate(envelope.events)
     ]
-
-
-@dataclass(slots=True)
-class Owners:
-    """Remembers of whom runs are; what it does not know is in a run's first envelope."""
-
-    log: EventLog
-    known: dict[RunRef, Whose] = field(default_factory=dict[RunRef, Whose])
-
-    async def of(self, envelope: Envelope) -> Whose:
-        """Of whom the run of an envelope is.
-
-        Raises:
-            Unavailable: the store is away.
-        """
-        found = self.known.get(envelope.ref)
-        if found is not None:
-            return found
-        first: Envelope | None = envelope
-        if envelope.version != 1:
-            stored = await self.log.load(envelope.ref)
-            first = decode(stored[0].data) if stored else None
-        return self.known.setdefault(envelope.ref, _named_in(first))
-
-
-def _named_in(first: Envelope | None) -> Whose:
-    for event in first.events if first else ():
-        if isinstance(event, RunStarted):
-            return Whose(event.expert, event.parent.run if event.parent else None)
-        if isinstance(event, RunForked):
-            return Whose(event.expert)
-        if isinstance(event, CancelRequested) and event.parent is not None:
-            return Whose(parent=event.parent.run)  # cancelled before it was started
-    return Whose()
 
 
 @asynccontextmanager

@@ -95,9 +95,10 @@ async def connect_backbone(
             dead=JetStreamDeadLetters(streams, reader),
             leases=JetStreamLeases(streams, reader, lease_s=timing.lease_s),
             limits=JetStreamLimits(streams, reader),
-            live=JetStreamLiveChannel(link, names),
+            live=JetStreamLiveChannel(link, names, reader),
             requests=JetStreamRequests(link, names),
             registry=JetStreamRegistry(streams, reader),
+            retention=JetStreamRetention(streams, reader),
         )
         returned = asyncio.Event()
         link.on_up.append(returned.set)

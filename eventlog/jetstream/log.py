@@ -25,10 +25,10 @@ from eventlog.jetstream.api import (
 )
 from eventlog.jetstream.connection import AnswerLost
 from eventlog.jetstream.follow import follow
-from eventlog.jetstream.reader import Reader
+from eventlog.jetstream.reader import Reader, stored_of
 from eventlog.jetstream.streams import Streams
 from eventlog.jetstream.subjects import ref_of, token
-from eventlog.port import Stored
+from eventlog.port import PAGE_MAX, Page, Stored
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 BEHIND_WAIT_S = 0.02
@@ -101,6 +101,38 @@ class JetStreamEventLog:
                 return found
             await asyncio.sleep(BEHIND_WAIT_S)
         msg = f"no replica has caught up with run {ref.run!r}"
+        raise Unavailable(msg)
+
+    async def read(
+        self,
+        *,
+        after_seq: int,
+        tenant: str = "*",
+        job: str = "*",
+        run: str = "*",
+        limit: int = PAGE_MAX,
+    ) -> Page:
+        """The next stored envelopes after a sequence that match: one page of what there is now.
+
+        A page without more ends where the leader's log ended, at the earliest when it was asked.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        subject = self._names.runs("evt", RunRef(tenant, job, run))
+        for _ in range(BEHIND_ATTEMPTS_MAX):
+            messages, more = await self._reader.messages(
+                self._stream, subject, after_seq=after_seq, count=min(limit, PAGE_MAX)
+            )
+            found = [stored_of(message) for message in messages]
+            if more or self._streams.replicas == 1:
+                return Page(found, more)
+            leader = await self._leader_last(subject)
+            last_seq = found[-1].seq if found else after_seq
+            if leader is None or int(leader["seq"]) <= last_seq:
+                return Page(found, more=False)
+            await asyncio.sleep(BEHIND_WAIT_S)
+        msg = f"no replica has caught up with {subject!r}"
         raise Unavailable(msg)
 
     async def find(self, tenant: str, run: str) -> RunRef | None:

@@ -11,7 +11,7 @@ from domain.errors import AppendUnknown, Conflict, TooLarge, Unavailable
 from domain.ids import RunRef
 from eventlog.memory.client import Client
 from eventlog.memory.faults import FaultPoint, Kind
-from eventlog.port import PAYLOAD_BYTES_MAX, Stored, matches
+from eventlog.port import PAGE_MAX, PAYLOAD_BYTES_MAX, Page, Stored, matches
 
 _SEQ = attrgetter("seq")
 
@@ -54,6 +54,17 @@ class LogStore:
         run = self._runs.get(ref, [])
         end = len(run) - 1 if stale and run else len(run)
         return run[bisect_right(run, after_seq, key=_SEQ) : end]
+
+    def page(self, pattern: RunRef, after_seq: int, limit: int) -> Page:
+        """At most `limit` envelopes after a sequence that match, and whether there are more."""
+        found = [
+            stored
+            for ref, run in self._runs.items()
+            if matches(pattern, ref)
+            for stored in run[bisect_right(run, after_seq, key=_SEQ) :]
+        ]
+        found.sort(key=_SEQ)
+        return Page(found[:limit], more=len(found) > limit)
 
     def find(self, tenant: str, run: str) -> RunRef | None:
         """The full name of a run, if it exists."""
@@ -187,6 +198,25 @@ class MemoryLog:
         return await self._client.call(
             FaultPoint.LOAD,
             lambda kind: self._store.load(ref, after_seq, stale=kind is Kind.STALE),
+        )
+
+    async def read(
+        self,
+        *,
+        after_seq: int,
+        tenant: str = "*",
+        job: str = "*",
+        run: str = "*",
+        limit: int = PAGE_MAX,
+    ) -> Page:
+        """The next stored envelopes after a sequence that match: one page of what there is now.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        pattern = RunRef(tenant, job, run)
+        return await self._client.call(
+            FaultPoint.LOAD, lambda _: self._store.page(pattern, after_seq, min(limit, PAGE_MAX))
         )
 
     async def find(self, tenant: str, run: str) -> RunRef | None:

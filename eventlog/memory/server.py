@@ -94,6 +94,7 @@ class MemoryServer:
             return
         self.up = False
         self.commands.stop()
+        self._air.clear()
         for queue in self.work.values():
             queue.clear()
         for client in self._clients:

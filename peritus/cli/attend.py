@@ -187,8 +187,8 @@ class Attendance:
 
     async def _show_live(self, ref: RunRef) -> None:
         async with self.backbone.live.subscribe(ref) as pieces:
-            async for data in pieces:
-                await self.out.write(self.screen.piece(ref, data))
+            async for said in pieces:
+                await self.out.write(self.screen.piece(ref, said.data))
 
     def _cancel(self) -> None:
         notice("stopping the run; press Ctrl-C again to leave it alone")

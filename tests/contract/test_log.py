@@ -67,6 +67,37 @@ async def test_a_long_run_loads_whole(backbone: Backbone) -> None:
     assert [s.data for s in await backbone.log.load(ALPHA)] == items
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (RunRef("*", "*", "*"), [b"a1", b"b1", b"a2", b"g1", b"o1", b"a3"]),
+        (RunRef("acme", "*", "*"), [b"a1", b"b1", b"a2", b"g1", b"a3"]),
+        (RunRef("acme", "job1", "*"), [b"a1", b"b1", b"a2", b"a3"]),
+        (ALPHA, [b"a1", b"a2", b"a3"]),
+        (RunRef("nobody", "*", "*"), []),
+    ],
+)
+async def test_pages_of_any_size_hold_what_matches_in_order_once(
+    backbone: Backbone, pattern: RunRef, expected: list[bytes]
+) -> None:
+    log, last = backbone.log, dict[RunRef, int]()
+    writes = [(ALPHA, b"a1"), (BETA, b"b1"), (ALPHA, b"a2"), (GAMMA, b"g1"), (OTHER, b"o1")]
+    for ref, data in [*writes, (ALPHA, b"a3")]:
+        last[ref] = await log.append(ref, data, expected_seq=last.get(ref, 0))
+    tenant, job, run = pattern
+    for limit in (1, 2, 3, 100):
+        seen: list[bytes] = []
+        seq, more = 0, True
+        while more:
+            page = await log.read(after_seq=seq, tenant=tenant, job=job, run=run, limit=limit)
+            assert len(page.envelopes) <= limit
+            seen += [stored.data for stored in page.envelopes]
+            seq = page.envelopes[-1].seq if page.envelopes else seq
+            more = page.more
+        assert seen == expected
+        assert await log.read(after_seq=seq, tenant=tenant, job=job, run=run) == ([], False)
+
+
 async def test_runs_of_the_same_name_in_two_tenants_are_two_runs(backbone: Backbone) -> None:
     await backbone.log.append(ALPHA, b"acme", expected_seq=0)
     await backbone.log.append(OTHER, b"umbrella", expected_seq=0)

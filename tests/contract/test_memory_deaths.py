@@ -90,6 +90,12 @@ async def use_everything(ports: Backbone) -> None:
         assert await anext(notes) is None
         await ports.limits.note(SCOPE, b"n", expected=last.revision if last else 0)
         await anext(notes)
+    revision = await ports.registry.put("key", "acme", "one", b"r", expected=0)
+    assert await ports.registry.get("key", "acme", "one") is not None
+    await ports.registry.remove("key", "acme", "one")
+    assert revision
+    assert await ports.retention.runs("acme", "job1")
+    await ports.retention.forget("umbrella", "none")
     await ports.live.publish(ALPHA, b"l")
     async with ports.requests.serve(answer):
         assert await ports.requests.ask(ALPHA, b"q", timeout_s=1) == b"q"
@@ -213,9 +219,9 @@ def test_a_listener_that_never_takes_loses_what_does_not_fit() -> None:
             for i in range(LISTENER_MESSAGES_MAX + 10):
                 await ports.live.publish(ALPHA, b"%d" % i)
             kept = [await anext(heard) for _ in range(LISTENER_MESSAGES_MAX)]
-            assert kept[-1] == b"%d" % (LISTENER_MESSAGES_MAX - 1)
+            assert kept[-1].data == b"%d" % (LISTENER_MESSAGES_MAX - 1)
             await ports.live.publish(ALPHA, b"fits again")
-            assert await anext(heard) == b"fits again"
+            assert await anext(heard) == (ALPHA, b"fits again")
 
     simulate(main)
 

@@ -298,7 +298,7 @@ def test_live_messages_requests_and_replies_get_lost_without_a_word() -> None:
             assert answered == [b"reply lost", b"fine"]
             await asking.live.publish(ALPHA, b"1")
             await asking.live.publish(ALPHA, b"2")
-            assert await anext(heard) == b"2"
+            assert await anext(heard) == (ALPHA, b"2")
 
     simulate(main)
 

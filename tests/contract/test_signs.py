@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from domain.ids import RunRef
-from eventlog.port import Backbone
+from eventlog.port import Backbone, Said
 from tests.contract.deployment import ALPHA, BETA, BOUND_S, GAMMA, OTHER, Deployment, until
 
 pytestmark = pytest.mark.anyio
@@ -21,9 +21,9 @@ async def live_until(backbone: Backbone, expected: dict[str, bytes]) -> None:
     await until(holds)
 
 
-async def take(items: AsyncIterator[bytes], n: int = 1) -> list[bytes]:
+async def take(items: AsyncIterator[Said], n: int = 1) -> list[bytes]:
     async with asyncio.timeout(BOUND_S):
-        return [await anext(items) for _ in range(n)]
+        return [(await anext(items)).data for _ in range(n)]
 
 
 async def test_renewed_epochs_live_with_what_they_last_said(
@@ -119,6 +119,49 @@ async def test_listeners_of_a_pattern_hear_what_matches(
             await backbone.live.publish(ref, data)
         await backbone.live.publish(ALPHA, b"end")
         assert await take(items, len(expected) + 1) == [*expected, b"end"]
+
+
+async def test_what_is_said_names_its_run(backbone: Backbone, other: Backbone) -> None:
+    async with asyncio.timeout(BOUND_S), other.live.subscribe(ANY) as items:
+        for ref in (ALPHA, OTHER):
+            await backbone.live.publish(ref, b"x")
+        assert [await anext(items) for _ in range(2)] == [(ALPHA, b"x"), (OTHER, b"x")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (ANY, [(ALPHA, b"1"), (OTHER, b"2"), (BETA, b"3"), (ALPHA, b"4")]),
+        (RunRef("acme", "*", "*"), [(ALPHA, b"1"), (BETA, b"3"), (ALPHA, b"4")]),
+        (ALPHA, [(ALPHA, b"1"), (ALPHA, b"4")]),
+        (GAMMA, []),
+    ],
+)
+async def test_what_was_said_in_the_last_minute_can_be_read_by_whoever_comes_in_the_middle(
+    backbone: Backbone, other: Backbone, pattern: RunRef, expected: list[Said]
+) -> None:
+    for ref, data in ((ALPHA, b"1"), (OTHER, b"2"), (BETA, b"3"), (ALPHA, b"4")):
+        await backbone.live.publish(ref, data)
+
+    async def holds() -> bool:
+        return len(await other.live.recent(ANY)) == 4
+
+    await until(holds)
+    assert await other.live.recent(pattern) == expected
+
+
+async def test_what_was_said_is_forgotten_by_a_server_that_begins_again(
+    backbone: Backbone, deployment: Deployment
+) -> None:
+    await backbone.live.publish(ALPHA, b"before")
+
+    async def holds() -> bool:
+        return len(await backbone.live.recent(ALPHA)) == 1
+
+    await until(holds)
+    await deployment.restart()
+    async with deployment.client() as later:
+        assert await later.live.recent(ANY) == []
 
 
 async def test_nobody_hears_what_was_said_before(backbone: Backbone, other: Backbone) -> None:

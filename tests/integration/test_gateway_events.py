@@ -7,8 +7,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from domain import events as e
 from domain.envelope import event_json
@@ -17,7 +15,8 @@ from eventlog.memory import MemoryServer
 from eventlog.memory.log import MemoryLog
 from eventlog.port import Backbone, Cursor
 from gateway.deps import HEARTBEAT_S
-from gateway.history import find_place, frames
+from gateway.streams.feed import Feed
+from gateway.streams.places import find_place
 from tests.support.gateway import (
     BOUND_S,
     Message,
@@ -84,6 +83,8 @@ def told(pen: Pen) -> list[tuple[str, str, str]]:
                 {
                     "run": pen.ref.run,
                     "job": pen.ref.job,
+                    "expert": "coder",
+                    "parent": None,
                     "version": envelope.version + index,
                     "at_ms": envelope.at_ms,
                     "event": event_json(event),
@@ -109,27 +110,6 @@ async def test_a_stream_says_hello_tells_every_event_and_ends_with_the_final_cur
     assert heard(events) == told(pen)
     assert (end.event, end.id) == ("end", events[-1].id)
     assert end.json == {"run": "alpha", "job": "job1", "status": "completed"}
-
-
-@settings(max_examples=30, deadline=None)
-@given(batches=st.lists(st.sampled_from(HISTORY[:-1]), min_size=1, max_size=5), data=st.data())
-def test_a_reader_that_reconnects_after_any_event_gets_exactly_the_rest(
-    batches: list[tuple[e.Event, ...]], data: st.DataObject
-) -> None:
-    async def scenario() -> None:
-        backbone = MemoryServer(now_ms=lambda: 0).backbone()
-        pen = await write(backbone, *batches, completed(9))
-        everything = told(pen)
-        place = data.draw(st.integers(0, len(everything)))
-        asked = everything[place - 1][0] if place else "a0-0-0"
-        found = await find_place(backbone.log, REF, asked)
-        async with asyncio.timeout(BOUND_S):
-            hello, *rest, end = [frame async for frame in frames(backbone.log, REF, found)]
-        assert (hello.event, str(hello.id)) == ("hello", asked)
-        assert [(str(f.id), f.event, f.data.decode()) for f in rest] == everything[place:]
-        assert (end.event, str(end.id)) == ("end", everything[-1][0])
-
-    asyncio.run(scenario())
 
 
 async def test_every_cursor_of_a_history_resumes_over_http(
@@ -212,6 +192,7 @@ async def test_every_kind_of_rest_ends_the_stream(
         ("nonsense", "unreadable"),
         ("a0-1-0", "not_of_this_run"),
         ("a0-9999-0", "not_of_this_run"),
+        ("a0-2-4", "not_of_this_run"),
     ],
 )
 async def test_a_cursor_that_cannot_be_honoured_is_reset_and_all_is_told_again(
@@ -229,9 +210,9 @@ async def test_a_cursor_beyond_retention_is_reset(server: MemoryServer) -> None:
         async def bounds(self) -> tuple[int, int]:
             return 5, 9
 
-    log = PurgedLog(server.client(), server.log)
-    assert (await find_place(log, REF, "a0-3-0")).reset == "retention"
-    assert (await find_place(log, REF, "a0-0-0")).reset is None
+    log, feed = PurgedLog(server.client(), server.log), Feed(REF, root=REF)
+    assert (await find_place(log, feed, "a0-3-0")).reset == "retention"
+    assert (await find_place(log, feed, "a0-0-0")).reset is None
 
 
 async def test_a_stream_outlives_its_log_being_made_anew_with_a_reset(
@@ -265,15 +246,20 @@ async def server_back(pen: Pen, backbone: Backbone) -> None:
     pen.seq = await backbone.log.append(REF, data, expected_seq=pen.seq)
 
 
-async def test_a_silent_stream_is_kept_alive(backbone: Backbone, tmp_path: Path) -> None:
-    await write(backbone, started())
+async def test_a_silent_stream_is_kept_alive_and_says_how_far_it_is(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    pen = await write(backbone, started())
     async with (
         gateway(deps_of(backbone, tmp_path, heartbeat_s=0.05)) as http,
         listening(http, URL) as messages,
     ):
         await take(messages, 5)
         beats = await take(messages, 2)
-    assert {(beat.comment, beat.id, beat.event) for beat in beats} == {("alive", None, "")}
+    last = told(pen)[-1][0]
+    assert {(beat.event, beat.id, beat.json["cursor"]) for beat in beats} == {
+        ("heartbeat", last, last)
+    }
 
 
 def test_the_heartbeat_is_never_rarer_than_proxies_bear() -> None:

@@ -449,5 +449,5 @@ async def test_deltas_of_a_reply_are_heard_live_and_never_stored() -> None:
         await cluster.start()
         heard = await anext(aiter(pieces))
         await cluster.rest()
-    assert b'"type":"delta.v1"' in heard
+    assert b'"type":"delta.v1"' in heard.data
     assert Delta("text", 0, 0, "x").offset == 0

@@ -157,9 +157,9 @@ async def listening(backbone: Backbone) -> AsyncGenerator[Heard]:
         async with backbone.live.subscribe(EVERYTHING) as pieces:
             ready.set()
             async for piece in pieces:
-                if piece == LAST[1]:
+                if piece == LAST:
                     return
-                heard.pieces.append(piece)
+                heard.pieces.append(piece.data)
 
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(listen())

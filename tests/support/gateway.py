@@ -141,7 +141,7 @@ async def until_closed(
 ) -> list[Message]:
     """All messages of a stream until the gateway ends it, without heartbeats."""
     async with asyncio.timeout(BOUND_S), listening(client, url, last=last, query=query) as messages:
-        return [message async for message in messages if message.comment is None]
+        return [message async for message in messages if message.event != "heartbeat"]
 
 
 async def take(messages: AsyncIterator[Message], number: int) -> list[Message]:

@@ -24,12 +24,12 @@ from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice
 from domain.tools import Lane, Safety, ToolEntry
 from eventlog.memory import MemoryServer
+from eventlog.owners import Whose
 from eventlog.port import Backbone, Cursor
 from peritus.cli.attend import Attendance
 from peritus.cli.loop import Out
 from peritus.cli.screens import JsonLines
 from peritus.feed import Heard as HeardEvent
-from peritus.feed import Whose
 from peritus.jobs import Send
 
 pytestmark = pytest.mark.anyio

@@ -10,6 +10,7 @@ from domain.errors import Rejected
 from domain.events import EVENT_TYPES
 from domain.ids import RunRef
 from domain.limits import Usage
+from eventlog.owners import Whose
 from eventlog.port import Cursor
 from peritus.cli.event_names import SEED, event_types
 from peritus.cli.log_lines import entry_line
@@ -21,7 +22,7 @@ from peritus.cli.log_select import (
     step_test,
     with_context,
 )
-from peritus.feed import Heard, Whose
+from peritus.feed import Heard
 
 REF = RunRef("t", "job", "run-abcdef")
 

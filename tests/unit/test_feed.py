@@ -7,7 +7,8 @@ import pytest
 from domain import events as e
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
-from peritus.feed import Whose, follow_events, stored_events
+from eventlog.owners import Whose
+from peritus.feed import follow_events, stored_events
 from tests.support.pen import Pen, completed, started
 
 pytestmark = pytest.mark.anyio
