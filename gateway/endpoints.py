@@ -44,7 +44,11 @@ def endpoint(operation: Operation, deps: GatewayDeps) -> Endpoint:
     """
 
     async def serve(request: Request) -> ASGIApp:
-        caller = caller_of(request) or Caller(deps.tenant(request), deps.principal(request))
+        caller = caller_of(request)
+        if caller is None:  # the gate names one wherever a credential is needed, or none is asked
+            if not operation.open:
+                raise Problem(401, "unauthorized", "A valid credential is needed.")
+            caller = Caller(deps.tenant(request), deps.principal(request), "viewer")
         if not caller.may(operation.role):
             detail = f"This needs the role {operation.role}, and yours is {caller.role}."
             raise Problem(403, "forbidden", detail, role=operation.role)

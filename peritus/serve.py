@@ -22,6 +22,7 @@ from peritus.definitions.lock_file import read_lock
 from peritus.definitions.pinning import lock_path
 from peritus.discovering import asker
 from peritus.door import Door
+from peritus.guard import check_guard, guard_of
 from peritus.ids import new_id
 from peritus.keys import Keys
 from peritus.lane import sandbox_lane, skill_lane
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 SERVICES = ("loop", "sandbox", "tool", "projections", "gateway")
 WORKERS = frozenset({"loop", "sandbox", "tool"})
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Say = Callable[[str], None]
 
@@ -53,20 +53,15 @@ def check_services(names: tuple[str, ...], settings: Settings) -> frozenset[str]
     """The services that are meant; all of them when none is named.
 
     Raises:
-        Rejected: there is no such service, or the gateway would be open to everybody.
+        Rejected: there is no such service, or the gateway's settings do not go together.
     """
     for name in names:
         if name not in SERVICES:
             known = ", ".join(SERVICES)
             raise Rejected("unknown_service", f"no service {name!r}; there are: {known}")
     wanted = frozenset(names or SERVICES)
-    host, guarded = settings.gateway_host, settings.gateway_token is not None
-    if "gateway" in wanted and host not in LOOPBACK and not guarded:
-        message = (
-            f"PERITUS_GATEWAY_HOST {host!r} is reachable from other machines: "
-            "set PERITUS_GATEWAY_TOKEN"
-        )
-        raise Rejected("bad_setting", message)
+    if "gateway" in wanted:
+        check_guard(settings)
     return wanted
 
 
@@ -138,16 +133,21 @@ class Serving:
         from gateway.app import create_app  # noqa: PLC0415 - HTTP is for this service alone
         from gateway.deps import LOOPBACK_HOSTS, GatewayDeps, one_tenant  # noqa: PLC0415
         from gateway.server import serve  # noqa: PLC0415
+        from peritus.stored_files import SnapshotFiles  # noqa: PLC0415
 
         settings = self.settings
-        token = settings.gateway_token
+        guard = guard_of(settings, self.project.state, link.backbone)
+        if guard.key_file is not None:
+            self.say(f"the gateway's key is in {guard.key_file}")
         deps = GatewayDeps(
             backbone=link.backbone,
             reader=reader,
+            files=SnapshotFiles(link.backbone),
             definitions=self._definition,
             new_id=new_id,
             tenant=one_tenant(settings.tenant),
-            token=token.get_secret_value() if token else None,
+            token=guard.token,
+            auth=guard.auth,
             hosts=LOOPBACK_HOSTS | {settings.gateway_host},
             redactor=REDACTIONS.redactor,
             known=partial(self._known, link.backbone),
@@ -160,7 +160,8 @@ class Serving:
                 from gateway.mcp.server import create_server  # noqa: PLC0415
 
                 server = create_server(self._mcp(link, reader, app.state.closing))
-                mcp = beside(app, server, token=deps.token, hosts=deps.hosts)
+                guarded = guard.token is not None
+                mcp = beside(app, server, guarded=guarded, hosts=deps.hosts, tenant=settings.tenant)
                 await stack.enter_async_context(mcp)
             await serve(app, host=host, port=port, ready=lambda url: self.say(f"gateway at {url}"))
 
@@ -168,6 +169,7 @@ class Serving:
         from gateway.mcp.deps import McpDeps  # noqa: PLC0415
 
         settings = self.settings
+        open_to_all = settings.gateway_auth == "none"
 
         async def definition(*, wanted: str | None) -> Definition:
             found = await asyncio.to_thread(self._definition, provider=None, model=None)
@@ -181,7 +183,7 @@ class Serving:
             definition=definition,
             new_id=new_id,
             tenant=settings.tenant,
-            by=Principal(name="token" if settings.gateway_token else "loopback", via="mcp"),
+            by=Principal(name="loopback" if open_to_all else "token", via="mcp"),
             redactor=REDACTIONS.redactor,
             version=version("peritus"),
             closing=closing,

@@ -1,6 +1,7 @@
 """What an operator can set, by variables `PERITUS_…`. Not a definition: that holds experts."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -58,6 +59,20 @@ QuotaTable = Annotated[
 ]
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
+    for one in given:
+        if ORIGIN.fullmatch(one) is None:
+            msg = f"{one!r} is no origin; write it as https://app.example.com, without a path or *"
+            raise ValueError(msg)
+    return given
+
+
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+"""An origin as browsers write it: lower case, no path, and no port that is the usual one."""
+
+Origins = Annotated[Words, AfterValidator(_origins)]
 
 
 class Settings(BaseSettings):
@@ -246,8 +261,29 @@ class Settings(BaseSettings):
     gateway_mcp: bool = False
     """Whether the gateway is an MCP server too, under `/mcp`."""
 
+    gateway_auth: Literal["key", "none"] = "key"
+    """Whether the gateway asks for a credential; `none` is for this machine alone."""
+
     gateway_token: SecretStr | None = None
-    """Bearer token that requests to the gateway must carry; needed beyond this machine."""
+    """Bearer token of an administrator; unset: one is made, `gateway.key` in the state folder."""
+
+    gateway_jwt_issuer: str | None = None
+    """OpenID Connect issuer whose tokens (JWT) the gateway takes, as `https://…`."""
+
+    gateway_jwt_audience: str | None = None
+    """What such a token must be meant for; needed with an issuer."""
+
+    gateway_jwt_tenant_claim: str = "tenant"
+    """Claim that names the tenant; it may be a path, as `peritus.tenant`."""
+
+    gateway_jwt_role_claim: str = "role"
+    """Claim that names the role, alone or in a list: viewer, operator or admin."""
+
+    gateway_cors_origins: Origins = ()
+    """Origins whose pages may ask the gateway, with commas, as `https://app.example.com`."""
+
+    gateway_rate: Annotated[int, Field(ge=0, le=1_000_000)] = 6_000
+    """Requests a minute that one caller may make at one gateway; 0: any number."""
 
 
 def load_settings(**above: object) -> Settings:

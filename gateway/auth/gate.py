@@ -86,7 +86,7 @@ class Gate:
             Unavailable: whoever has to be asked about a credential is away.
         """
         headers = connection.headers
-        if not self._recogniser.guarded and _host_of(headers) not in self._hosts:
+        if not self._recogniser.guarded and _name_of(headers.get("host", "")) not in self._hosts:
             raise Problem(421, "wrong_host", "This gateway does not answer under that host name.")
         if connection.scope["path"] in self._open:
             _check_type(connection)
@@ -100,9 +100,25 @@ class Gate:
             if not self._rates.callers.take(who):
                 raise _too_many("rate_limited", "This caller asks too often.", self._rates, who)
         _check_type(connection)
-        if known.ambient:
-            _check_page(connection, sure=self._recogniser.guarded)
+        if known.ambient and connection.scope["method"] not in SAFE:
+            self._check_page(headers)
         return known.caller
+
+    def _check_page(self, headers: Headers) -> None:
+        """Let no other page change what a browser adds the credential to by itself.
+
+        Raises:
+            Problem: it may be one. Where nobody is asked, pages of this machine's names are not.
+        """
+        if self._recogniser.guarded:
+            good = from_own_page(headers, sure=True)
+        else:
+            origin = headers.get("origin")
+            here = origin is None or _name_of(urlsplit(origin).netloc) in self._hosts
+            good = here and headers.get("sec-fetch-site") != "cross-site"
+        if not good:
+            detail = "A session, or a gateway without keys, takes changes from its own pages only."
+            raise Problem(403, "other_origin", detail)
 
 
 async def recognise(
@@ -153,17 +169,6 @@ def _check_type(connection: HTTPConnection) -> None:
         raise Problem(415, "not_json", f"Send the content type {JSON_TYPE}.")
 
 
-def _check_page(connection: HTTPConnection, *, sure: bool) -> None:
-    """Let no page of another origin change what a browser adds the credential to by itself.
-
-    Raises:
-        Problem: it may be one.
-    """
-    if connection.scope["method"] not in SAFE and not from_own_page(connection.headers, sure=sure):
-        detail = "With a session, or with none, only this gateway's own pages may change anything."
-        raise Problem(403, "other_origin", detail)
-
-
 def from_own_page(headers: Headers, *, sure: bool) -> bool:
     """Whether a request comes from a page of this gateway; with `sure`, it has to say so."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
@@ -198,8 +203,8 @@ def _who(caller: Caller) -> str:
     return f"{caller.tenant}/{caller.principal.name}"
 
 
-def _host_of(headers: Headers) -> str:
-    host = headers.get("host", "")
+def _name_of(host: str) -> str:
+    """The name of a host without its port."""
     if host.endswith("]"):
         return host
     name, colon, port = host.rpartition(":")

@@ -9,13 +9,16 @@ from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, Streamable
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth import Gate
+from gateway.callers import Caller, caller_of
 from gateway.deps import LOOPBACK_HOSTS
 from gateway.mcp.deps import McpDeps
 from gateway.mcp.open_calls import Life
-from gateway.problems import Boundary
+from gateway.problems import Boundary, Problem
 from gateway.server import serve
 
 PATH = "/mcp"
@@ -25,22 +28,43 @@ SESSIONS_MAX = 1_000
 
 @asynccontextmanager
 async def beside(
-    app: Starlette, server: Server[Life], *, token: str | None, hosts: frozenset[str]
+    app: Starlette, server: Server[Life], *, guarded: bool, hosts: frozenset[str], tenant: str
 ) -> AsyncGenerator[None]:
-    """The server as a route of that application, which lets in whom it lets in (C18).
+    """The server as a route of that application, for callers of its own tenant (C18).
 
-    Without a token only `hosts` may be named as the host and as the origin, so that no web page can
-    reach a server on this machine; whoever has the token may come under any name.
+    Where no credential is asked for, only `hosts` may be named as the host and as the origin, so
+    that no web page can reach a server on this machine; whoever has one may come under any name.
     """
     manager = StreamableHTTPSessionManager(
         server,
-        security_settings=_only(hosts) if token is None else None,
+        security_settings=None if guarded else _only(hosts),
         max_request_body_size=BODY_BYTES_MAX,
         max_sessions=SESSIONS_MAX,
     )
-    app.router.routes.append(Route(PATH, endpoint=StreamableHTTPASGIApp(manager)))
+    app.router.routes.append(Route(PATH, endpoint=_Members(StreamableHTTPASGIApp(manager), tenant)))
     async with manager.run():
         yield
+
+
+class _Members:
+    """Lets pass who may do all that the server does, in whose one tenant everything happens."""
+
+    def __init__(self, app: ASGIApp, tenant: str) -> None:
+        self._app = app
+        self._tenant = tenant
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        caller = caller_of(HTTPConnection(scope))
+        if caller is None or not self._may(caller):
+            detail = "MCP here is for operators of one tenant who may start any expert."
+            await Problem(403, "forbidden", detail).response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _may(self, caller: Caller) -> bool:
+        own = caller.tenant == self._tenant and caller.experts is None
+        return own and caller.may("operator")
 
 
 async def serve_http(
@@ -60,13 +84,20 @@ async def serve_http(
     app = Starlette(
         middleware=[
             Middleware(Boundary, redactor=deps.redactor),
-            Middleware(Gate, token=token, hosts=LOOPBACK_HOSTS),
+            Middleware(
+                Gate,
+                token=token,
+                hosts=LOOPBACK_HOSTS,
+                home=lambda _: Caller(deps.tenant, deps.by),
+            ),
         ]
     )
     app.state.closing = deps.closing
     app.state.guarded = token is not None
     try:
-        async with beside(app, server, token=token, hosts=LOOPBACK_HOSTS):
+        guarded = token is not None
+        beside_it = beside(app, server, guarded=guarded, hosts=LOOPBACK_HOSTS, tenant=deps.tenant)
+        async with beside_it:
             await serve(app, host=host, port=port, ready=lambda url: ready(url + PATH))
     except BaseExceptionGroup as failed:
         raise _single(failed) from None

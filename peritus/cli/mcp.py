@@ -28,6 +28,7 @@ from peritus.definitions import (
     parse_variables,
 )
 from peritus.discovering import known
+from peritus.guard import LOOPBACK
 from peritus.ids import new_id
 from peritus.keys import Keys, env_files, project_keys
 from peritus.logs import REDACTIONS
@@ -35,7 +36,6 @@ from peritus.lookup import views_at
 from peritus.people import this_user
 from peritus.project import need_config, operator_of, workspaces_of
 from peritus.runtime import Link, open_backbone, open_models
-from peritus.serve import LOOPBACK
 from projections.queries.reader import Reader
 from projections.runner import run_projection
 

@@ -113,6 +113,7 @@ async def deployment(project: Project, endpoint: str) -> AsyncGenerator[tuple[Te
             "PERITUS_NATS_URL": nats.url,
             "PERITUS_NATS_TOKEN": TOKEN,
             "PERITUS_GATEWAY_PORT": "0",
+            "PERITUS_GATEWAY_AUTH": "none",
         }
         with team(project.folder, settings) as services:
             for name in SERVICES:

@@ -67,6 +67,7 @@ async def test_every_process_of_a_deployment_may_be_killed_once_and_the_run_comp
             "PERITUS_NATS_TOKEN": TOKEN,
             "PERITUS_HANDOFF": "false",
             "PERITUS_GATEWAY_PORT": "0",
+            "PERITUS_GATEWAY_AUTH": "none",
             "PERITUS_WORKSPACES_DIR": str(folder / "workspaces"),
         }
         with team(folder, settings) as services:

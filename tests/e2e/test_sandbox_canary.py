@@ -227,7 +227,8 @@ async def test_a_secret_is_in_no_answer_of_the_gateway_and_in_no_view(project: P
     known = ("CANARY_ENVIRONMENT", "CANARY_ENV_FILE", "CANARY_FOLDER")  # what a command was given
     async with server(project.folder / "nats") as (nats, backbone):
         shared = {"PERITUS_NATS_URL": nats.url, "PERITUS_NATS_TOKEN": TOKEN}
-        env = {**settings(canary), **shared, "PERITUS_GATEWAY_PORT": "0"}
+        gateway = {"PERITUS_GATEWAY_PORT": "0", "PERITUS_GATEWAY_AUTH": "none"}
+        env = {**settings(canary), **shared, **gateway}
         with team(project.folder, env) as services:
             (ref, answers) = await run_at(services, canary)
             await Watch(backbone, ref).at_rest()

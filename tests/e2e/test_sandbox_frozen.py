@@ -59,6 +59,7 @@ async def test_a_worker_that_was_stopped_past_its_lease_does_not_run_what_anothe
             "PERITUS_NATS_URL": nats.url,
             "PERITUS_NATS_TOKEN": TOKEN,
             "PERITUS_GATEWAY_PORT": "0",
+            "PERITUS_GATEWAY_AUTH": "none",
             "PERITUS_WORKSPACES_DIR": str(folder / "place"),
         }
         with team(folder, settings) as services:

@@ -47,6 +47,7 @@ async def test_another_machine_takes_a_job_over_with_its_files_and_the_model_is_
             "PERITUS_NATS_URL": nats.url,
             "PERITUS_NATS_TOKEN": TOKEN,
             "PERITUS_GATEWAY_PORT": "0",
+            "PERITUS_GATEWAY_AUTH": "none",
         }
         here = {**shared, "PERITUS_WORKSPACES_DIR": str(folder / "a")}
         there = {**shared, "PERITUS_WORKSPACES_DIR": str(folder / "b")}

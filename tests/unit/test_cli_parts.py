@@ -156,10 +156,12 @@ def test_an_internal_error_hints_at_debug(capsys: pytest.CaptureFixture[str]) ->
     assert "--debug" in capsys.readouterr().err
 
 
-def test_a_gateway_for_other_machines_needs_a_token() -> None:
-    with pytest.raises(Rejected, match="PERITUS_GATEWAY_TOKEN"):
-        check_services((), Settings(gateway_host="0.0.0.0"))
-    assert check_services(("loop",), Settings(gateway_host="0.0.0.0")) == {"loop"}
+def test_a_gateway_for_other_machines_asks_for_a_credential() -> None:
+    bare = Settings(gateway_host="0.0.0.0", gateway_auth="none")
+    with pytest.raises(Rejected, match="PERITUS_GATEWAY_AUTH"):
+        check_services((), bare)
+    assert check_services(("loop",), bare) == {"loop"}
+    assert check_services(("gateway",), Settings(gateway_host="0.0.0.0")) == {"gateway"}
 
 
 @pytest.mark.anyio
