@@ -1,7 +1,9 @@
 """How the gateway hands a command on, and in whose name. Not which commands there are."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from commands.attachments import Attachment, parts_of
 from commands.client import CommandClient
 from domain.commands import (
     AnswerAsk,
@@ -16,8 +18,10 @@ from domain.commands import (
     StartRun,
     SteerRun,
 )
+from domain.content import ContentPart
 from domain.ids import RunRef
 from eventlog.port import Cursor
+from gateway.bodies import AttachmentBody
 from gateway.deps import GatewayDeps
 from gateway.models.common import Accepted
 from gateway.operations import Asked
@@ -65,6 +69,18 @@ class Asking:
         if not decided:  # the log may not know the run yet, so the stream has to be told its job
             where["events_url"] += f"?job={ref.job}"
         return Accepted(run=ref.run, job=ref.job, position=position, **where)
+
+    async def attached(
+        self, asked: Asked[Any, Any], attachments: Sequence[AttachmentBody]
+    ) -> tuple[ContentPart, ...]:
+        """What is handed over beside words, as an expert is told it.
+
+        Raises:
+            Rejected: one is not there, too large, or nothing that an expert can be told.
+            Unavailable: the store is away.
+        """
+        named = [Attachment(one.digest, one.media_type, one.name) for one in attachments]
+        return await parts_of(self.deps.backbone.blobs, asked.tenant, named)
 
     def key(self, asked: Asked[Any, Any]) -> str:
         """What makes this request the same as one sent before; a fresh one without a header.

@@ -17,6 +17,7 @@ REASON_CHARS_MAX = 2_000
 RULES_MAX = 255
 RESULTS_MAX = 64
 PATTERNS_MAX = 32
+ATTACHMENTS_MAX = 16
 
 
 class Body(BaseModel):
@@ -41,7 +42,23 @@ class LimitsBody(Body):
         return {name: value for name, value in given.items() if value is not None}
 
 
-class StartBody(LimitsBody):
+class AttachmentBody(Body):
+    """Content that was uploaded: an image, a PDF or a text."""
+
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    media_type: str = Field(min_length=3, max_length=NAME_CHARS_MAX)
+    name: str = Field(default="", max_length=NAME_CHARS_MAX)
+
+
+class SayingBody(LimitsBody):
+    """What an expert is told beside words."""
+
+    attachments: list[AttachmentBody] = Field(
+        default_factory=list[AttachmentBody], max_length=ATTACHMENTS_MAX
+    )
+
+
+class StartBody(SayingBody):
     """Start a run of an expert."""
 
     expert: str = Field(min_length=1, max_length=NAME_CHARS_MAX)
@@ -52,7 +69,7 @@ class StartBody(LimitsBody):
     model: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
 
 
-class ContinueBody(LimitsBody):
+class ContinueBody(SayingBody):
     """Say something to a run."""
 
     query: str = ""

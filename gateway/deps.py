@@ -13,6 +13,7 @@ from domain.redaction import Redactor
 from eventlog.port import Backbone
 from gateway.auth.means import Auth
 from gateway.callers import caller_of
+from gateway.stored import StoredFiles
 from gateway.streams.bounds import DEFAULT_BOUNDS, Bounds
 from projections.queries.reader import Reader
 
@@ -23,6 +24,7 @@ WAIT_S = 5.0
 """How long a query waits for the position it asks for, in seconds."""
 
 BODY_BYTES_MAX = 1024 * 1024
+UPLOAD_BYTES_MAX = 32 * 1024 * 1024
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -78,6 +80,7 @@ class GatewayDeps:
 
     backbone: Backbone
     reader: Reader
+    files: StoredFiles
     definitions: DefinitionSource
     new_id: Callable[[], str]
     tenant: Callable[[HTTPConnection], str]
@@ -90,6 +93,7 @@ class GatewayDeps:
     streams: Bounds = DEFAULT_BOUNDS
     wait_s: float = WAIT_S
     body_bytes_max: int = BODY_BYTES_MAX
+    upload_bytes_max: int = UPLOAD_BYTES_MAX
     redactor: Callable[[], Redactor] = Redactor
     """What this process knows of secrets: none is in an answer that tells what went wrong."""
 

@@ -8,8 +8,10 @@ from gateway.operations import Asked
 from gateway.problems import Problem
 
 
-async def find_run(deps: GatewayDeps, asked: Asked[Any, Any], *, job: str | None = None) -> RunRef:
-    """The run named in the path, if it is this tenant's.
+async def find_run(
+    deps: GatewayDeps, asked: Asked[Any, Any], *, job: str | None = None, name: str | None = None
+) -> RunRef:
+    """The run of that name, or of the one in the path, if it is this tenant's.
 
     With its job it may be one whose start is stored and not handled yet.
 
@@ -17,7 +19,7 @@ async def find_run(deps: GatewayDeps, asked: Asked[Any, Any], *, job: str | None
         Problem: it is not there.
         Unavailable: the log is away.
     """
-    name, tenant = asked.part("run"), asked.tenant
+    name, tenant = asked.part("run") if name is None else name, asked.tenant
     ref = None
     if TOKEN.fullmatch(name):
         ref = await deps.backbone.log.find(tenant, name)

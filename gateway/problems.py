@@ -29,6 +29,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "no_definition": 422,
     "empty_input": 422,
     "bad_arguments": 422,
+    "bad_attachment": 422,
     "bad_answer": 422,
     "bad_input": 422,
     "bad_query": 422,

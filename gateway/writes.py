@@ -88,6 +88,7 @@ class Writes(Asking):
             self.deps.definitions, provider=body.provider, model=body.model
         )
         _check_expert(definition, body.expert)
+        attached = await self.attached(asked, body.attachments)
         task = task_of(definition.expert(body.expert), body.query, body.data)
         definition = await self.deps.known(ref, definition, body.expert)
         digest = await self.deps.backbone.blobs.put(tenant, definition.to_bytes())
@@ -95,7 +96,7 @@ class Writes(Asking):
             id=derive_id("start", key, digest_of(canonical(body))),
             expert=body.expert,
             definition=digest,
-            parts=(TextPart(text=task),),
+            parts=(TextPart(text=task), *attached),
             limits=_limits(definition, body.limits),
             by=asked.by,
         )
@@ -111,9 +112,11 @@ class Writes(Asking):
         """
         body = asked.body
         ref = await find_run(self.deps, asked)
+        attached = await self.attached(asked, body.attachments)
+        said = (TextPart(text=body.query),) if body.query else ()
         command = ContinueRun(
             id=derive_id("continue", *ref, self.key(asked)),
-            parts=(TextPart(text=body.query),) if body.query else (),
+            parts=(*said, *attached),
             steps_max=body.steps_max,
             tokens_max=body.tokens_max,
             money_max=body.money_max,

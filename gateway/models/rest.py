@@ -109,6 +109,9 @@ class File(Answer):
     kind: Literal["file", "folder", "link"]
     bytes: int
     digest: str | None = None
+    """Of the content of a file."""
+    missing: str | None = None
+    """Why the content of a file is not stored, such as a secret in it."""
 
 
 class Files(Answer):

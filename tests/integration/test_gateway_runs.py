@@ -194,7 +194,7 @@ async def test_what_the_run_refuses_is_a_conflict(
     [
         (BODY | {"max_steps": 3}, "max_steps", "did you mean 'maxSteps'?"),
         (BODY | {"expret": "x"}, "expret", "did you mean 'expert'?"),
-        (BODY | {"zzz": 1}, "zzz", "there are: expert, input, job, maxMicroUsd, maxSteps,"),
+        (BODY | {"zzz": 1}, "zzz", "there are: attachments, expert, input, job, maxMicroUsd,"),
         ({"query": "x"}, "expert", "required"),
         (BODY | {"maxSteps": 0}, "maxSteps", "greater than or equal to 1"),
         (BODY | {"maxSteps": "3"}, "maxSteps", "valid integer"),

@@ -20,6 +20,7 @@ from eventlog.port import Backbone
 from gateway.app import create_app
 from gateway.deps import GatewayDeps, one_definition, one_tenant
 from gateway.server import serve
+from peritus.stored_files import SnapshotFiles
 from peritus.worker import WorkerParts, run_worker
 from projections.queries.reader import Reader
 from projections.runner import run_projection
@@ -54,6 +55,7 @@ def deps_of(backbone: Backbone, folder: Path, **changes: Any) -> GatewayDeps:
     ids = count()
     deps = GatewayDeps(
         backbone=backbone,
+        files=SnapshotFiles(backbone),
         reader=Reader(folder / "views.sqlite"),
         definitions=one_definition(lambda: DEFINITION),
         new_id=lambda: f"fresh{next(ids)}",
