@@ -141,10 +141,12 @@ class EventLog(Protocol):
 
 
 class Blobs(Protocol):
-    """BLOBS: write-once content by digest, any size."""
+    """BLOBS: content by digest, any size."""
 
     async def put(self, tenant: str, data: bytes) -> str:
         """Store content and return its digest (SHA-256 hex); durable when it returns.
+
+        What is there already counts as new from then on: see `Retention.remove_blob`.
 
         Raises:
             Unavailable: it is not stored.
@@ -458,6 +460,76 @@ class Requests(Protocol):
         ...
 
 
+class StoredBlob(NamedTuple):
+    """A blob as it lies in BLOBS; `revisions` name this very storing of it, and no later one."""
+
+    tenant: str
+    digest: str
+    bytes: int
+    stored_ms: int  # when it was put last, within `BLOB_FRESH_S`
+    revisions: tuple[int, ...]
+
+
+class Retention(Protocol):
+    """What removes for good, each call as often as one likes: a role of its own (rule 15)."""
+
+    async def runs(self, tenant: str, job: str) -> dict[RunRef, int]:
+        """The runs of a job that have envelopes, and how many, as the leader has them.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        ...
+
+    async def purge(self, tenant: str, job: str, *, before_seq: int) -> None:
+        """Remove the envelopes of a job up to a sequence, and not that one.
+
+        Raises:
+            Unavailable: some may still be there, also because this client may not remove them.
+        """
+        ...
+
+    async def forget(self, tenant: str, job: str) -> None:
+        """Remove what is kept of a job beside EVENTS: commands, timers, work, letters, caches.
+
+        Raises:
+            Unavailable: some may still be there, also because this client may not remove them.
+        """
+        ...
+
+    def waiting(self) -> AsyncIterator[bytes]:
+        """Every command, timer and dead letter that is stored now.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        ...
+
+    async def blobs(self) -> list[tuple[str, str]]:
+        """Tenant and digest of every blob, also of those that were not stored whole.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        ...
+
+    async def blob(self, tenant: str, digest: str) -> StoredBlob | None:
+        """One of them as it is now, if it is still there.
+
+        Raises:
+            Unavailable: the store is away.
+        """
+        ...
+
+    async def remove_blob(self, blob: StoredBlob) -> None:
+        """Remove this storing of a blob; one that was put again since stays.
+
+        Raises:
+            Unavailable: it may still be there, also because this client may not remove it.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Backbone:
     """All ports of one deployment, in one form."""
@@ -474,7 +546,12 @@ class Backbone:
     live: LiveChannel
     requests: Requests
     registry: Registry
+    retention: Retention
 
+
+BLOB_FRESH_S = 6 * 3600.0
+"""How old a blob may be, in seconds, before putting it again makes it new: until then, who put it
+knows that it is there. Blobs may be collected only when they are a good deal older."""
 
 LEASE_S = 30.0
 """How long a sign of life counts, in seconds: longer than a leader election (4 to 9 s, raft.go)."""

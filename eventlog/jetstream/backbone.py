@@ -22,6 +22,7 @@ from eventlog.jetstream.queues import JetStreamCommandQueue, JetStreamWorkQueue
 from eventlog.jetstream.reader import Reader
 from eventlog.jetstream.registry import JetStreamRegistry
 from eventlog.jetstream.requests import JetStreamRequests
+from eventlog.jetstream.retention import JetStreamRetention
 from eventlog.jetstream.server_check import check_servers, check_version
 from eventlog.jetstream.snapshots import JetStreamSnapshots
 from eventlog.jetstream.streams import Streams

@@ -1,24 +1,32 @@
-"""BLOBS on JetStream: write-once by subject, larger ones in parts. Not a cache.
+"""BLOBS on JetStream: by digest, larger ones in parts. Not a cache.
 
 A blob of more than one message is stored as parts under its digest and their own, and then an index
 at its digest: whoever finds the index finds the parts. Names made of content cannot clash, so a put
-that was cut off is simply done again. It has a connection of its own: appends that share one with
-blobs of some megabytes wait 17 ms instead of 0.2.
+that was cut off is simply done again. What is there already is not stored again, unless it may have
+been there for long: then it is, because who collects old blobs knows them by their sequences, and
+one with a new sequence is not the one that was found to be old. It has a connection of its own:
+appends that share one with blobs of some megabytes wait 17 ms instead of 0.2.
 """
 
 import asyncio
 import hashlib
+import time
+from collections import OrderedDict
 
 import orjson
 
-from domain.errors import IntegrityViolated
-from eventlog.jetstream.api import SUBJECT_FULL, Refused
+from domain.errors import IntegrityViolated, NoSuchBlob
+from eventlog.jetstream.api import WRONG_LAST_SEQUENCE, Refused
 from eventlog.jetstream.direct import last_of
+from eventlog.jetstream.log import EXPECTED
 from eventlog.jetstream.streams import Streams
-from eventlog.port import PAYLOAD_BYTES_MAX
+from eventlog.port import BLOB_FRESH_S, PAYLOAD_BYTES_MAX
 
 PARTS_HEADER = "Peritus-Parts"
 PARTS_AT_ONCE = 4
+THERE_ALREADY = 10071
+FRESH_MAX = 20_000
+"""Blobs that a process remembers to have stored lately, a count."""
 HASH_INLINE_BYTES_MAX = 1024 * 1024
 """Larger content is hashed in a thread: 1 MiB takes about a millisecond."""
 
@@ -31,6 +39,7 @@ class JetStreamBlobs:
         self._names = streams.names
         self._stream = streams.names.stream("BLOBS")
         self._parts = asyncio.Semaphore(PARTS_AT_ONCE)
+        self._fresh: OrderedDict[str, float] = OrderedDict()
 
     async def put(self, tenant: str, data: bytes) -> str:
         """Store content and return its digest; durable when this returns. Twice is fine.
@@ -64,7 +73,7 @@ class JetStreamBlobs:
         found = await last_of(self._streams.link, self._stream, subject)
         if found is None:
             msg = f"there is no blob {digest!r}"
-            raise IntegrityViolated(msg)
+            raise NoSuchBlob(msg)
         data = found.data
         if found.headers and PARTS_HEADER in found.headers:
             names: list[str] = orjson.loads(data)
@@ -84,11 +93,22 @@ class JetStreamBlobs:
     async def _store(
         self, subject: str, data: bytes, headers: dict[str, str] | None = None
     ) -> None:
+        only_first = {**(headers or {}), EXPECTED: "0"}
+        now_s = time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
         try:
-            await self._streams.store("BLOBS", subject, data, headers)
+            await self._streams.store("BLOBS", subject, data, only_first)
         except Refused as refused:
-            if refused.code != SUBJECT_FULL:
+            if refused.code not in WRONG_LAST_SEQUENCE:
                 raise
+            known_s = self._fresh.get(subject)
+            fresh = known_s is not None and now_s - known_s < BLOB_FRESH_S
+            if refused.code == THERE_ALREADY and fresh:
+                return
+            await self._streams.store("BLOBS", subject, data, headers)
+        self._fresh[subject] = now_s
+        self._fresh.move_to_end(subject)
+        while len(self._fresh) > FRESH_MAX:
+            self._fresh.popitem(last=False)
 
 
 async def digest_of(data: bytes) -> str:

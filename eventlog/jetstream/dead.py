@@ -64,15 +64,21 @@ class JetStreamDeadLetters:
         Raises:
             Unavailable: it may still be there.
         """
-        try:
-            await call(
-                self._streams.link,
-                f"STREAM.MSG.DELETE.{self._stream}",
-                {"seq": seq, "no_erase": True},
-            )
-        except Refused as refused:
-            if refused.code not in NO_SUCH_SEQUENCE:
-                raise
+        await remove_at(self._streams, "DEAD", seq)
+
+
+async def remove_at(streams: Streams, kind: str, seq: int) -> None:
+    """Remove one message by its sequence; gone already is fine.
+
+    Raises:
+        Unavailable: it may still be there.
+    """
+    asked = {"seq": seq, "no_erase": True}
+    try:
+        await call(streams.link, f"STREAM.MSG.DELETE.{streams.names.stream(kind)}", asked)
+    except Refused as refused:
+        if refused.code not in NO_SUCH_SEQUENCE:
+            raise
 
 
 def letter_of(msg: Msg) -> DeadLetter:

@@ -86,12 +86,8 @@ def _on_disk(names: Names, file: Json) -> dict[str, Json]:
         "DEAD": file
         | {"subjects": [names.any("dead")], "discard": "new", "max_msgs": DEAD_MESSAGES_MAX},
         "BLOBS": file
-        | {
-            "subjects": [names.any("blob")],
-            "max_msgs_per_subject": 1,
-            "discard": "new",
-            "discard_new_per_subject": True,
-        },
+        | NEWEST
+        | {"subjects": [names.any("blob")], "discard_new_per_subject": False},
     }
 
 
@@ -217,13 +213,16 @@ class Streams:
         """
         return await call(self.link, f"STREAM.INFO.{self.configs[kind]['name']}")
 
-    async def purge(self, kind: str, subject: str) -> None:
-        """Remove all messages of one subject.
+    async def purge(self, kind: str, subject: str, *, before_seq: int | None = None) -> None:
+        """Remove all messages of a subject or filter, or those of it before a sequence.
 
         Raises:
             Unavailable: they may still be there.
         """
-        await call(self.link, f"STREAM.PURGE.{self.configs[kind]['name']}", {"filter": subject})
+        asked: Json = {"filter": subject}
+        if before_seq is not None:
+            asked["seq"] = before_seq
+        await call(self.link, f"STREAM.PURGE.{self.configs[kind]['name']}", asked)
 
 
 def merged(found: Json, wanted: Mapping[str, object]) -> Json:

@@ -95,6 +95,10 @@ class Names:
         """The subject filter of that kind for a pattern of runs."""
         return f"{self.prefix}.{kind}.{pattern_tokens(pattern)}"
 
+    def job(self, kind: str, tenant: str, job: str) -> str:
+        """The filter of all subjects of that kind for one job."""
+        return f"{self.prefix}.{kind}.{token(tenant)}.{token(job)}.>"
+
     def work(self, lane: Lane, ref: RunRef) -> str:
         """The subject of one run's work in a lane."""
         return f"{self.prefix}.work.{lane}.{run_tokens(ref)}"

@@ -58,6 +58,11 @@ class CommandStore:
         self.timers[ref, timer] = Timer(ref, data, due_ms)
         self._schedule(ref, timer)
 
+    def disarm_all(self, tenant: str, job: str) -> None:
+        """The timers of a job are gone."""
+        for key in [key for key in self.timers if key[0][:2] == (tenant, job)]:
+            self._disarm(self.timers.pop(key))
+
     def stop(self) -> None:
         """The server is away."""
         self.queue.stop()

@@ -44,6 +44,8 @@ class FaultPoint(StrEnum):
     REGISTRY_PUT = "registry_put"
     REGISTRY_READ = "registry_read"
     REGISTRY_REMOVE = "registry_remove"
+    RETENTION_READ = "retention_read"
+    RETENTION_REMOVE = "retention_remove"
     LIVE_PUBLISH = "live_publish"
     REQUEST = "request"
     REPLY = "reply"

@@ -1,6 +1,9 @@
 """BLOBS, SNAPSHOTS and OPEN in memory: what is kept by name. Not the log."""
 
-from domain.errors import IntegrityViolated
+from collections.abc import Callable
+from itertools import count
+
+from domain.errors import IntegrityViolated, NoSuchBlob
 from domain.ids import RunRef
 from domain.record import digest_of
 from eventlog.memory.client import Client
@@ -8,12 +11,32 @@ from eventlog.memory.faults import FaultPoint, Kind
 from eventlog.memory.log import check_size
 
 
+class BlobTimes:
+    """When each blob was put last, and a number for each time."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._serial = count(1)
+        self._puts: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def put(self, tenant: str, digest: str) -> None:
+        """It was put now."""
+        self._puts[tenant, digest] = (next(self._serial), self._now_ms())
+
+    def of(self, tenant: str, digest: str) -> tuple[int, int]:
+        """Number and time of the last put."""
+        return self._puts.get((tenant, digest), (0, 0))
+
+
 class MemoryBlobs:
     """`Blobs` for one client."""
 
-    def __init__(self, client: Client, store: dict[tuple[str, str], bytes]) -> None:
+    def __init__(
+        self, client: Client, store: dict[tuple[str, str], bytes], times: BlobTimes
+    ) -> None:
         self._client = client
         self._store = store
+        self._times = times
 
     async def put(self, tenant: str, data: bytes) -> str:
         """Store content and return its digest; twice is fine.
@@ -26,6 +49,7 @@ class MemoryBlobs:
         def execute(kind: Kind) -> str:
             if kind is not Kind.VANISH:
                 self._store.setdefault((tenant, digest), data)
+                self._times.put(tenant, digest)
             return digest
 
         return await self._client.call(FaultPoint.BLOB_PUT, execute)
@@ -42,7 +66,7 @@ class MemoryBlobs:
         )
         if data is None:
             msg = f"no blob {digest!r}"
-            raise IntegrityViolated(msg)
+            raise NoSuchBlob(msg)
         if digest_of(data) != digest:
             msg = f"blob {digest!r} has other bytes"
             raise IntegrityViolated(msg)

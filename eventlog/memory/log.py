@@ -22,6 +22,8 @@ class LogStore:
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
         self.all: list[Stored] = []
+        self.gone: set[int] = set()
+        """The sequences that were purged; `all` still has them, so that it counts without a gap."""
         self._runs: dict[RunRef, list[Stored]] = {}
         self._refs: dict[tuple[str, str], RunRef] = {}
         self._followers: dict[int, Follower] = {}
@@ -71,8 +73,31 @@ class LogStore:
         return self._refs.get((tenant, run))
 
     def bounds(self) -> tuple[int, int]:
-        """First and last sequence."""
-        return 1, len(self.all)
+        """First and last sequence that is there."""
+        first, last = 1, len(self.all)
+        while first <= last and first in self.gone:
+            first += 1
+        while last >= first and last in self.gone:
+            last -= 1
+        return first, last
+
+    def runs(self, tenant: str, job: str) -> dict[RunRef, int]:
+        """The runs of a job, and how many envelopes each has."""
+        return {
+            ref: len(stored)
+            for ref, stored in self._runs.items()
+            if stored and ref[:2] == (tenant, job)
+        }
+
+    def purge(self, tenant: str, job: str, before_seq: int) -> None:
+        """Remove the envelopes of a job up to a sequence."""
+        for ref in self.runs(tenant, job):
+            stored = self._runs[ref]
+            end = bisect_right(stored, before_seq - 1, key=_SEQ)
+            self.gone.update(one.seq for one in stored[:end])
+            del stored[:end]
+            if not stored:
+                del self._runs[ref], self._refs[ref.tenant, ref.run]
 
     def add(self, follower: "Follower") -> int:
         """Tell this one of what is stored from now on; its number."""
@@ -88,6 +113,7 @@ class LogStore:
         """Begin another life: everything stored is gone and sequences start again."""
         self.incarnation = incarnation
         self.all.clear()
+        self.gone.clear()
         self._runs.clear()
         self._refs.clear()
         for follower in self._followers.values():
@@ -151,6 +177,8 @@ class Follower:
         everything = self._store.all
         for index in range(self._seq, len(everything)):
             stored = everything[index]
+            if stored.seq in self._store.gone:
+                continue
             if self._any or matches(self._pattern, stored.ref):
                 return stored
             self._seq = stored.seq

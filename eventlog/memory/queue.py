@@ -113,6 +113,11 @@ class Queue:
         self.messages.clear()
         self._ready.clear()
 
+    def forget(self, tenant: str, job: str) -> None:
+        """The messages of a job are gone, whoever holds them."""
+        for key in [k for k, one in self.messages.items() if one.ref[:2] == (tenant, job)]:
+            self.ack(key)
+
     def stop(self) -> None:
         """The server is away: no time passes for it."""
         for message in self.messages.values():

@@ -9,7 +9,7 @@ from eventlog.memory.client import Client
 from eventlog.memory.commands import CommandStore, MemoryCommands
 from eventlog.memory.dead import DeadStore, MemoryDead
 from eventlog.memory.faults import Faults, Hook, NoFaults, NoHook
-from eventlog.memory.kept import MemoryBlobs, MemoryOpenRuns, MemorySnapshots
+from eventlog.memory.kept import BlobTimes, MemoryBlobs, MemoryOpenRuns, MemorySnapshots
 from eventlog.memory.leases import LeaseStore, MemoryLeases
 from eventlog.memory.limits import LimitStore, MemoryLimits
 from eventlog.memory.live import Air, MemoryLive
@@ -17,6 +17,7 @@ from eventlog.memory.log import LogStore, MemoryLog
 from eventlog.memory.queue import Queue
 from eventlog.memory.registry import MemoryRegistry, RegistryStore
 from eventlog.memory.requests import Desk, MemoryRequests
+from eventlog.memory.retention import MemoryRetention, Stores
 from eventlog.memory.work import MemoryWork
 from eventlog.port import COMMAND_ACK_WAIT_S, LEASE_S, WORK_ACK_WAIT_S, Backbone, Lane
 
@@ -56,6 +57,17 @@ class MemoryServer:
         self.leases = LeaseStore(lease_s)
         self.limits = LimitStore()
         self.registry = RegistryStore()
+        self.blob_times = BlobTimes(now_ms)
+        self._stores = Stores(
+            log=self.log,
+            snapshots=self.snapshots,
+            open_runs=self.open_runs,
+            work=self.work,
+            commands=self.commands,
+            dead=self.dead,
+            blobs=self.blobs,
+            blob_times=self.blob_times,
+        )
         self._air = Air()
         self._desk = Desk()
         self._clients: list[Client] = []
@@ -71,7 +83,7 @@ class MemoryServer:
         """All ports, as this process has them."""
         return Backbone(
             log=MemoryLog(client, self.log),
-            blobs=MemoryBlobs(client, self.blobs),
+            blobs=MemoryBlobs(client, self.blobs, self.blob_times),
             snapshots=MemorySnapshots(client, self.snapshots),
             open_runs=MemoryOpenRuns(client, self.open_runs),
             work=MemoryWork(client, self.work),
@@ -82,6 +94,7 @@ class MemoryServer:
             live=MemoryLive(client, self._air),
             requests=MemoryRequests(client, self._desk),
             registry=MemoryRegistry(client, self.registry),
+            retention=MemoryRetention(client, self._stores),
         )
 
     def backbone(self, *, faults: Faults | None = None, hook: Hook | None = None) -> Backbone:

@@ -87,6 +87,8 @@ MAY: Mapping[FaultPoint, tuple[Choice, ...]] = {
     P.REGISTRY_PUT: (*_WRITE, ("conflict", Kind.CONFLICT)),
     P.REGISTRY_READ: _READ,
     P.REGISTRY_REMOVE: _WRITE,
+    P.RETENTION_READ: _READ,
+    P.RETENTION_REMOVE: _WRITE,
     P.LIVE_PUBLISH: (("lost", Kind.DROP), ("vanished", Kind.DROP)),
     P.REQUEST: (("lost", Kind.DROP), ("late", Kind.NONE)),
     P.REPLY: (("lost", Kind.DROP), ("late", Kind.NONE)),
