@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from domain.errors import Unavailable
 from eventlog.port import Cursor, EventLog, Stored
-from projections.generation import Generation, Violation
+from projections.generation import Violation
 from projections.pipe import Pipe
 from projections.seeing import see
 from projections.store import Moved, Standing, Store, open_store
@@ -25,10 +25,14 @@ RETRY_S = 1.0
 REBORN_POLL_S = 1.0
 CATCH_UP_S = 30.0
 
-MOVES_MAX = 20
+MOVES_MAX = 5
 """How often views may be moved by somebody else while they are brought up to date."""
 
 OnPosition = Callable[[Cursor], None]
+
+
+class Switched(Moved):
+    """Views were built anew, and are read from now on: begin again from their places."""
 
 
 class Reborn(Unavailable):
@@ -64,8 +68,8 @@ class Projection:
             except* Unavailable as away:
                 logger.warning("the projection waits: %s", away.exceptions[0])
                 await asyncio.sleep(RETRY_S)
-            except* Moved:
-                logger.info("the views were moved; going on from where they are")
+            except* Moved as moved:
+                logger.info("the views were moved (%s); going on", moved.exceptions[0])
 
     async def catch_up(self, seq: int) -> None:
         """Follow the log up to a sequence, and build what is being built.
@@ -73,22 +77,23 @@ class Projection:
         Raises:
             Unavailable: the log or the store is away, or other writers throw it back again.
         """
-        away: list[str] = []
-        for _ in range(MOVES_MAX):
-            away = []
-            moved = False
+        moves = 0
+        while True:
+            away, moved = "", ""
             try:
                 await self._follow(seq)
             except* Unavailable as errors:
-                away = [str(error) for error in errors.exceptions]
+                away = str(errors.exceptions[0])
+            except* Switched as errors:
+                moved = str(errors.exceptions[0])
             except* Moved as errors:
-                away = [str(error) for error in errors.exceptions]
-                moved = True
+                moved, moves = str(errors.exceptions[0]), moves + 1
+            if away or moves > MOVES_MAX:
+                msg = f"the views cannot be brought up to date: {away or moved}"
+                raise Unavailable(msg)
             if not moved:
-                break
-        if away:
-            msg = f"the views cannot be brought up to date: {away[0]}"
-            raise Unavailable(msg)
+                return
+            logger.info("the views were moved (%s); going on", moved)
 
     async def rebuild(self, views: Iterable[str]) -> None:
         """Begin to build views anew; the next `run` or `catch_up` makes them from the whole log.
@@ -106,9 +111,9 @@ class Projection:
         self._moved(Cursor(incarnation, min((one.seq for one in standing.live), default=0)))
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(until_reborn(self._log, incarnation))
-            keeping = [
-                tasks.create_task(self._build(tasks, standing, one)) for one in standing.building
-            ]
+            keeping: list[asyncio.Task[None]] = []
+            if standing.building:
+                keeping.append(tasks.create_task(self._build(tasks, standing)))
             if standing.live:
                 keeping.append(tasks.create_task(self._keep(tasks, standing, until_seq)))
             if keeping:
@@ -133,20 +138,20 @@ class Projection:
             self._moved(after._replace(seq=min(one.seq for one in standing.live)))
         reading.cancel()
 
-    async def _build(self, tasks: asyncio.TaskGroup, standing: Standing, one: Generation) -> None:
-        """Build a generation of a view from the log, and have it switched to.
+    async def _build(self, tasks: asyncio.TaskGroup, standing: Standing) -> None:
+        """Build views anew beside those that are read, and have them switched to.
 
         Raises:
-            Moved: it is the live one now.
+            Switched: some are read from now on.
         """
-        _, switched = await self._store.build(standing, one, ())
-        pipe, _ = self._read(tasks, one.seq)
+        _, switched = await self._store.build(standing, ())
+        pipe, _ = self._read(tasks, min(one.seq for one in standing.building))
         while not switched:
             batch = await self._take(pipe)
-            violations, switched = await self._store.build(standing, one, batch)
+            violations, switched = await self._store.build(standing, batch)
             _alarm(violations)
-        msg = f"the view {one.view.name} was built anew"
-        raise Moved(msg)
+        msg = f"built: {', '.join(switched)}"
+        raise Switched(msg)
 
     def _read(
         self, tasks: asyncio.TaskGroup, after_seq: int
@@ -206,7 +211,7 @@ async def catch_up(
     where: Where,
     *,
     views: Sequence[AnyView] = ALL,
-    timeout_s: float = CATCH_UP_S,
+    timeout_s: float | None = CATCH_UP_S,
 ) -> Cursor:
     """Bring views up to the log's end as it is now; where they then are.
 
@@ -229,7 +234,7 @@ async def rebuild(
     where: Where,
     *,
     names: Iterable[str] | None = None,
-    timeout_s: float = CATCH_UP_S,
+    timeout_s: float | None = CATCH_UP_S,
 ) -> Cursor:
     """Make views anew from the log, all if none are named; the ones there are stay until then.
 
@@ -237,7 +242,8 @@ async def rebuild(
         Unavailable: the log or the store is away, or it took longer than `timeout_s`.
         Rejected: there is no driver for the database.
     """
-    views = ALL if names is None else tuple(view for view in ALL if view.name in set(names))
+    wanted = None if names is None else set(names)
+    views = tuple(view for view in ALL if wanted is None or view.name in wanted)
     async with open_projection(log, where, views=views) as projection:
         await projection.rebuild(view.name for view in views)
     return await catch_up(log, where, views=views, timeout_s=timeout_s)

@@ -89,21 +89,26 @@ class Store:
         return _settled(done)
 
     async def build(
-        self, standing: Standing, one: Generation, batch: Sequence[Seen]
-    ) -> tuple[list[Violation], bool]:
-        """Fold a batch into what is being built; whether it has all, and is read from now on.
+        self, standing: Standing, batch: Sequence[Seen]
+    ) -> tuple[list[Violation], list[str]]:
+        """Fold a batch into what is being built; views that have all are read from now on.
 
         Raises:
-            Moved: as `apply`, or somebody else has switched to it.
+            Moved: as `apply`, or somebody else has switched to one of them.
             Unavailable: the store is locked, or cannot be written.
         """
-        near = (batch[-1].seq if batch else one.seq) >= standing.goal
+        building = standing.building
+        near = max(seen.seq for seen in batch) if batch else max(one.seq for one in building)
         async with self._transaction() as db:
-            places = await read_places(db, lock=None if near else [one.number])
-            place = _place(one, places, standing, "building")
-            done = await _fold(db, [(one, place)], batch)
-            (folded,) = done
-            switched = near and await _switch(db, one, places, standing.goal, folded.seq)
+            some = [one.number for one in building]
+            places = await read_places(db, lock=None if near >= standing.goal else some)
+            held = [(one, _place(one, places, standing, "building")) for one in building]
+            done = await _fold(db, held, batch)
+            switched = [
+                folded.one.view.name
+                for folded in done
+                if near >= standing.goal and await _switch(db, folded, places, standing.goal)
+            ]
         return _settled(done), switched
 
     async def rebuild(self, incarnation: str, names: Iterable[str], *, goal: int = 0) -> None:
@@ -273,13 +278,12 @@ async def _fold(
     return done
 
 
-async def _switch(
-    db: AsyncConnection, one: Generation, places: Sequence[Place], goal: int, seq: int
-) -> bool:
+async def _switch(db: AsyncConnection, folded: _Folded, places: Sequence[Place], goal: int) -> bool:
     """Let it be the one that is read if it has all that the one now has."""
+    one = folded.one
     old = [place for place in places if (place.view, place.role) == (one.view.name, "live")]
     same = [place.seq for place in old if place.version == one.view.version]
-    if seq < max(goal, *same, 0):
+    if folded.seq < max(goal, *same, 0):
         return False
     for place in old:
         await drop_generation(db, place.generation)
