@@ -47,9 +47,11 @@ COMMANDS: Mapping[str, Entry] = {
     "files": Entry("files", "Look at a run's workspace, take files out, compare steps."),
     "sandbox": Entry("sandbox", "See what sandboxes hold and keep here; clear up; a shell."),
     "serve": Entry("serve", "Run services until told to stop."),
+    "projections": Entry("projections", "See how far the views are; make them anew."),
     "mcp": Entry("mcp", "Offer experts as tools to MCP clients."),
     "doctor": Entry("doctor", "Check what Peritus needs on this machine."),
     "secrets": Entry("secrets", "Keep, list, remove and check secrets; never show one."),
+    "keys": Entry("keys", "Make, list and take back API keys of the gateway."),
     "dead": Entry("dead", "List commands that were given up on, and send them again."),
 }
 
