@@ -2,7 +2,17 @@
 
 from collections.abc import Iterable
 
-from gateway import forks, health, people_operations, reads, writes
+from gateway import (
+    blobs,
+    checkpoints,
+    experts,
+    files,
+    forks,
+    health,
+    people_operations,
+    reads,
+    writes,
+)
 from gateway.auth import operations as access
 from gateway.deps import GatewayDeps
 from gateway.operations import Operation
@@ -15,10 +25,14 @@ def operations(deps: GatewayDeps, hub: Hub) -> tuple[Operation, ...]:
     return (
         *health.operations(deps),
         *access.operations(deps),
+        *experts.operations(deps),
         *reads.operations(deps),
+        *checkpoints.operations(deps),
         *writes.operations(deps),
         *forks.operations(deps),
         *people_operations.operations(deps),
+        *files.operations(deps),
+        *blobs.operations(deps),
         *streams.operations(deps, hub),
     )
 
