@@ -22,6 +22,9 @@ from projections.views.showing import in_a_line, shown_parts
 DETAIL_CHARS_MAX = 200
 """How much of what was said or why an entry shows."""
 
+ORDER = ("at_ms", "seq", "index")
+"""How acts are listed."""
+
 STEER = "steer_run.v1"
 """The command that says something to a run at work; what else says something is `said`."""
 
@@ -40,7 +43,7 @@ class AuditView:
     version = 1
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
-        """The one table, in the order of the log."""
+        """The one table, by time."""
         name = f"audit{suffix}"
         return {
             "audit": Table(
@@ -51,9 +54,10 @@ class AuditView:
                 key_number("index"),
                 number("at_ms"),
                 *map(text, ("job", "run", "action", "what", "name", "via", "detail")),
-                Index(f"{name}_by_name", "tenant", "name", "seq", "index"),
-                Index(f"{name}_by_job", "tenant", "job", "seq", "index"),
-                Index(f"{name}_by_action", "tenant", "action", "seq", "index"),
+                Index(f"{name}_newest", "tenant", *ORDER),
+                Index(f"{name}_by_name", "tenant", "name", *ORDER),
+                Index(f"{name}_by_job", "tenant", "job", *ORDER),
+                Index(f"{name}_by_action", "tenant", "action", *ORDER),
                 sqlite_with_rowid=False,
             )
         }

@@ -12,13 +12,13 @@ from sqlalchemy import Connection, Table, event
 SCOPES = ("tenant", "job", "run", "kind")
 """The columns that narrow a search, beside the text."""
 
-ASCII_MARKS = r"[\x01-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]+"
+ASCII_MARKS = r"[\\x01-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7f]+"
 """What stands between words: PostgreSQL would take paths and addresses for one word each."""
 
-LEXEMES = (
-    "to_tsvector('simple', regexp_replace(text, E'{marks}', ' ', 'g')) || "
-    "array_to_tsvector(ARRAY['tenant=' || tenant, 'job=' || job, 'run=' || run, 'kind=' || kind])"
-)
+
+def lexemes_of(words: str) -> str:
+    """The PostgreSQL expression of a text with nothing between its words but spaces."""
+    return f"regexp_replace(CAST({words} AS text), E'{ASCII_MARKS}', ' ', 'g')"
 
 
 def words_name(suffix: str) -> str:
@@ -64,8 +64,8 @@ def _sqlite(name: str, words: str) -> tuple[str, ...]:
 
 
 def _postgresql(name: str) -> tuple[str, ...]:
-    marks = ASCII_MARKS.replace("\\", "\\\\")
-    lexemes = LEXEMES.format(marks=marks)
+    scopes = ", ".join(f"'{scope}=' || {scope}" for scope in SCOPES)
+    lexemes = f"to_tsvector('simple', {lexemes_of('text')}) || array_to_tsvector(ARRAY[{scopes}])"
     return (
         f"ALTER TABLE {name} ADD COLUMN words tsvector GENERATED ALWAYS AS ({lexemes}) STORED",
         f"CREATE INDEX {name}_words ON {name} USING gin (words)",
