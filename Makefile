@@ -17,18 +17,21 @@ demo: setup ## Runs the example expert on the scripted model: no key, no Docker.
 
 test: setup ## Runs the tests (under 10 minutes on 2 cores).
 	@echo "test: about 7,500 tests on all cores, with a real NATS server and real sandboxes"
-	$(BIN)/pytest -q -n auto -m "not (thorough or backends or registries or faults or slow)"
+	$(BIN)/pytest -q -n auto -m "not (thorough or backends or registries or faults or slow or browser)"
 
 faults: setup ## Kills and stops processes, counts what long runs leave behind; and other slow tests.
-	$(BIN)/pytest -q -n auto -m "(faults or slow) and not (thorough or backends or registries)"
+	$(BIN)/pytest -q -n auto -m "(faults or slow) and not (thorough or backends or registries or browser)"
 
 backends: setup ## The sandbox on Docker and the other backends; MCP servers of PyPI and npm.
 	$(BIN)/pytest -q -n auto -m "backends or registries"
 
+console: setup ## The console in a real Chromium, with a real gateway; says so when there is none.
+	$(BIN)/pytest -q -n auto -m "browser"
+
 test-all: setup ## The tests, with every variant of every backend.
 	$(BIN)/pytest -q -n auto
 
-check: format-check lint types imports test faults backends mutants ## All that CI runs.
+check: format-check lint types imports test faults backends console mutants ## All that CI runs.
 
 format: setup ## Formats the code and fixes what ruff can fix.
 	$(BIN)/ruff format $(CODE)
@@ -72,4 +75,4 @@ conformance: setup ## The official MCP suite against `peritus mcp` and our clien
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test faults backends test-all check format format-check lint types imports simulate mutants kills sandbox-jobs mcp-soak bench conformance clean
+.PHONY: help setup demo test faults backends console test-all check format format-check lint types imports simulate mutants kills sandbox-jobs mcp-soak bench conformance clean

@@ -4,27 +4,22 @@ import { h, s } from "./dom.js";
 
 const WIDTH = 720;
 const HEIGHT = 160;
-const FOOT = 22;
 
-/** Upright bars in the order they are given, such as days. */
+/** Upright bars in the order they are given, such as days. Words are beside the picture: it stretches. */
 export function columns(bars, shown, label) {
-  const most = Math.max(1, ...bars.map((bar) => bar.size));
+  const most = Math.max(...bars.map((bar) => bar.size));
   const each = WIDTH / bars.length;
-  const top = HEIGHT - FOOT;
   const nodes = bars.map((bar, index) => {
-    const height = bar.size === 0 ? 0 : Math.max(2, (bar.size / most) * (top - 16));
+    const height = bar.size === 0 ? 0 : Math.max(2, (bar.size / most) * (HEIGHT - 4));
     return s("g", {},
       s("title", {}, `${bar.name}: ${shown(bar.size)}`),
-      s("rect", { x: index * each, y: 0, width: each, height: top, class: "hit" }),
-      s("rect", { x: index * each + each * 0.12, y: top - height, width: each * 0.76, height, rx: 2, class: "bar" }));
+      s("rect", { x: index * each, y: 0, width: each, height: HEIGHT, class: "hit" }),
+      s("rect", { x: index * each + each * 0.12, y: HEIGHT - height, width: each * 0.76, height, class: "bar" }));
   });
-  const foot = [
-    s("line", { x1: 0, x2: WIDTH, y1: top, y2: top, class: "base" }),
-    s("text", { x: 0, y: HEIGHT - 6 }, bars[0].name.slice(5)),
-    s("text", { x: WIDTH, y: HEIGHT - 6, "text-anchor": "end" }, bars.at(-1).name.slice(5)),
-    s("text", { x: 0, y: 11 }, shown(most)),
-  ];
-  return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "columns", role: "img", "aria-label": `${label}; as a table below` }, nodes, foot);
+  const base = s("line", { x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT, class: "base" });
+  const picture = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "columns", role: "img", "aria-label": `${label}; as a table below` }, nodes, base);
+  const foot = h("p", { class: "columns-foot", "aria-hidden": "true" }, h("span", {}, bars[0].name), h("span", {}, bars.at(-1).name));
+  return h("div", {}, h("p", { class: "hint" }, `At most ${shown(most)} in a day`), picture, foot);
 }
 
 /** Bars across, a line each, with their names and figures in words. */

@@ -8,7 +8,7 @@ import { attempt, dialog, empty, toast } from "./shell.js";
 
 export function checkpointsPart(job) {
   const list = h("div");
-  const result = h("div", { "aria-live": "polite", class: "diff" });
+  const result = h("div", { class: "diff" });
   const node = h("section", { "aria-label": "Checkpoints", class: "checkpoints" },
     h("p", { class: "hint" }, "The end of each step is a checkpoint: look at what changed between two, or go on from one in a job of its own."),
     list, result);
@@ -55,8 +55,12 @@ export function checkpointsPart(job) {
     const chosen = (name) => form.querySelector(`input[name=${name}]:checked`)?.value;
     const [a, b] = [chosen("a"), chosen("b")];
     if (a === b) return toast("Choose two different steps.", "plain");
-    const diff = await attempt(() => get(`/runs/${seg(run.name)}/diff`, { a, b }));
-    return diff && put(result, h("h2", { tabindex: "-1" }, `From step ${a} to step ${b}`), diffView(diff));
+    const ask = (path) => attempt(() => get(`/runs/${seg(run.name)}/diff`, { a, b, path }));
+    const diff = await ask(null);
+    if (!diff) return undefined;
+    const title = h("h2", { tabindex: "-1" }, `From step ${a} to step ${b}`);
+    put(result, title, diffView(diff, async (path) => (await ask(path))?.files?.find((one) => one.path === path)?.diff));
+    return title.focus();
   }
 
   return { node, draw };

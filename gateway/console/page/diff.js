@@ -1,47 +1,39 @@
 /** What changed between two checkpoints, as lines and tables. Not where the two come from. */
 
-import { h, table } from "./dom.js";
-import { bytes } from "./format.js";
+import { button, h, put, table } from "./dom.js";
 
-const LINES_MAX = 4_000;
+const LINES_MAX = 2_000;
 
-/** Whatever the gateway tells of: messages, state and files, each if there is something. */
-export function diffView(diff) {
-  return Object.entries(diff)
-    .filter(([name, value]) => value !== null && typeof value === "object" && !["a", "b"].includes(name))
-    .map(([name, value]) => section(name, value));
-}
-
-const TITLES = { messages: "Messages", state: "State", files: "Files", context: "Context" };
-
-function section(name, value) {
-  const list = Array.isArray(value) ? value : Object.entries(value);
-  const body = list.length === 0 ? h("p", { class: "hint" }, "No change.") : drawn(name, value);
-  return h("section", {}, h("h3", {}, TITLES[name] ?? name), body);
-}
-
-function drawn(name, value) {
-  if (name === "files" && Array.isArray(value)) return files(value);
-  return h("pre", { tabindex: "0" }, JSON.stringify(value, null, 2));
-}
-
-function files(list) {
-  return table("Files", ["Path", "Change", "Size"], list.map((one) => [one.path, one.change ?? "", one.bytes == null ? "" : bytes(one.bytes)]));
-}
-
-/** Lines that went, came and stayed, by the longest common run of them. */
-export function lineDiff(before, after) {
-  const a = before.split("\n").slice(0, LINES_MAX);
-  const b = after.split("\n").slice(0, LINES_MAX);
-  let head = 0;
-  while (head < a.length && head < b.length && a[head] === b[head]) head += 1;
-  let tail = 0;
-  while (tail < a.length - head && tail < b.length - head && a.at(-1 - tail) === b.at(-1 - tail)) tail += 1;
-  const lines = (list, sign) => list.map((text) => ({ sign, text }));
+/** State, messages and files; `lines` asks for those of one file. */
+export function diffView(diff, lines) {
   return [
-    ...lines(a.slice(0, head), " "),
-    ...lines(a.slice(head, a.length - tail), "-"),
-    ...lines(b.slice(head, b.length - tail), "+"),
-    ...lines(a.slice(a.length - tail), " "),
+    section("State", diff.state.length > 0 && table("State", ["What", "Before", "After"], diff.state.map((one) => [one.name, value(one.before), value(one.after)]))),
+    section("Messages", diff.messages.length > 0 && unified(diff.messages)),
+    section("Files", files(diff, lines)),
   ];
+}
+
+const section = (title, body) => h("section", {}, h("h3", {}, title), body || h("p", { class: "hint" }, "No change."));
+
+const value = (one) => (one !== null && typeof one === "object" ? h("code", {}, JSON.stringify(one)) : String(one ?? ""));
+
+const CLASSES = { "+": "came", "-": "gone", "@": "place" };
+
+/** A unified diff: the signs stay, so that colour is not all that tells. */
+function unified(lines) {
+  const cut = lines.length > LINES_MAX && h("p", { class: "hint" }, `The first ${LINES_MAX} of ${lines.length} lines.`);
+  const shown = lines.slice(0, LINES_MAX).map((line) => h("span", { class: `line ${CLASSES[line[0]] ?? ""}` }, line, "\n"));
+  return [cut, h("pre", { class: "unified", tabindex: "0" }, shown)];
+}
+
+function files(diff, lines) {
+  if (diff.files === null) return h("p", { class: "hint" }, diff.files_problem ?? "The files cannot be compared.");
+  return diff.files.length > 0 && h("ul", { class: "changed" }, diff.files.map((one) => {
+    const body = h("div");
+    const show = button("Lines", async () => {
+      const text = await lines(one.path);
+      if (text !== undefined) put(body, text ? unified(text.split("\n")) : h("p", { class: "hint" }, "No lines to show."));
+    }, { "aria-label": `Lines of ${one.path}` });
+    return h("li", {}, h("span", { class: `what ${one.what}` }, one.what), " ", h("code", {}, one.path), " ", show, body);
+  }));
 }

@@ -13,7 +13,8 @@ export function talk(job) {
     more += SHOWN_MAX;
     draw(run, true);
   }, { class: "earlier", hidden: true });
-  const node = h("section", { "aria-label": "Conversation", class: "talk" }, earlier, list);
+  const newest = h("button", { type: "button", class: "newest", hidden: true, onclick: toEnd }, "↓ Newest");
+  const node = h("section", { "aria-label": "Conversation", class: "talk" }, earlier, list, newest);
   let run = null;
   let more = 0;
   let views = new Map(); // by entry: {rev, view}
@@ -33,12 +34,20 @@ export function talk(job) {
       list.replaceChildren();
     }
     if (!run) return;
-    const near = document.documentElement.scrollHeight - (scrollY + innerHeight) < NEAR_PX;
+    // Who has scrolled to the end wants to see what comes; who is at the top wants to stay there.
+    const near = isNear() && scrollY > 0;
     const first = Math.max(0, run.entries.length - SHOWN_MAX - more);
     earlier.hidden = first === 0;
     say(earlier, `Show earlier (${first} more)`);
     place(run.entries.slice(first));
-    if (near && !again && job.atWork()) scrollTo(0, document.documentElement.scrollHeight);
+    if (near && !again && job.atWork()) toEnd();
+    newest.hidden = isNear() || !job.atWork();
+  }
+
+  const isNear = () => document.documentElement.scrollHeight - (scrollY + innerHeight) < NEAR_PX;
+
+  function toEnd() {
+    scrollTo(0, document.documentElement.scrollHeight);
   }
 
   /** Put the views of these entries in the list: what is there already stays where it is. */

@@ -8,6 +8,7 @@ import { attempt } from "./shell.js";
 
 const SHOWN_BYTES_MAX = 1_048_576;
 const CLIPPED_CHARS = 20_000;
+const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 
 /** A text as machines write it. A large one is cut, with the rest a press away. */
 export function plainText(text, { json = false } = {}) {
@@ -45,13 +46,16 @@ function file(part) {
   const label = `${name} · ${blob.media_type} · ${bytes(blob.size)}`;
   const link = h("a", { href: address(blob), download: name }, label);
   const node = h("div", { class: "file" }, link);
-  if (blob.media_type.startsWith("image/") && blob.media_type !== "image/svg+xml") {
-    const see = button("Show", () => {
-      node.append(h("img", { src: address(blob), alt: name }));
+  if (!PICTURES.has(blob.media_type)) return node;
+  const see = button("Show", () =>
+    attempt(async () => {
+      // The gateway says of no content what it is: a picture is one because the event says so.
+      const data = await (await fetchRaw(`/blobs/${seg(blob.digest)}`)).arrayBuffer();
+      const source = URL.createObjectURL(new Blob([data], { type: blob.media_type }));
+      node.append(h("img", { src: source, alt: name, onload: () => URL.revokeObjectURL(source) }));
       see.remove();
-    });
-    node.append(" ", see);
-  }
+    }));
+  node.append(" ", see);
   return node;
 }
 

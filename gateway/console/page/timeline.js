@@ -21,7 +21,7 @@ export function timelinePart(job) {
   const scroller = h("div", { class: "lanes", tabindex: "0", role: "group", "aria-label": "Timeline; arrow keys go from one thing to the next" });
   const detail = h("p", { class: "span-detail", role: "status" }, "Point at something, or go through it with the arrow keys.");
   const listing = h("details", { class: "as-table" }, h("summary", {}, "As a table"));
-  const legend = h("ul", { class: "legend" }, Object.entries(KINDS).map(([kind, label]) => h("li", { class: kind }, label)));
+  const legend = h("ul", { class: "legend" }, Object.entries(KINDS).map(([kind, label]) => h("li", { class: `k-${kind}` }, label)));
   const bar = h("div", { class: "actions" },
     button("−", () => zoomBy(1 / 2), { "aria-label": "Zoom out" }),
     button("+", () => zoomBy(2), { "aria-label": "Zoom in" }),

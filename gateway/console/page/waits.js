@@ -152,7 +152,7 @@ function questionCard(wait, send) {
   const rest = typeof given === "object" && h("details", {}, h("summary", {}, "As the expert asked"), h("pre", { tabindex: "0" }, shown(given)));
   return [
     h("span", {}, h("code", {}, wait.tool), " asks"),
-    [text && h("p", { class: "question" }, text), rest, digestLine(wait)],
+    [text && h("p", { class: "question" }, text), rest],
     [field("Your answer", answer), h("div", { class: "actions" }, button("Answer", () => send("answer", { call: wait.id, answer: answer.value }), { class: "primary answer" }))],
   ];
 }
