@@ -18,8 +18,8 @@ from gateway.table import open_paths, operations
 def create_app(deps: GatewayDeps) -> Starlette:
     """The application.
 
-    `state.closing` is an event: set, it ends every stream. `state.hub` feeds the streams while it
-    runs. `state.guarded` says whether a token is asked for.
+    `state.table` are its operations. `state.closing` is an event: set, it ends every stream.
+    `state.hub` feeds the streams while it runs. `state.guarded` says whether a token is asked for.
     """
     # At its debug level the library logs every frame, and frames hold what people say (C15).
     logging.getLogger("sse_starlette.sse").setLevel(logging.INFO)
@@ -32,6 +32,7 @@ def create_app(deps: GatewayDeps) -> Starlette:
         exception_handlers=dict.fromkeys(EXPECTED, answer),
     )
     app.router.redirect_slashes = False  # a path that is not in the table does not exist
+    app.state.table = table
     app.state.closing = closing
     app.state.hub = hub
     app.state.redactor = deps.redactor

@@ -58,7 +58,7 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             status=201,
             query=UploadQuery,
             body=NothingSent,
-            body_media_type="*/*",
+            body_media_type="application/octet-stream",
             tag=TAG,
         ),
     )

@@ -19,14 +19,14 @@ from gateway.deps import GatewayDeps
 from gateway.finding import find_run
 from gateway.models.rest import File, Files
 from gateway.operations import Asked, Operation
-from gateway.parameters import Number, Query
+from gateway.parameters import NUMBER, Query
 from gateway.problems import Problem
 from gateway.stored import Where
 
 TAG = "files"
 STEP_MAX = 1_000_000_000
 
-Step = Annotated[Number, Field(ge=0, le=STEP_MAX)]
+Step = Annotated[int, Field(ge=0, le=STEP_MAX), NUMBER]
 
 
 class FilesQuery(Query):

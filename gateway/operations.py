@@ -78,11 +78,17 @@ class Operation:
     body_media_type: str = JSON_TYPE  # any other: the handler reads the bytes
     problems: tuple[int, ...] = ()  # beside those that every operation may have
     tag: str = "runs"
+    description: str = ""
     open: bool = False  # no credential is asked for: nothing of anybody's is in the answer
     shown: bool = True  # whether the OpenAPI document tells it
     examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     frames: Mapping[str, type[BaseModel]] = field(default_factory=dict[str, type[BaseModel]])
     """Of an event stream: the data of its frames, by the name of their event."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the same `Idempotency-Key` makes two requests one."""
+        return self.method == "POST" and self.role == "operator"
 
     @property
     def streams(self) -> bool:

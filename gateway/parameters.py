@@ -32,7 +32,10 @@ def _flag(value: object) -> object:
     return {"1": True, "true": True, "0": False, "false": False}.get(str(value).lower(), value)
 
 
-Number = Annotated[int, BeforeValidator(_number)]
+NUMBER = BeforeValidator(_number)
+"""Makes a parameter a number; bounds come before it, so that the schema has them."""
+
+Number = Annotated[int, Field(ge=0), NUMBER]
 """A number that is not negative."""
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -63,7 +66,7 @@ class Reading(Query):
 class Listing(Reading):
     """A question for a part of a list."""
 
-    limit: Annotated[Number, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1), NUMBER] | None = None
     """How many at most; a number above the largest that is answered means that one."""
     cursor: str | None = Field(default=None, max_length=400)
     """`next_cursor` of the answer before."""

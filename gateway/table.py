@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from gateway import (
     blobs,
     checkpoints,
+    documents,
     experts,
     files,
     forks,
@@ -22,7 +23,7 @@ from gateway.streams.hub import Hub
 
 def operations(deps: GatewayDeps, hub: Hub) -> tuple[Operation, ...]:
     """Every operation; the streams are fed by the hub."""
-    return (
+    table = (
         *health.operations(deps),
         *access.operations(deps),
         *experts.operations(deps),
@@ -35,6 +36,7 @@ def operations(deps: GatewayDeps, hub: Hub) -> tuple[Operation, ...]:
         *blobs.operations(deps),
         *streams.operations(deps, hub),
     )
+    return (*table, *documents.operations(table))
 
 
 def open_paths(table: Iterable[Operation]) -> frozenset[str]:

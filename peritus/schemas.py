@@ -2,8 +2,8 @@
 
     python -m peritus.schemas [FOLDER]
 
-writes `events.json`, `envelope.json`, `commands.json` and `asyncapi.json`, into docs/schemas unless
-told otherwise. A test makes them anew and compares, so they cannot go stale.
+writes `events.json`, `envelope.json`, `commands.json`, `asyncapi.json` and `openapi.json`, into
+docs/schemas unless told otherwise. A test makes them anew and compares, so they cannot go stale.
 """
 
 import json
@@ -26,8 +26,15 @@ from domain.commands import (
     ResumeRun,
     SteerRun,
 )
+from domain.definition import Definition
 from domain.envelope import FORMAT, Cause
 from domain.events import EVENT_TYPES, KNOWN_EVENT
+from eventlog.memory.server import MemoryServer
+from gateway.app import create_app
+from gateway.deps import GatewayDeps, one_definition, one_tenant
+from gateway.openapi import document as openapi_of
+from peritus.stored_files import SnapshotFiles
+from projections.queries.reader import Reader
 
 Json = dict[str, Any]
 
@@ -72,6 +79,7 @@ def documents() -> dict[str, Json]:
         "envelope.json": envelope_schema(events),
         "commands.json": commands,
         "asyncapi.json": asyncapi(),
+        "openapi.json": openapi(),
     }
 
 
@@ -185,6 +193,20 @@ def asyncapi() -> Json:
         },
         "components": {"messages": _messages()},
     }
+
+
+def openapi() -> Json:
+    """What the gateway answers. A table needs a gateway, so there is one that nobody asks."""
+    backbone = MemoryServer(now_ms=lambda: 0).backbone()
+    deps = GatewayDeps(
+        backbone=backbone,
+        reader=Reader(Path("none")),
+        files=SnapshotFiles(backbone),
+        definitions=one_definition(lambda: Definition(experts={})),
+        new_id=lambda: "",
+        tenant=one_tenant("default"),
+    )
+    return openapi_of(create_app(deps).state.table)
 
 
 def _messages() -> Json:

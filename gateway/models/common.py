@@ -6,7 +6,12 @@ from pydantic import BaseModel, ConfigDict
 class Answer(BaseModel):
     """A part of an answer. Fields may be added; none goes away or changes in `/v1`."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,  # what is not known is null, not left out
+    )
 
 
 class Page(Answer):

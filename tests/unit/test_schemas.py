@@ -108,13 +108,36 @@ def test_asyncapi_document_is_one() -> None:
         AsyncAPI.model_validate(document | {"operations": {"x": {"action": "shout"}}})
 
 
-def test_every_reference_of_the_asyncapi_document_resolves() -> None:
-    document = documents()["asyncapi.json"]
-    found = references(document)
+def test_schemas_of_the_openapi_document_are_schemas() -> None:
+    document = documents()["openapi.json"]
+    assert document["openapi"].startswith("3.1.")
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    assert len(operations) > 30
+    for one in operations:
+        assert {"200", "201", "202", "204"} & set(one["responses"]), one["operationId"]
+        if "requestBody" in one:
+            (content,) = one["requestBody"]["content"].values()
+            for example in content.get("examples", {}).values():
+                wanted = content["schema"] | {"components": document["components"]}
+                assert misfit(wanted, example["value"]) is None, one["operationId"]
+
+
+def misfit(schema: dict[str, Any], value: Any) -> str | None:
+    """The first thing in which a value does not fit, in words."""
+    fits: Any = jsonschema.Draft202012Validator(schema)
+    return next((str(error.message) for error in fits.iter_errors(value)), None)
+
+
+@pytest.mark.parametrize("name", ["asyncapi.json", "openapi.json"])
+def test_every_reference_of_a_document_resolves(name: str) -> None:
+    known = documents()
+    document, found = known[name], references(known[name])
     assert len(found) > 10
     for reference in found:
         file, _, path = reference.partition("#/")
-        target: Any = document if not file else documents()[Path(file).name]
+        target: Any = document if not file else known[Path(file).name]
         for part in filter(None, path.split("/")):
             target = target[part]
 
