@@ -190,13 +190,14 @@ class CancelRun(Record):
 
 
 class DeleteRun(Record):
-    """Delete the job of a root run: sent by retention, which knows that all of it has ended.
+    """Delete the job of a root run: asked by retention, which knows that all of it has ended.
 
-    `runs` and `envelopes`: how much is removed with it.
+    It knew so when the root run had come to `version`. `runs` and `envelopes`: how much goes.
     """
 
     type: Literal["delete_run.v1"] = "delete_run.v1"
     id: str
+    version: int
     runs: int
     envelopes: int
     by: Principal = NOBODY

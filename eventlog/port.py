@@ -481,8 +481,8 @@ class Retention(Protocol):
         """
         ...
 
-    async def purge(self, tenant: str, job: str, *, before_seq: int) -> None:
-        """Remove the envelopes of a job up to a sequence, and not that one.
+    async def purge(self, pattern: RunRef, *, before_seq: int) -> None:
+        """Remove the envelopes of a run, or of those that match, up to a sequence, not that one.
 
         Raises:
             Unavailable: some may still be there, also because this client may not remove them.

@@ -42,14 +42,14 @@ class JetStreamRetention:
         pattern = self._names.runs("evt", RunRef(tenant, job, "*"))
         return {ref_of(name): count async for name, count in self._subjects("EVENTS", pattern)}
 
-    async def purge(self, tenant: str, job: str, *, before_seq: int) -> None:
-        """Remove the envelopes of a job up to a sequence, and not that one.
+    async def purge(self, pattern: RunRef, *, before_seq: int) -> None:
+        """Remove the envelopes of a run, or of those that match, up to a sequence, not that one.
 
         Raises:
             Unavailable: some may still be there, also because this client may not remove them.
         """
-        pattern = self._names.runs("evt", RunRef(tenant, job, "*"))
-        await self._streams.purge("EVENTS", pattern, before_seq=before_seq)
+        subjects = self._names.runs("evt", pattern)
+        await self._streams.purge("EVENTS", subjects, before_seq=before_seq)
 
     async def forget(self, tenant: str, job: str) -> None:
         """Remove what is kept of a job beside EVENTS.

@@ -89,9 +89,9 @@ class LogStore:
             if stored and ref[:2] == (tenant, job)
         }
 
-    def purge(self, tenant: str, job: str, before_seq: int) -> None:
-        """Remove the envelopes of a job up to a sequence."""
-        for ref in self.runs(tenant, job):
+    def purge(self, pattern: RunRef, before_seq: int) -> None:
+        """Remove the envelopes of runs that match, up to a sequence."""
+        for ref in [ref for ref in self._runs if matches(pattern, ref)]:
             stored = self._runs[ref]
             end = bisect_right(stored, before_seq - 1, key=_SEQ)
             self.gone.update(one.seq for one in stored[:end])

@@ -54,12 +54,12 @@ class MemoryRetention:
             FaultPoint.RETENTION_READ, lambda _: self._stores.log.runs(tenant, job)
         )
 
-    async def purge(self, tenant: str, job: str, *, before_seq: int) -> None:
-        """Remove the envelopes of a job up to a sequence, and not that one."""
+    async def purge(self, pattern: RunRef, *, before_seq: int) -> None:
+        """Remove the envelopes of a run, or of those that match, up to a sequence, not that one."""
 
         def execute(kind: Kind) -> None:
             if kind is not Kind.VANISH:
-                self._stores.log.purge(tenant, job, before_seq)
+                self._stores.log.purge(pattern, before_seq)
 
         await self._client.call(FaultPoint.RETENTION_REMOVE, execute)
 

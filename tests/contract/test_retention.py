@@ -51,7 +51,7 @@ async def test_a_purge_takes_the_envelopes_of_one_job_before_a_sequence_and_no_o
     await grow(backbone.log, OTHER, b"o")
     (last,) = await grow(backbone.log, ALPHA, b"tombstone", after=first[-1])
     for _ in range(2):  # as often as one likes
-        await other.retention.purge("acme", "job1", before_seq=last)
+        await other.retention.purge(RunRef("acme", "job1", "*"), before_seq=last)
         assert [one.data for one in await backbone.log.load(ALPHA)] == [b"tombstone"]
         assert await backbone.log.load(BETA) == []
         assert await backbone.log.find("acme", BETA.run) is None
@@ -64,14 +64,15 @@ async def test_a_purge_takes_the_envelopes_of_one_job_before_a_sequence_and_no_o
 async def test_after_a_purge_appends_go_on_behind_what_is_left(backbone: Backbone) -> None:
     seqs = await grow(backbone.log, ALPHA, b"1", b"2")
     await grow(backbone.log, BETA, b"b")
-    await backbone.retention.purge("acme", "job1", before_seq=seqs[-1])
+    await backbone.retention.purge(RunRef("acme", "job1", "*"), before_seq=seqs[-1])
     with pytest.raises(Conflict):
         await backbone.log.append(ALPHA, b"x", expected_seq=0)
     with pytest.raises(Conflict):
         await backbone.log.append(ALPHA, b"x", expected_seq=seqs[0])
     again = await backbone.log.append(ALPHA, b"3", expected_seq=seqs[-1])
     assert [one.seq for one in await backbone.log.load(ALPHA)] == [seqs[-1], again]
-    await backbone.retention.purge("acme", "job1", before_seq=again + 1)
+    await backbone.retention.purge(ALPHA, before_seq=again + 9)
+    assert len(await backbone.log.load(BETA)) == 1
     assert await backbone.log.load(ALPHA) == []
     assert await backbone.log.append(ALPHA, b"new", expected_seq=0) > again
 
@@ -79,10 +80,10 @@ async def test_after_a_purge_appends_go_on_behind_what_is_left(backbone: Backbon
 async def test_a_follower_passes_over_what_was_purged(backbone: Backbone, other: Backbone) -> None:
     await grow(backbone.log, GAMMA, b"g1")
     seqs = await grow(backbone.log, ALPHA, b"1", b"2", b"3")
-    await backbone.retention.purge("acme", "job1", before_seq=seqs[-1])
+    await backbone.retention.purge(RunRef("acme", "job1", "*"), before_seq=seqs[-1])
     async with other.log.follow(after_seq=0) as stored:
         assert [one.data for one in await take(stored, 2)] == [b"g1", b"3"]
-        await backbone.retention.purge("acme", "job1", before_seq=seqs[-1] + 1)
+        await backbone.retention.purge(RunRef("acme", "job1", "*"), before_seq=seqs[-1] + 1)
         await grow(backbone.log, BETA, b"later")
         assert [one.data for one in await take(stored, 1)] == [b"later"]
 
@@ -90,10 +91,10 @@ async def test_a_follower_passes_over_what_was_purged(backbone: Backbone, other:
 async def test_the_bounds_are_those_of_what_is_left(backbone: Backbone) -> None:
     (first,) = await grow(backbone.log, GAMMA, b"g")
     seqs = await grow(backbone.log, ALPHA, b"1", b"2")
-    await backbone.retention.purge("acme", "job1", before_seq=seqs[-1] + 1)
+    await backbone.retention.purge(RunRef("acme", "job1", "*"), before_seq=seqs[-1] + 1)
     assert await backbone.log.bounds() == (first, first)
     (last,) = await grow(backbone.log, BETA, b"b")
-    await backbone.retention.purge("acme", "job2", before_seq=last)
+    await backbone.retention.purge(RunRef("acme", "job2", "*"), before_seq=last)
     assert await backbone.log.bounds() == (last, last)
 
 
@@ -195,7 +196,7 @@ async def test_what_was_removed_stays_away_over_a_restart(
 ) -> None:
     seqs = await grow(backbone.log, ALPHA, b"1", b"2")
     await everywhere(backbone, ALPHA)
-    await backbone.retention.purge("acme", "job1", before_seq=seqs[-1])
+    await backbone.retention.purge(RunRef("acme", "job1", "*"), before_seq=seqs[-1])
     await backbone.retention.forget("acme", "job1")
     await deployment.restart()
     async with deployment.client() as later:
