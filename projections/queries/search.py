@@ -1,6 +1,7 @@
 """Questions to the texts: where some words occur. Not a language: what people type is words."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,10 +106,16 @@ def _pattern(words: list[str]) -> re.Pattern[str]:
     """The words as they stand in a text: each from its beginning, signs in it as they come."""
     found: list[str] = []
     for at, word in enumerate(words, start=1):
-        parts = [re.escape(part) for part in re.split(SIGNS, word) if part]
+        letters = "".join(one if _is_letter(one) else " " for one in word)
+        parts = map(re.escape, letters.split())
         end = "" if at == len(words) else r"(?![^\W_])"
         found.append(rf"(?<![^\W_]){SIGNS.join(parts)}{end}")
     return re.compile("|".join(found), re.IGNORECASE)
+
+
+def _is_letter(char: str) -> bool:
+    """Whether it belongs to a word: a letter, a digit, or a sign above or below one."""
+    return char.isalnum() or unicodedata.category(char).startswith("M")
 
 
 def _matching(

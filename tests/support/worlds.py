@@ -1,5 +1,6 @@
 """The logs of simulated worlds and of every golden history, for whoever folds them. Not tests."""
 
+import logging
 import random
 from functools import cache
 from pathlib import Path
@@ -30,8 +31,12 @@ def world(seed: int, people: int = 4) -> tuple[Stored, ...]:
             await simulation._play(one, auditor, people)  # pyright: ignore[reportPrivateUsage]
         return tuple(server.log.all)
 
+    logging.disable(logging.WARNING)  # trouble is the point there
     longest_s = simulation.STORM_S + 4 * simulation.QUIET_S
-    return run(play, seed, virtual_s_max=longest_s)
+    try:
+        return run(play, seed, virtual_s_max=longest_s)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @cache

@@ -9,6 +9,7 @@ from domain.content import TextPart
 from domain.errors import Rejected
 from domain.ids import RunRef
 from domain.tools import Lane, Safety
+from eventlog.port import Stored
 from projections.queries.activities import activities_of
 from projections.queries.audit import AuditFilters, audit
 from projections.queries.jobs import JobFilters, job, jobs
@@ -329,7 +330,8 @@ async def test_words_of_any_language_are_found(where: Where) -> None:
         await desk.tell(pen, started(), *[(replied(1, f"one {word} two"),) for word in WORDS])
         for word in WORDS:
             (hit,) = (await search(desk.reader, "acme", word)).items
-            assert hit.snippet == f"one «{word}» two" or word == "50€"
+            assert hit.snippet.replace("»", "").replace("«", "") == f"one {word} two"
+            assert hit.snippet.startswith(f"one «{word[:2]}")
             assert (await search(desk.reader, "acme", f"{word} three")).items == ()
 
 
@@ -395,9 +397,13 @@ async def test_a_store_that_is_not_there_is_empty(where: Where) -> None:
         assert (await audit(desk.reader, "acme")).items == ()
 
 
-async def test_a_world_is_kept_as_it_is_folded(where: Where) -> None:
-    """The store's rows are those of the folds, batch by batch, whatever the batches."""
-    log = world(2)
+@pytest.fixture
+def log() -> tuple[Stored, ...]:
+    return world(2)
+
+
+async def test_a_world_is_kept_as_it_is_folded(where: Where, log: tuple[Stored, ...]) -> None:
+    """The store's rows are those of the folds, whatever the batches."""
     async with open_desk(where) as desk:
         for start in range(0, len(log), 37):
             await desk.feed(*log[start : start + 37])
