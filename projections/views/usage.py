@@ -2,7 +2,8 @@
 
 Each call of a model counts once, where it was made and on the day it was over; a late end corrects
 its charge on the day it came, for the model that was called. What children spent is in their own
-events, and what a fork has from its source is the source's.
+events, and what a fork has from its source is the source's. What a job spent goes with the
+job when that is deleted.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Index, MetaData, Table
 
 from domain import events as e
 from domain.envelope import Envelope
@@ -57,7 +58,7 @@ class UsageHead:
 
 
 class UsageView:
-    """One row a day, expert, provider and model."""
+    """One row a day, expert, provider and model of each job."""
 
     name = "usage"
     version = 1
@@ -68,9 +69,10 @@ class UsageView:
             "usage": Table(
                 f"usage{suffix}",
                 metadata,
-                *map(key, ("tenant", "day", "expert", "provider", "model")),
+                *map(key, ("tenant", "day", "expert", "provider", "model", "job")),
                 *map(number, ("runs", "generations", "failures", "tool_calls")),
                 *map(number, SPENDING_COLUMNS),
+                Index(f"usage{suffix}_of_job", "tenant", "job"),
                 sqlite_with_rowid=False,
             )
         }
@@ -89,15 +91,23 @@ class UsageView:
 
     def dump(self, head: UsageHead) -> str:
         """The head as JSON."""
-        plain = {name: getattr(head, name) for name in UsageHead.__slots__}
-        return orjson.dumps(plain, default=tuple).decode()
+        plain = {
+            "expert": head.expert,
+            "provider": head.provider,
+            "model": head.model,
+            "begun": head.begun,
+            "since": [tuple(one) for one in head.since],
+            "asks": [tuple(one) for one in head.asks],
+            "calls": head.calls,
+        }
+        return orjson.dumps(plain).decode()
 
     def fold(self, head: UsageHead, seen: Seen) -> Folded[UsageHead]:
         """What one more envelope adds to its day."""
         if seen.envelope is None:
             return Folded(head)
         change = _Change(head, seen.envelope)
-        return Folded(change.head, change.changes(seen.ref.tenant, seen.envelope.at_ms))
+        return Folded(change.head, change.changes(seen.ref, seen.envelope.at_ms))
 
 
 class _Change:
@@ -111,11 +121,16 @@ class _Change:
             if hear is not None:
                 hear(self, event)
 
-    def changes(self, tenant: str, at_ms: int) -> tuple[Change, ...]:
+    def changes(self, ref: RunRef, at_ms: int) -> tuple[Change, ...]:
         """The rows', each with its key."""
         if not self._adds:
             return ()
-        row = {"tenant": tenant, "day": day_of(at_ms), "expert": self.head.expert}
+        row = {
+            "tenant": ref.tenant,
+            "day": day_of(at_ms),
+            "expert": self.head.expert,
+            "job": ref.job,
+        }
         return tuple(
             Add("usage", {**row, "provider": provider, "model": model}, grown)
             for (provider, model), adds in self._adds.items()

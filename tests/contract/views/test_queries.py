@@ -1,6 +1,7 @@
 """What the views answer, in every form of the store. Not how rows come about: the folds' tests."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -372,7 +373,7 @@ async def test_no_tenant_sees_anything_of_another(where: Where) -> None:
             await desk.tell(pen, started(), (replied(1, f"secret of {name}"), called("c1-0")))
         for name in reader_names:
             ref = RunRef(name, "j", "r")
-            rows = [
+            rows: list[Any] = [
                 *(await jobs(desk.reader, name)).items,
                 *(await steps_of(desk.reader, *ref)).items,
                 *(await calls_of(desk.reader, *ref)).items,
