@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import MetaData, Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.envelope import is_tombstone
 from domain.ids import RunRef
 from projections.columns import key, text
-from projections.merging import Merged, upsert_sql
+from projections.merging import Merged, forget_sql, upsert_sql
 from projections.places import suffix_of
 from projections.view import AnyView, Seen
 
@@ -28,11 +29,12 @@ class Violation(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a batch does to a generation."""
+    """What a batch does to a generation; `gone`: tenant and name of each job that it deletes."""
 
     heads: dict[RunRef, Any]
     tables: dict[str, Merged]
     violations: list[Violation]
+    gone: frozenset[tuple[str, str]] = frozenset()
 
 
 class Generation:
@@ -74,8 +76,11 @@ class Generation:
     def fold(self, batch: Sequence[Seen], heads: dict[RunRef, Any]) -> Work:
         """What a batch does, from these heads on. Pure."""
         view = self.view
-        work = Work({}, {name: Merged(table) for name, table in self.tables.items()}, [])
+        tables = {name: Merged(table) for name, table in self.tables.items()}
+        work = Work({}, tables, [], gone_in(batch))
         for seen in batch:
+            if seen.ref[:2] in work.gone:
+                continue  # what is read before a tombstone is not there for whoever begins anew
             head = work.heads.get(seen.ref)
             if head is None:
                 head = heads.get(seen.ref)
@@ -91,11 +96,16 @@ class Generation:
 
     async def write(self, db: AsyncConnection, work: Work) -> None:
         """Do it, within a transaction."""
+        if work.gone:
+            for table in (*self.tables.values(), self._heads_table):
+                statement = forget_sql(table, db.dialect)
+                await db.exec_driver_sql(statement, sorted(work.gone))
         for merged in work.tables.values():
             await merged.write(db)
         rows = [(*ref, self.view.dump(head)) for ref, head in work.heads.items()]
-        statement = upsert_sql(self._heads_table, (("head",), ()), db.dialect)
-        await db.exec_driver_sql(statement, rows)
+        if rows:
+            statement = upsert_sql(self._heads_table, (("head",), ()), db.dialect)
+            await db.exec_driver_sql(statement, rows)
 
     def done(self, work: Work | None, seq: int) -> None:
         """The transaction is over: from now on this is what it holds. None: others did it."""
@@ -105,11 +115,22 @@ class Generation:
             self.seq = seq
             return
         self.seq = seq
+        for ref in [ref for ref in self._heads if ref[:2] in work.gone]:
+            del self._heads[ref]
         for ref, head in work.heads.items():
             self._heads.pop(ref, None)  # the latest last
             self._heads[ref] = head
         for ref in list(self._heads)[: max(0, len(self._heads) - HEADS_MAX)]:
             del self._heads[ref]
+
+
+def gone_in(batch: Sequence[Seen]) -> frozenset[tuple[str, str]]:
+    """The jobs whose tombstones are among these; a view has nothing of a job that was deleted."""
+    return frozenset(
+        (seen.ref.tenant, seen.ref.job)
+        for seen in batch
+        if seen.envelope is not None and is_tombstone(seen.envelope)
+    )
 
 
 def heads_table(view: AnyView, metadata: MetaData, number: int) -> Table:

@@ -111,6 +111,13 @@ def delete_sql(table: Table, dialect: Dialect) -> str:
     return f"DELETE FROM {_name(table, dialect)} WHERE {' AND '.join(terms)}"  # noqa: S608 - our own
 
 
+def forget_sql(table: Table, dialect: Dialect) -> str:
+    """Delete all rows of a job: every table of every view says whose its rows are."""
+    quote, mark = dialect.identifier_preparer.quote, _mark(dialect)
+    terms = [f"{quote(column)} = {mark}" for column in (table.c.tenant.name, table.c.job.name)]
+    return f"DELETE FROM {_name(table, dialect)} WHERE {' AND '.join(terms)}"  # noqa: S608 - our own
+
+
 def _name(table: Table, dialect: Dialect) -> str:
     return dialect.identifier_preparer.quote(table.name)
 
