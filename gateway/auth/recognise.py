@@ -60,7 +60,8 @@ class Recogniser:
         if not 0 < len(text) <= CREDENTIAL_CHARS_MAX:
             return None
         if self._token is not None and not wary and _same(text, self._token):
-            return Known(self._home(connection), "token")
+            by = Principal(name="token", via="http")
+            return Known(replace(self._home(connection), principal=by), "token")
         if self._auth is None:
             return None
         if text.startswith(f"{MARK}_") and KEY.fullmatch(text):
@@ -121,7 +122,8 @@ class Recogniser:
         if session.made_from == "token":
             mark = await self._auth.sessions.mark(self._token or "")
             good = self._token is not None and _same(session.of, mark)
-            return self._home(connection) if good else None
+            by = Principal(name=session.name)
+            return replace(self._home(connection), principal=by) if good else None
         if self._auth.issuer is None:
             return None
         experts = None if session.experts is None else frozenset(session.experts)
