@@ -139,20 +139,13 @@ class Deleter:
         await self.survey.catch_up()
         try:
             self._check(name)
-            command = DeleteRun(
-                id=gone.command,
-                version=before,
-                runs=gone.runs,
-                envelopes=gone.envelopes,
-                by=gone.by,
-            )
+            command = _command(gone, before)
             await self.runs.execute(name.root, command, Situation(now_ms=self.runs.now_ms()))
         except Rejected:
             await self.backbone.registry.remove(GONE, *name)
             raise
 
     async def _remove(self, name: JobName, gone: Gone) -> Deleted:
-        buried = await self.runs.fresh(name.root)
         found = Deleted(
             tenant=name.tenant,
             job=name.job,
@@ -165,14 +158,17 @@ class Deleter:
             return found.model_copy(update={"kept_by": tuple(fork.job for fork in forks)})
         retention = self.backbone.retention
         everything = name.root._replace(run="*")
-        await retention.purge(everything, before_seq=buried.seq)
-        for _ in range(PURGES_MAX):  # what was appended between the tombstone and that
-            late = [ref for ref in await retention.runs(*name) if ref != name.root]
-            if not late:
+        for _ in range(PURGES_MAX):
+            buried = await self.runs.fresh(name.root)
+            await retention.purge(everything, before_seq=buried.seq)
+            if set(await retention.runs(*name)) <= {name.root}:
                 break
-            _, last = await self.backbone.log.bounds()
-            for ref in late:
-                await retention.purge(ref, before_seq=last + 1)
+            # Something was appended to another run between the tombstone and that: readers have it.
+            again = _command(gone, buried.state.version, again=True)
+            await self.runs.execute(name.root, again, Situation(now_ms=self.runs.now_ms()))
+        else:
+            msg = f"job {name.job!r} is gone, and something is still added to it; try again"
+            raise Unavailable(msg)
         await retention.forget(*name)
         self.runs.forget(name.root)
         await self._done(name, gone)
@@ -234,6 +230,17 @@ class Deleter:
             for entry in entries
             if (gone := read_gone(entry.data)) is not None and gone.removed_at_ms is None
         ]
+
+
+def _command(gone: Gone, version: int, *, again: bool = False) -> DeleteRun:
+    return DeleteRun(
+        id=gone.command,
+        version=version,
+        runs=gone.runs,
+        envelopes=gone.envelopes,
+        again=again,
+        by=gone.by,
+    )
 
 
 def read_gone(data: bytes) -> Gone | None:

@@ -193,6 +193,7 @@ class DeleteRun(Record):
     """Delete the job of a root run: asked by retention, which knows that all of it has ended.
 
     It knew so when the root run had come to `version`. `runs` and `envelopes`: how much goes.
+    `again`: something came too late, and readers are to hear that it is gone with the rest.
     """
 
     type: Literal["delete_run.v1"] = "delete_run.v1"
@@ -200,6 +201,7 @@ class DeleteRun(Record):
     version: int
     runs: int
     envelopes: int
+    again: bool = False
     by: Principal = NOBODY
 
 

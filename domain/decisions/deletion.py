@@ -11,7 +11,7 @@ def delete_run(draft: Draft, command: c.DeleteRun) -> None:
     """Leave the tombstone at the root of a job, once; a run at work is never deleted."""
     state = draft.state
     ref = state.ref
-    if state.status == "deleted":
+    if state.status == "deleted" and not command.again:
         return
     if ref.run != ref.job:
         raise Rejected("not_a_job", f"run {ref.run!r} is part of job {ref.job!r}; delete the job")
