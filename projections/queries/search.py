@@ -21,11 +21,10 @@ SIGNS = r"[\W_]+"
 """What stands between words."""
 
 SNIPPET_CHARS_MAX = 200
-MARKS = (
-    "\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}",
-    "\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}",
-)
-"""How long a snippet is, and what stands around a match in it."""
+MARKS = ("\x02", "\x03")
+"""How long a snippet is, and what stands around a match in it: nothing that people type."""
+
+NO_MARKS = dict.fromkeys(map(ord, MARKS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,7 @@ def words_of(query: str) -> list[str]:
 
 def snippet(whole: str, pattern: re.Pattern[str]) -> str:
     """The place around the first match, in one line, with every match in it marked."""
+    whole = whole.translate(NO_MARKS)
     first = pattern.search(whole)
     start = max(0, first.start() - SNIPPET_CHARS_MAX // 4) if first else 0
     part = whole[start : start + SNIPPET_CHARS_MAX]

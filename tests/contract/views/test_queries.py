@@ -258,7 +258,7 @@ async def test_a_hit_shows_where_it_is_and_marks_the_words(where: Where) -> None
         await desk.tell(pen, started(), (replied(1, words),))
         (hit,) = (await search(desk.reader, "acme", "fox jum")).items
         assert (hit.job, hit.run, hit.version, hit.at_ms) == ("a", "a", 5, 1_010)
-        assert "red «fox» «jum»ps. and" in hit.snippet
+        assert "red \x02fox\x03 \x02jum\x03ps. and" in hit.snippet
         assert (hit.snippet[0], hit.snippet[-1]) == ("…", "…")
 
 
@@ -272,7 +272,7 @@ async def test_hits_come_page_by_page(where: Where) -> None:
         await desk.tell(pen, (says("fox again", "late"),))
         second = await search(desk.reader, "acme", "fox", asked=Asked(limit=9, cursor=first.cursor))
         snippets = [hit.snippet for hit in (*first.items, *second.items)]
-        assert snippets == [f"«fox» {count}" for count in (4, 3, 2, 1, 0)]
+        assert snippets == [f"\x02fox\x03 {count}" for count in (4, 3, 2, 1, 0)]
         assert second.cursor is None
 
 
@@ -331,8 +331,8 @@ async def test_words_of_any_language_are_found(where: Where) -> None:
         await desk.tell(pen, started(), *[(replied(1, f"one {word} two"),) for word in WORDS])
         for word in WORDS:
             (hit,) = (await search(desk.reader, "acme", word)).items
-            assert hit.snippet.replace("»", "").replace("«", "") == f"one {word} two"
-            assert hit.snippet.startswith(f"one «{word[:2]}")
+            assert hit.snippet.replace("\x03", "").replace("\x02", "") == f"one {word} two"
+            assert hit.snippet.startswith(f"one \x02{word[:2]}")
             assert (await search(desk.reader, "acme", f"{word} three")).items == ()
 
 
@@ -383,7 +383,7 @@ async def test_no_tenant_sees_anything_of_another(where: Where) -> None:
             assert {row.tenant for row in rows} == {name}
             assert len(rows) == 6
             (hit,) = (await search(desk.reader, name, "secret")).items
-            assert hit.snippet == f"«secret» of {name}"
+            assert hit.snippet == f"\x02secret\x03 of {name}"
             assert [row.runs for row in (await usage(desk.reader, name)).rows] == [1]
         for name in ("", "acm", "acme x", "%", "acme' OR '1'='1"):
             assert (await jobs(desk.reader, name)).items == ()
