@@ -3,10 +3,10 @@
 A view never reads what it does not show, and an event it does not know only counts as a version.
 """
 
-from collections.abc import Mapping
-from dataclasses import Field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import orjson
 from sqlalchemy import Column, Index, MetaData, Table
@@ -19,7 +19,7 @@ from domain.ids import RunRef
 from domain.limits import Usage
 from projections.columns import key, key_number, maybe_number, maybe_text, text
 from projections.columns import number as number_column
-from projections.rows import CheckpointRow, RunRow
+from projections.rows import CheckpointRow, RunRow, changed
 from projections.view import Change, Folded, Put, Seen, Value
 
 QUERY_CHARS_MAX = 500
@@ -117,7 +117,7 @@ def project(row: RunRow, seen: Seen) -> Outcome:
     if seen.envelope is None:
         return _marked(Outcome(row), seen.broken)
     outcome = fold(row, seen.envelope)
-    outcome = outcome._replace(row=replace(outcome.row, head=seen.digest))
+    outcome = outcome._replace(row=changed(outcome.row, head=seen.digest))
     return _marked(outcome, _broken(row, seen.envelope))
 
 
@@ -125,9 +125,11 @@ def fold(row: RunRow, envelope: Envelope) -> Outcome:
     """The row and the new checkpoints after a decoded envelope."""
     checkpoints: list[CheckpointRow] = []
     started_at_ms = envelope.at_ms if row.version == 0 else row.started_at_ms
-    row = replace(row, updated_at_ms=envelope.at_ms, started_at_ms=started_at_ms)
+    last = envelope.next_version - 1
+    row = changed(row, updated_at_ms=envelope.at_ms, started_at_ms=started_at_ms, version=last)
     for version, event in enumerate(envelope.events, start=envelope.version):
-        row = replace(_after(row, event), version=version)
+        after = AFTER.get(type(event))
+        row = row if after is None else after(row, event)
         if isinstance(event, e.StepEnded):
             at = (event.step, version, envelope.at_ms, row.usage.tokens)
             checkpoints.append(CheckpointRow(*row.ref, *at))
@@ -147,41 +149,8 @@ def _marked(outcome: Outcome, violation: str | None) -> Outcome:
     """The outcome with its row marked; the first violation of a run is the one that stays."""
     if violation is None:
         return outcome
-    row = replace(outcome.row, integrity=outcome.row.integrity or violation)
+    row = changed(outcome.row, integrity=outcome.row.integrity or violation)
     return outcome._replace(row=row, violation=violation)
-
-
-def _after(row: RunRow, event: e.Event) -> RunRow:
-    match event:
-        case e.OpaqueEvent():
-            return replace(row, unknown_events=row.unknown_events + 1)
-        case e.RunForked():
-            return _forked(row, event)
-        case e.RunStarted() | e.ContextPinned() | e.InputReceived() | e.GenerationRequested():
-            return _begun(row, event)
-        case (
-            e.RunContinued()
-            | e.CancelRequested()
-            | e.RunCompleted()
-            | e.RunStopped()
-            | e.RunFailed()
-            | e.RunCancelled()
-        ):
-            return _moved(row, event)
-        case (
-            e.ApprovalRequested()
-            | e.ApprovalDecided()
-            | e.QuestionAsked()
-            | e.QuestionAnswered()
-            | e.ToolCallAsked()
-            | e.ToolCallAnswered()
-            | e.ToolCallEnded()
-            | e.RunPaused()
-            | e.RunResumed()
-        ):
-            return _held(row, event)
-        case _:
-            return _spent(row, event)
 
 
 Holding = (
@@ -201,17 +170,17 @@ def _held(row: RunRow, event: Holding) -> RunRow:
     """The row of a run that a person holds up, or that waits for one."""
     match event:
         case e.RunPaused():
-            return replace(row, paused_at_ms=row.updated_at_ms)
+            return changed(row, paused_at_ms=row.updated_at_ms)
         case e.RunResumed():
-            return replace(row, paused_at_ms=None)
+            return changed(row, paused_at_ms=None)
         case e.ApprovalRequested():
-            return replace(row, waiting=f"{row.waiting} {event.approval}".strip())
+            return changed(row, waiting=f"{row.waiting} {event.approval}".strip())
         case e.QuestionAsked():
-            return replace(row, waiting=f"{row.waiting} {event.call}".strip())
+            return changed(row, waiting=f"{row.waiting} {event.call}".strip())
         case e.ToolCallAsked():
             person = isinstance(event.about, Elicitation)
             name = f"{event.call}/{event.ask}" if person else ""
-            return replace(row, waiting=f"{row.waiting} {name}".strip())
+            return changed(row, waiting=f"{row.waiting} {name}".strip())
         case (
             e.ApprovalDecided(approval=over)
             | e.QuestionAnswered(call=over)
@@ -224,13 +193,15 @@ def _held(row: RunRow, event: Holding) -> RunRow:
 
 def _without(row: RunRow, name: str) -> RunRow:
     """The row without what waits under that name, or in the call of that name."""
+    if not row.waiting:
+        return row
     names = row.waiting.split()
     left = [one for one in names if one != name and not one.startswith(f"{name}/")]
-    return replace(row, waiting=" ".join(left))
+    return changed(row, waiting=" ".join(left))
 
 
 def _forked(row: RunRow, event: e.RunForked) -> RunRow:
-    return replace(
+    return changed(
         row,
         status="running",
         expert=event.expert,
@@ -244,13 +215,14 @@ def _forked(row: RunRow, event: e.RunForked) -> RunRow:
     )
 
 
-def _begun(
-    row: RunRow, event: e.RunStarted | e.ContextPinned | e.InputReceived | e.GenerationRequested
-) -> RunRow:
+Beginning = e.RunStarted | e.ContextPinned | e.InputReceived | e.GenerationRequested
+
+
+def _begun(row: RunRow, event: Beginning) -> RunRow:
     """The row after what a run, or a step of it, begins with."""
     match event:
         case e.RunStarted():
-            return replace(
+            return changed(
                 row,
                 status="running",
                 expert=event.expert,
@@ -261,12 +233,12 @@ def _begun(
                 steps_max=event.limits.steps_max,
             )
         case e.ContextPinned():
-            return replace(row, provider=event.model.provider, model=event.model.model)
+            return changed(row, provider=event.model.provider, model=event.model.model)
         case e.InputReceived():
             said = "" if event.speaker == "runtime" else text_of(event.parts)[:QUERY_CHARS_MAX]
-            return replace(row, query=row.query or said)
+            return changed(row, query=row.query or said)
         case e.GenerationRequested():
-            return replace(row, step=event.step)
+            return changed(row, step=event.step)
 
 
 Moving = (
@@ -281,25 +253,25 @@ Moving = (
 
 def _moved(row: RunRow, event: Moving) -> RunRow:
     """The row of a run that goes to rest, or on from it."""
-    ended = replace(row, ended_at_ms=row.updated_at_ms, waiting="", paused_at_ms=None)
+    ended = changed(row, ended_at_ms=row.updated_at_ms, waiting="", paused_at_ms=None)
     match event:
         case e.RunContinued():
             return _continued(row, event)
         case e.CancelRequested():
-            return replace(row, cancel_requested_at_ms=row.updated_at_ms)
+            return changed(row, cancel_requested_at_ms=row.updated_at_ms)
         case e.RunCompleted():
             return _completed(ended, event)
         case e.RunStopped():
-            return replace(ended, status="stopped", stopped_by=event.limit)
+            return changed(ended, status="stopped", stopped_by=event.limit)
         case e.RunFailed():
             kind, message = event.failure.kind, event.failure.message[:FAILURE_CHARS_MAX]
-            return replace(ended, status="failed", failure_kind=kind, failure_message=message)
+            return changed(ended, status="failed", failure_kind=kind, failure_message=message)
         case e.RunCancelled():
-            return replace(ended, status="cancelled")
+            return changed(ended, status="cancelled")
 
 
 def _continued(row: RunRow, event: e.RunContinued) -> RunRow:
-    return replace(
+    return changed(
         row,
         status="running",
         steps_max=row.steps_max if event.steps_max is None else event.steps_max,
@@ -315,12 +287,23 @@ def _continued(row: RunRow, event: e.RunContinued) -> RunRow:
 
 def _completed(row: RunRow, event: e.RunCompleted) -> RunRow:
     if isinstance(event.result, BlobRef):
-        return replace(row, status="completed", result_digest=event.result.digest)
-    return replace(row, status="completed", result=event.result[:RESULT_CHARS_MAX])
+        return changed(row, status="completed", result_digest=event.result.digest)
+    return changed(row, status="completed", result=event.result[:RESULT_CHARS_MAX])
 
 
-def _spent(row: RunRow, event: e.Event) -> RunRow:
-    """The row after an event that settles a charge; any other leaves it as it is."""
+Settling = (
+    e.GenerationCompleted
+    | e.GenerationFailed
+    | e.GenerationAbandoned
+    | e.GenerationSuperseded
+    | e.SamplingEnded
+    | e.SamplingSettled
+    | e.DelegationSettled
+)
+
+
+def _spent(row: RunRow, event: Settling) -> RunRow:
+    """The row after an event that settles a charge."""
     match event:
         case e.GenerationCompleted() | e.GenerationFailed():
             return _used(row, event.usage, event.charged, event.charged_money)
@@ -334,13 +317,11 @@ def _spent(row: RunRow, event: e.Event) -> RunRow:
             return _used(row, event.usage, -event.refunded, -event.refunded_money)
         case e.DelegationSettled():
             return _used(row, None, event.tokens, event.money)
-        case _:
-            return row
 
 
 def _used(row: RunRow, usage: Usage | None, charged: int, money: int) -> RunRow:
     used = row.usage.plus(usage) if usage else row.usage
-    return replace(
+    return changed(
         row,
         input_tokens=used.input,
         output_tokens=used.output,
@@ -350,3 +331,25 @@ def _used(row: RunRow, usage: Usage | None, charged: int, money: int) -> RunRow:
         tokens_charged=row.tokens_charged + charged,
         money_charged=row.money_charged + money,
     )
+
+
+def _unknown(row: RunRow, event: e.OpaqueEvent) -> RunRow:
+    del event
+    return changed(row, unknown_events=row.unknown_events + 1)
+
+
+After = Callable[[RunRow, Any], RunRow]
+
+_GROUPS: tuple[tuple[Any, After], ...] = (
+    (Beginning, _begun),
+    (Moving, _moved),
+    (Holding, _held),
+    (Settling, _spent),
+)
+
+AFTER: Mapping[type, After] = {
+    e.OpaqueEvent: _unknown,
+    e.RunForked: _forked,
+    **{kind: after for kinds, after in _GROUPS for kind in get_args(kinds)},
+}
+"""What an event does to a row; one that is not here does nothing."""
