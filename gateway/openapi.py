@@ -37,6 +37,7 @@ TAGS: Mapping[str, str] = {
     "experts": "Whom there is to start.",
     "runs": "Runs: start them, say something to them, look at them.",
     "jobs": "Jobs: a run and all that it asked for.",
+    "overviews": "Over all jobs: what was said, what was used, who did what.",
     "people": "What waits for people, and what they decide.",
     "files": "Files of workspaces, and content by digest.",
     "streams": "Events as they come.",

@@ -1,5 +1,6 @@
 """What clients may ask for behind a `?`, name by name. Not the bodies: `bodies` has those."""
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -8,6 +9,8 @@ from starlette.datastructures import QueryParams
 
 from eventlog.port import Cursor
 from gateway.bodies import field_errors, invalid
+from projections.queries import LIMIT_DEFAULT, LIMIT_MAX
+from projections.queries.paging import Asked as Page
 
 NUMBER_DIGITS_MAX = 18
 POSITION_PATTERN = r"^[0-9a-f]{1,32}-[0-9]{1,18}-[0-9]{1,9}$"
@@ -70,6 +73,24 @@ class Listing(Reading):
     """How many at most; a number above the largest that is answered means that one."""
     cursor: str | None = Field(default=None, max_length=400)
     """`next_cursor` of the answer before."""
+
+    @property
+    def page(self) -> Page:
+        """The same as views are asked."""
+        return Page(min(self.limit or LIMIT_DEFAULT, LIMIT_MAX), self.cursor)
+
+
+def separated(known: Sequence[str]) -> Callable[[list[str]], list[str]]:
+    """Takes names that are repeated, or stand with commas between them, and are known."""
+
+    def read(given: list[str]) -> list[str]:
+        names = [name for text in given for name in text.split(",")]
+        if not set(names) <= set(known):
+            message = f"there are: {', '.join(known)}"
+            raise ValueError(message)
+        return names
+
+    return read
 
 
 def number_of(cursor: str | None) -> int | None:

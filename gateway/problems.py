@@ -30,6 +30,11 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "empty_input": 422,
     "bad_arguments": 422,
     "bad_attachment": 422,
+    "bad_cursor": 422,
+    "bad_day": 422,
+    "empty_query": 422,
+    "long_query": 422,
+    "too_many_rows": 422,
     "bad_answer": 422,
     "bad_input": 422,
     "bad_query": 422,
@@ -41,6 +46,8 @@ STATUS_BY_CODE: Mapping[str, int] = {
 
 DETAIL_BY_CODE: Mapping[str, str] = {
     "bad_arguments": "The arguments are not what the tool takes.",
+    "bad_cursor": "The cursor is none of this list: leave it out to begin.",
+    "bad_day": "A day is written as 2026-01-31.",
     "bad_answer": "The answer does not fit what is asked: see its form.",
     "bad_input": "The input is not what the expert asks for: see its input schema.",
     "not_waiting": "That does not wait for a person in this run.",

@@ -11,7 +11,7 @@ from gateway.models.runs import Checkpoints, Run, Runs
 from gateway.operations import Asked, Operation
 from gateway.parameters import Listing, Reading, number_of
 from gateway.shapes import checkpoint_of, run_of
-from projections.queries import LIMIT_DEFAULT, LIMIT_MAX, Filters
+from projections.queries import Filters
 from projections.rows import CheckpointRow, RunRow
 
 Wanted = Literal[
@@ -82,7 +82,7 @@ class Reads(Looking):
         page = await self.reader.runs(
             asked.tenant,
             Filters(query.status, query.expert, query.job),
-            limit=min(query.limit or LIMIT_DEFAULT, LIMIT_MAX),
+            limit=query.page.limit,
             before=number_of(query.cursor),
         )
         return Runs(

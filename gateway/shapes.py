@@ -5,15 +5,34 @@ from typing import Any
 from starlette.requests import Request
 
 from domain.ids import RunRef
+from gateway.models.common import Tokens
 from gateway.models.runs import Checkpoint, Run
+from projections.queries.jobs import JobRow
+from projections.queries.steps import StepRow
+from projections.queries.usage import UsageRow
 from projections.rows import CheckpointRow, RunRow
 
 
 def links(request: Request, ref: RunRef | RunRow) -> dict[str, str]:
     """Where a run is looked at and followed."""
-    root = request.scope.get("app_root_path", request.scope.get("root_path", ""))
-    url = f"{root}/v1/runs/{ref.run}"
+    url = url_of(request, f"/v1/runs/{ref.run}")
     return {"status_url": url, "events_url": f"{url}/events"}
+
+
+def url_of(request: Request, path: str) -> str:
+    """A path of the gateway, below where it is mounted."""
+    return f"{request.scope.get('app_root_path', request.scope.get('root_path', ''))}{path}"
+
+
+def tokens_of(row: JobRow | StepRow | UsageRow) -> Tokens:
+    """Its tokens as clients see them."""
+    return Tokens(
+        input=row.input_tokens,
+        output=row.output_tokens,
+        reasoning=row.reasoning_tokens,
+        cached=row.cached_tokens,
+        cache_written=row.cache_written_tokens,
+    )
 
 
 def run_of(request: Request, row: RunRow) -> Run:
@@ -28,7 +47,7 @@ def run_facts(row: RunRow) -> dict[str, Any]:
         "run": row.run,
         "job": row.job,
         "parent_run": row.parent_run,
-        "forked_from": _source(row),
+        "forked_from": source_of(row),
         "expert": row.expert,
         "status": row.status,
         "query": row.query,
@@ -55,7 +74,8 @@ def run_facts(row: RunRow) -> dict[str, Any]:
     }
 
 
-def _source(row: RunRow) -> dict[str, Any] | None:
+def source_of(row: RunRow) -> dict[str, Any] | None:
+    """Where a fork has its past from."""
     if row.source_run is None:
         return None
     return {

@@ -48,6 +48,7 @@ class UsageRow(Answer):
     failures: int
     tool_calls: int
     usage: Tokens
+    tokens_charged: int
     micro_usd_charged: int
 
 

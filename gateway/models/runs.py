@@ -76,7 +76,7 @@ class Job(Answer):
     runs: int
     running: int
     waiting: int
-    """What waits for a person in the whole job, a count."""
+    """Runs of it that wait for a person, a count."""
     steps: int
     tool_calls: int
     usage: Tokens
@@ -130,7 +130,7 @@ class Step(Answer):
     attempts: int
     provider: str
     model: str
-    started_at_ms: int
+    started_at_ms: int | None = None
     generated_at_ms: int | None = None
     ended_at_ms: int | None = None
     stop_reason: str | None = None
@@ -157,13 +157,15 @@ class Call(Answer):
     skill: str
     status: str
     """`requested`, `waiting`, `claimed`, or its outcome."""
+    lane: str
     safety: str
-    requested_at_ms: int
+    requested_at_ms: int | None = None
     claimed_at_ms: int | None = None
     ended_at_ms: int | None = None
     duration_ms: int | None = None
+    """As whoever ran it measured."""
     arguments: str
-    result: str
+    result: str | None = None
     is_error: bool
     child_run: str | None = None
     attempts: int
@@ -190,6 +192,7 @@ class Activity(Answer):
     summary: str
     reasoning: str
     at_ms: int
+    ended_at_ms: int | None = None
 
 
 class Activities(Page):

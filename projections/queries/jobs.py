@@ -1,5 +1,6 @@
 """Questions about jobs. Not about the runs of one: `Reader.runs` with `Filters(job=...)`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -47,6 +48,7 @@ class JobFilters:
     status: str | None = None
     expert: str | None = None
     forked_from: str | None = None
+    among: Collection[str] | None = None  # only these jobs
 
 
 NAMES = tuple(field.name for field in fields(JobRow))
@@ -92,6 +94,8 @@ def _matching(table: Table, tenant: str, filters: JobFilters) -> Select[Any]:
         query = query.where(table.c.expert == filters.expert)
     if filters.forked_from is not None:
         query = query.where(table.c.forked_from == filters.forked_from)
+    if filters.among is not None:
+        query = query.where(table.c.job.in_(sorted(filters.among)))
     return query
 
 
