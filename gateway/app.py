@@ -5,8 +5,10 @@ import logging
 from dataclasses import replace
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from gateway.auth.layers import layers
+from gateway.chat.shape import OpenAiErrors
 from gateway.console import console_paths, console_routes
 from gateway.deps import GatewayDeps
 from gateway.endpoints import routes
@@ -28,7 +30,7 @@ def create_app(deps: GatewayDeps) -> Starlette:
     table = operations(deps, hub)
     app = Starlette(
         routes=[*routes(table, deps), *console_routes()],
-        middleware=layers(deps, open_paths(table) | console_paths()),
+        middleware=[Middleware(OpenAiErrors), *layers(deps, open_paths(table) | console_paths())],
         exception_handlers=dict.fromkeys(EXPECTED, answer),
     )
     app.router.redirect_slashes = False  # a path that is not in the table does not exist

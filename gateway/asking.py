@@ -1,5 +1,6 @@
 """How the gateway hands a command on, and in whose name. Not which commands there are."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from domain.commands import (
     SteerRun,
 )
 from domain.content import ContentPart
+from domain.definition import Definition
 from domain.ids import RunRef
 from eventlog.port import Cursor
 from gateway.bodies import AttachmentBody
@@ -103,3 +105,17 @@ def check_permitted(asked: Asked[Any, Any], expert: str) -> None:
     if may is not None and expert not in may:
         known = ", ".join(sorted(may)) or "none"
         raise Problem(403, "forbidden", f"You may start these experts only: {known}.")
+
+
+def check_expert(definition: Definition, key: str) -> None:
+    """Refuse an unknown expert without saying its name back (C15).
+
+    Raises:
+        Problem: it is not defined.
+    """
+    if key in definition.experts:
+        return
+    near = difflib.get_close_matches(key, definition.experts, n=1)
+    known = ", ".join(sorted(definition.experts)) or "none"
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {known}"
+    raise Problem(422, "unknown_expert", f"expert: no such expert is defined; {hint}")

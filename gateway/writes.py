@@ -1,7 +1,6 @@
 """The routes that ask something of a run: start, continue, cancel. Not decisions, not queries."""
 
 import asyncio
-import difflib
 from typing import Any
 
 from commands.task import task_of
@@ -11,13 +10,12 @@ from domain.definition import Definition
 from domain.ids import RunRef, derive_id
 from domain.limits import Limits
 from domain.record import canonical, digest_of
-from gateway.asking import Asking, check_permitted
+from gateway.asking import Asking, check_expert, check_permitted
 from gateway.bodies import CancelBody, ContinueBody, StartBody
 from gateway.deps import GatewayDeps
 from gateway.finding import find_run
 from gateway.models.common import Accepted
 from gateway.operations import Asked, Operation
-from gateway.problems import Problem
 
 
 def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
@@ -87,7 +85,7 @@ class Writes(Asking):
         definition = await asyncio.to_thread(
             self.deps.definitions, provider=body.provider, model=body.model
         )
-        _check_expert(definition, body.expert)
+        check_expert(definition, body.expert)
         attached = await self.attached(asked, body.attachments)
         task = task_of(definition.expert(body.expert), body.query, body.data)
         definition = await self.deps.known(ref, definition, body.expert)
@@ -144,13 +142,3 @@ class Writes(Asking):
 
 def _limits(definition: Definition, given: dict[str, int]) -> Limits | None:
     return definition.limits.model_copy(update=given) if given else None
-
-
-def _check_expert(definition: Definition, key: str) -> None:
-    """Refuse an unknown expert without saying its name back."""
-    if key in definition.experts:
-        return
-    near = difflib.get_close_matches(key, definition.experts, n=1)
-    known = ", ".join(sorted(definition.experts)) or "none"
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {known}"
-    raise Problem(422, "unknown_expert", f"expert: no such expert is defined; {hint}")
