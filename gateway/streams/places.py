@@ -53,7 +53,7 @@ async def find_place(log: EventLog, feed: Feed, asked: str | None) -> Place:
     there = await _envelope_at(log, feed.pattern, cursor.seq)
     if there is None:
         return await _elsewhere(log, feed, cursor)
-    count = sum(1 for _ in events_of(there.data))
+    count = max(1, sum(1 for _ in events_of(there.data)))  # one that cannot be read is passed too
     if cursor.event >= count:
         return start_of(incarnation, "not_of_this_run")
     if cursor.event == count - 1:

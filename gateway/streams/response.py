@@ -93,7 +93,7 @@ class Pulse:
     def _look(self) -> None:
         silent_s, bounds = self._loop.time() - self._at_s, self._bounds
         if self._writing and silent_s >= bounds.stall_s:
-            logger.warning("a stream is cut: its client took nothing for %d s", silent_s)
+            logger.warning("a stream is cut: its client took nothing for %.1f s", silent_s)
             self._viewer.go()
             if self._abort is not None:
                 self._abort()
