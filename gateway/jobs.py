@@ -1,10 +1,11 @@
 """The routes that ask for jobs: a list, and one. Not their trees: those are folded from the log."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
 from domain.ids import TOKEN
+from domain.state import Status
 from gateway.deps import GatewayDeps
 from gateway.looking import Looking
 from gateway.models.runs import ForkedFrom, Job, Jobs
@@ -123,7 +124,7 @@ def job_of(asked: Asked[Any, Any], row: JobRow, root: RunRow | None) -> Job:
         job=row.job,
         expert=row.expert,
         definition=row.definition,
-        status=row.status,
+        status=cast("Status", row.status),
         query=row.query,
         started_at_ms=row.started_at_ms,
         updated_at_ms=row.updated_at_ms,

@@ -14,6 +14,7 @@ from domain.envelope import decode
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
+from gateway.deps import one_tenant
 from tests.support.gateway import deps_of, gateway, projecting, until_closed, working
 from tests.support.pen import Pen, completed, replied, requested, started
 from tests.support.snapshots import Desk, snapshot
@@ -168,7 +169,7 @@ async def test_job_without_snapshots_has_no_files(
 
 @pytest.mark.usefixtures("stored")
 async def test_files_of_another_tenant_are_not_found(backbone: Backbone, tmp_path: Path) -> None:
-    deps = deps_of(backbone, tmp_path, tenant=lambda _: "umbrella")
+    deps = deps_of(backbone, tmp_path, tenant=one_tenant("umbrella"))
     async with gateway(deps) as http:
         answers = [
             await http.get(f"/v1/{path}")

@@ -11,7 +11,7 @@ from domain import events as e
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
-from gateway.deps import one_definition
+from gateway.deps import one_definition, one_tenant
 from tests.support.gateway import deps_of, gateway, projecting
 from tests.support.pen import Pen, completed, started
 from tests.support.people import at_work, calls, rests, state_when, team
@@ -191,7 +191,7 @@ async def test_audit_says_who_asked_and_answered(
 
 @pytest.mark.usefixtures("worked")
 async def test_nothing_of_another_tenant_is_answered(backbone: Backbone, tmp_path: Path) -> None:
-    deps = deps_of(backbone, tmp_path, tenant=lambda _: "umbrella")
+    deps = deps_of(backbone, tmp_path, tenant=one_tenant("umbrella"))
     empty = {
         "jobs": "jobs",
         "runs": "runs",
