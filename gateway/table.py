@@ -10,11 +10,16 @@ from gateway import (
     files,
     forks,
     health,
+    jobs,
+    overviews,
     people_operations,
     reads,
+    run_parts,
     writes,
 )
+from gateway.agui import operations as agui
 from gateway.auth import operations as access
+from gateway.chat import operations as chat
 from gateway.deps import GatewayDeps
 from gateway.operations import Operation
 from gateway.streams import operations as streams
@@ -29,12 +34,17 @@ def operations(deps: GatewayDeps, hub: Hub) -> tuple[Operation, ...]:
         *experts.operations(deps),
         *reads.operations(deps),
         *checkpoints.operations(deps),
+        *run_parts.operations(deps),
+        *jobs.operations(deps),
+        *overviews.operations(deps),
         *writes.operations(deps),
         *forks.operations(deps),
         *people_operations.operations(deps),
         *files.operations(deps),
         *blobs.operations(deps),
         *streams.operations(deps, hub),
+        *agui.operations(deps, hub),
+        *chat.operations(deps, hub),
     )
     return (*table, *documents.operations(table))
 

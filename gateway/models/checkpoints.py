@@ -2,8 +2,9 @@
 
 from typing import Any, Literal
 
+from domain.state import Status
 from gateway.models.common import Answer, Tokens
-from gateway.models.runs import Checkpoint, Status
+from gateway.models.runs import Checkpoint
 
 
 class CheckpointFacts(Checkpoint):

@@ -2,9 +2,8 @@
 
 from typing import Any, Literal
 
+from domain.state import Status
 from gateway.models.common import Answer, Failed, Page, Tokens
-
-Status = Literal["new", "running", "completed", "stopped", "failed", "cancelled"]
 
 
 class ForkedFrom(Answer):
