@@ -26,7 +26,7 @@ from eventlog.jetstream.log import EXPECTED
 from eventlog.jetstream.reader import Reader
 from eventlog.jetstream.streams import Streams
 from eventlog.jetstream.subjects import scope_of
-from eventlog.port import LIFE, Noted
+from eventlog.newest import LIFE, Noted
 
 KIND = "LIMITS"
 

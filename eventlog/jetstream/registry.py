@@ -11,7 +11,7 @@ from eventlog.jetstream.log import EXPECTED
 from eventlog.jetstream.reader import Reader
 from eventlog.jetstream.streams import Streams
 from eventlog.jetstream.subjects import entry_of
-from eventlog.port import Entry
+from eventlog.newest import Entry
 
 KIND = "REGISTRY"
 

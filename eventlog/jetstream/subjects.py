@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from domain.errors import Rejected
 from domain.ids import RunRef
 from domain.rate import Scope
-from eventlog.port import Entry, Lane
+from eventlog.newest import Entry
+from eventlog.port import Lane
 
 RUN = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
 """Tenant, job and run as they may stand in a subject: no wildcard, no space."""

@@ -10,7 +10,7 @@ from eventlog.memory.client import Client
 from eventlog.memory.faults import FaultPoint, Kind
 from eventlog.memory.inbox import Inbox
 from eventlog.memory.log import check_size
-from eventlog.port import LIFE, Noted
+from eventlog.newest import LIFE, Noted
 
 
 class LimitStore:

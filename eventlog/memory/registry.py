@@ -7,7 +7,7 @@ from eventlog.jetstream.subjects import token
 from eventlog.memory.client import Client
 from eventlog.memory.faults import FaultPoint
 from eventlog.memory.log import check_size
-from eventlog.port import Entry
+from eventlog.newest import Entry
 
 
 class RegistryStore:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from domain.errors import Conflict, Rejected
 from domain.events import Principal
 from domain.record import Record
-from eventlog.port import Entry, Registry
+from eventlog.newest import Entry, Registry
 from gateway.callers import Caller, Role
 
 KIND = "key"

@@ -43,6 +43,10 @@ class SessionBody(Body):
 def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
     """Those of keys and sessions."""
     access = Access(deps)
+    return (*_of_keys(access), *_of_sessions(access))
+
+
+def _of_keys(access: "Access") -> tuple[Operation, ...]:
     return (
         Operation(
             "GET",
@@ -79,6 +83,11 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             problems=(404, 409),
             tag=TAG,
         ),
+    )
+
+
+def _of_sessions(access: "Access") -> tuple[Operation, ...]:
+    return (
         Operation(
             "POST",
             "/v1/session",

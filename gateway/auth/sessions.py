@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from domain.errors import Conflict, Unavailable
 from domain.record import Record
-from eventlog.port import Registry
+from eventlog.newest import Registry
 from gateway.callers import Role
 
 COOKIE = "peritus_session"

@@ -34,7 +34,7 @@ from domain.rate import (
     settled,
     unasked,
 )
-from eventlog.port import Limits
+from eventlog.newest import Limits
 from services.loop.limiter_notes import Entry, Notes
 from services.loop.models.port import ModelFailure, ModelReply, RateSigns
 from services.loop.models.providers import PROVIDERS

@@ -28,7 +28,7 @@ from domain.rate import (
     worth_keeping,
 )
 from domain.record import canonical
-from eventlog.port import Limits, Noted
+from eventlog.newest import Limits, Noted
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ import pytest
 
 from domain.errors import Conflict, Unavailable
 from domain.rate import Scope
-from eventlog.port import Backbone, Noted
+from eventlog.newest import Noted
+from eventlog.port import Backbone
 from tests.contract.deployment import BOUND_S, Deployment, until
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from domain.errors import Conflict, Rejected, TooLarge, Unavailable
-from eventlog.port import Backbone, Entry
+from eventlog.newest import Entry
+from eventlog.port import Backbone
 from tests.contract.deployment import BOUND_S, Deployment, until
 
 pytestmark = pytest.mark.anyio
@@ -145,7 +146,12 @@ async def test_many_values_are_all_listed_in_the_order_they_were_put(backbone: B
 async def test_a_name_that_is_no_token_is_refused_wherever_it_stands(
     backbone: Backbone, bad: str
 ) -> None:
-    for place in ((bad, "acme", "one"), ("key", bad, "one"), ("key", "acme", bad)):
+    places: list[tuple[str, str, str]] = [
+        (bad, "acme", "one"),
+        ("key", bad, "one"),
+        ("key", "acme", bad),
+    ]
+    for place in places:
         with pytest.raises(Rejected):
             await backbone.registry.put(*place, b"x", expected=0)
         if place[1] != "*":

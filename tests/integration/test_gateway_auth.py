@@ -1,66 +1,27 @@
-"""Who comes in, by which credential, and what he may: keys, tokens, sessions, roles, rates."""
+"""Who comes in, by which credential, and what he may: keys, tokens, roles, rates, origins."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
 from gateway.auth.keys import KEYS_AGE_S
-from gateway.auth.means import Auth
 from gateway.auth.sessions import COOKIE
 from gateway.callers import Role
 from gateway.deps import GatewayDeps
-from tests.support.credentials import (
-    Authority,
-    Clock,
-    auth_of,
-    authority,
-    bearer,
-    issuer_of,
-)
+from tests.support.credentials import Authority, Clock, auth_of, authority, bearer, issuer_of
 from tests.support.gateway import deps_of, gateway, projecting
+from tests.support.house import TOKEN, House, house_of
 from tests.support.pen import Pen, started
 
 pytestmark = pytest.mark.anyio
-
-TOKEN = "the-one-token-of-an-administrator"
-OWN = {"Sec-Fetch-Site": "same-origin"}
-
-
-@dataclass
-class House:
-    """A gateway, what it recognises callers by, and a client of it."""
-
-    http: httpx2.AsyncClient
-    auth: Auth
-    clock: Clock
-    backbone: Backbone
-
-    async def key(self, tenant: str = "acme", role: Role = "admin", **more: Any) -> str:
-        name = f"k{len(await self.auth.keys.list(tenant))}"
-        return (await self.auth.keys.create(tenant, name, role, by="test", **more))[1]
-
-    async def get(self, path: str, credential: str | None = None) -> httpx2.Response:
-        return await self.http.get(path, headers={} if credential is None else bearer(credential))
-
-    async def me(self, credential: str | None = None) -> dict[str, Any]:
-        answer = await self.get("/v1/me", credential)
-        assert answer.status_code == 200, answer.text
-        return answer.json()  # type: ignore[no-any-return]
-
-    async def cookie(self, credential: str) -> str:
-        answer = await self.http.post("/v1/session", json={"key": credential})
-        assert answer.status_code == 201, answer.text
-        self.http.cookies.clear()
-        return answer.headers["set-cookie"].partition(";")[0]
 
 
 @pytest.fixture
@@ -76,11 +37,6 @@ def backbone(clock: Clock) -> Backbone:
 @pytest.fixture
 def deps(backbone: Backbone, clock: Clock, tmp_path: Path) -> GatewayDeps:
     return deps_of(backbone, tmp_path, token=TOKEN, auth=auth_of(backbone, clock))
-
-
-def house_of(http: httpx2.AsyncClient, deps: GatewayDeps, clock: Clock) -> House:
-    assert deps.auth is not None
-    return House(http, deps.auth, clock, deps.backbone)
 
 
 @pytest.fixture
@@ -161,132 +117,6 @@ async def test_every_credential_that_is_not_good_is_answered_alike(house: House)
     answers.append(await house.http.get("/v1/not/a/path"))
     assert {(one.status_code, one.content) for one in answers} == {(401, answers[0].content)}
     assert (await house.get("/v1/runs", good)).status_code == 200
-
-
-async def test_a_key_that_is_taken_back_ends_its_sessions(house: House) -> None:
-    key = await house.key()
-    cookie = {"Cookie": await house.cookie(key)}
-    assert (await house.http.get("/v1/me", headers=cookie)).json()["via"] == "session"
-    await house.auth.keys.revoke("acme", "k0")
-    assert (await house.http.get("/v1/me", headers=cookie)).status_code == 401
-
-
-async def test_a_session_made_from_a_token_ends_when_the_token_is_another_one(
-    house: House, deps: GatewayDeps
-) -> None:
-    cookie = {"Cookie": await house.cookie(TOKEN)}
-    me = (await house.http.get("/v1/me", headers=cookie)).json()
-    assert (me["tenant"], me["name"], me["role"], me["via"]) == (
-        "acme",
-        "token",
-        "admin",
-        "session",
-    )
-    async with gateway(replace(deps, token="another")) as http:
-        assert (await http.get("/v1/me", headers=cookie)).status_code == 401
-    async with gateway(replace(deps, token=None)) as http:
-        assert (await http.get("/v1/me", headers=cookie)).status_code == 401
-
-
-async def test_a_session_made_from_an_issuers_token_ends_with_the_token(
-    deps: GatewayDeps, clock: Clock, made: Authority
-) -> None:
-    auth = auth_of(deps.backbone, clock, issuer=issuer_of(made))
-    async with gateway(replace(deps, auth=auth)) as http:
-        house = house_of(http, replace(deps, auth=auth), clock)
-        cookie = {"Cookie": await house.cookie(made.token("k1", role="viewer"))}
-        me = (await http.get("/v1/me", headers=cookie)).json()
-        assert (me["tenant"], me["name"], me["role"]) == ("acme", "user:alice", "viewer")
-        clock.pass_by(600)
-        assert (await http.get("/v1/me", headers=cookie)).status_code == 401
-
-
-async def test_a_sessions_cookie_is_for_no_script_and_no_other_site(house: House) -> None:
-    here = await house.http.post("/v1/session", json={"key": TOKEN})
-    away = await house.http.post(
-        "/v1/session", json={}, headers={"Host": "peritus.example", **bearer(TOKEN)}
-    )
-    assert (here.status_code, away.status_code) == (201, 201)
-    flags = here.headers["set-cookie"].lower().split("; ")
-    assert {"httponly", "samesite=strict", "path=/"} <= set(flags)
-    assert "secure" not in flags
-    assert "secure" in away.headers["set-cookie"].lower().split("; ")
-    for answer in (here, away):
-        assert TOKEN not in answer.text + str(answer.headers)
-    gone = await house.http.delete("/v1/session")
-    assert gone.status_code == 204
-    assert 'peritus_session=""' in gone.headers["set-cookie"]
-
-
-async def test_what_is_no_key_begins_no_session(house: House) -> None:
-    for body, headers in (
-        ({"key": "x"}, {}),
-        ({}, {}),
-        ({}, bearer("x")),
-        ({"key": "x"}, bearer(TOKEN)),
-    ):
-        answer = await house.http.post("/v1/session", json=body, headers=headers)
-        assert answer.status_code == 401
-        assert "set-cookie" not in answer.headers
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        (OWN, 404),
-        ({"Origin": "{own}"}, 404),
-        ({**OWN, "Origin": "{own}"}, 404),
-        ({}, 403),
-        ({"Sec-Fetch-Site": "none"}, 403),
-        ({"Sec-Fetch-Site": "same-site"}, 401),
-        ({"Sec-Fetch-Site": "cross-site"}, 401),
-        ({"Origin": "http://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Origin": "http://localhost:1"}, 403),
-        ({"Sec-Fetch-Site": "cross-site", "Origin": "{own}"}, 401),
-        ({**OWN, "Content-Type": "text/plain"}, 415),
-        ({**OWN, "Content-Type": "application/x-www-form-urlencoded"}, 415),
-        ({**OWN, "Content-Type": "application/json;charset=utf-8"}, 404),
-    ],
-    ids=str,
-)
-async def test_with_a_session_only_our_own_pages_change_anything(
-    house: House, headers: dict[str, str], status: int
-) -> None:
-    """A browser adds the cookie to whatever page asks; what it says of the page decides."""
-    url = house.http.base_url
-    own = f"{url.scheme}://{url.host}:{url.port}"
-    given = {"Content-Type": "application/json", "Cookie": await house.cookie(await house.key())}
-    given |= {name: value.format(own=own) for name, value in headers.items()}
-    answer = await house.http.post("/v1/runs/none/cancel", content=b"{}", headers=given)
-    assert answer.status_code == status, answer.text
-
-
-async def test_with_a_session_other_sites_pages_upload_and_delete_nothing(house: House) -> None:
-    cookie = {"Cookie": await house.cookie(await house.key())}
-    evil = {**cookie, "Origin": "http://evil.example"}
-    deleted = await house.http.delete("/v1/keys/k0", headers=evil)
-    uploaded = await house.http.post(
-        "/v1/uploads", content=b"x", headers={**evil, "Content-Type": "text/plain"}
-    )
-    assert (deleted.status_code, uploaded.status_code) == (403, 403)
-    own = await house.http.post(
-        "/v1/uploads", content=b"x", headers={**cookie, **OWN, "Content-Type": "text/plain"}
-    )
-    assert own.status_code in (200, 201), own.text
-    assert (await house.http.delete("/v1/keys/k0", headers={**cookie, **OWN})).status_code == 200
-
-
-async def test_no_other_sites_page_begins_or_ends_a_session(house: House) -> None:
-    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
-        begun = await house.http.post("/v1/session", json={"key": TOKEN}, headers=headers)
-        ended = await house.http.delete("/v1/session", headers=headers)
-        assert (begun.status_code, ended.status_code) == (403, 403)
-        assert "set-cookie" not in begun.headers
-    simple = await house.http.post(
-        "/v1/session", content=b'{"key": "x"}', headers={"Content-Type": "text/plain"}
-    )
-    assert simple.status_code == 415
 
 
 async def test_roles_look_act_and_administrate(house: House) -> None:

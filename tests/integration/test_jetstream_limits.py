@@ -11,7 +11,7 @@ from eventlog.jetstream.limits import JetStreamLimits
 from eventlog.jetstream.reader import Reader
 from eventlog.jetstream.streams import Streams
 from eventlog.jetstream.subjects import Names
-from eventlog.port import Noted
+from eventlog.newest import Noted
 from tests.integration.deployment import TOKEN, JetStreamDeployment
 
 pytestmark = [pytest.mark.anyio, pytest.mark.broker]

@@ -11,7 +11,7 @@ from eventlog.jetstream.reader import Reader
 from eventlog.jetstream.registry import JetStreamRegistry
 from eventlog.jetstream.streams import Streams
 from eventlog.jetstream.subjects import Names
-from eventlog.port import Entry
+from eventlog.newest import Entry
 from tests.integration.deployment import TOKEN, JetStreamDeployment
 
 pytestmark = [pytest.mark.anyio, pytest.mark.broker]
