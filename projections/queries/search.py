@@ -63,7 +63,7 @@ async def search(
         Unavailable: the view cannot be read.
     """
     words = words_of(query)
-    pattern = _pattern(words)
+    pattern = pattern_of(words)
     async with reader.look(SearchView.name) as look:
         texts = look.tables["search"]
         found = _matching(look, texts, tenant, words, filters or SearchFilters())
@@ -102,7 +102,7 @@ def snippet(whole: str, pattern: re.Pattern[str]) -> str:
     return f"{before}{' '.join(marked.split())}{after}"
 
 
-def _pattern(words: list[str]) -> re.Pattern[str]:
+def pattern_of(words: list[str]) -> re.Pattern[str]:
     """The words as they stand in a text: each from its beginning, signs in it as they come."""
     found: list[str] = []
     for at, word in enumerate(words, start=1):

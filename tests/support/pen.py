@@ -22,10 +22,11 @@ class Pen:
     version: int = 1
     at_ms: int = 1_000
     prev: str = FIRST_HASH
+    cause: str = "test"
     written: list[tuple[int, Envelope]] = field(default_factory=list[tuple[int, Envelope]])
 
     def envelope(self, *events: Event) -> Envelope:
-        cause = Cause(type="test", id="t")
+        cause = Cause(type=self.cause, id="t")
         name = f"{self.ref.run}-{self.version}"
         return Envelope(
             name, self.ref, self.version, self.at_ms, cause, "ep", self.prev, tuple(events)
