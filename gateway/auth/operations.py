@@ -56,6 +56,7 @@ def _of_keys(access: "Access") -> tuple[Operation, ...]:
             "The API keys of the caller's tenant, without their secrets",
             access.list_keys,
             Keys,
+            problems=(409,),
             tag=TAG,
         ),
         Operation(
