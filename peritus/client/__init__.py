@@ -24,8 +24,10 @@ from peritus.client.frames import (
     Hello,
     Other,
     Output,
+    OutputSoFar,
     Reset,
     SoFar,
+    Trouble,
 )
 from peritus.client.results import Result
 
@@ -46,6 +48,7 @@ __all__ = [
     "NotFound",
     "Other",
     "Output",
+    "OutputSoFar",
     "PeritusError",
     "Refused",
     "Rejected",
@@ -54,5 +57,6 @@ __all__ = [
     "SoFar",
     "TooLarge",
     "TooMany",
+    "Trouble",
     "Unavailable",
 ]

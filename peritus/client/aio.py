@@ -118,6 +118,8 @@ class AsyncClient:
     job = Asks(calls.job)
     tree = Asks(calls.tree)
     activities = Asks(calls.activities)
+    steps = Asks(calls.steps)
+    tool_calls = Asks(calls.tool_calls)
     checkpoints = Asks(calls.checkpoints)
     continue_ = Asks(calls.continue_)
     waiting = Asks(calls.waiting)

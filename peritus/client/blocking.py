@@ -116,6 +116,8 @@ class Client:
     job = Asks(calls.job)
     tree = Asks(calls.tree)
     activities = Asks(calls.activities)
+    steps = Asks(calls.steps)
+    tool_calls = Asks(calls.tool_calls)
     checkpoints = Asks(calls.checkpoints)
     continue_ = Asks(calls.continue_)
     waiting = Asks(calls.waiting)

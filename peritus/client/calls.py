@@ -17,18 +17,20 @@ from gateway.models.common import Accepted
 from gateway.models.rest import Experts, Files, Hits, Me, Uploaded, Usage
 from gateway.models.runs import (
     Activities,
+    Calls,
     Checkpoints,
     Job,
     Jobs,
     Run,
     Runs,
+    Steps,
     Tree,
     Waiting,
     Waits,
 )
 from peritus.client.exchange import Call, as_bytes, as_model
 
-By = Literal["day", "expert", "model"]
+By = Literal["day", "expert", "provider", "model"]
 
 
 class HasRun(Protocol):
@@ -148,6 +150,16 @@ def activities(
     return _get(f"/v1/runs/{_part(run)}/activities", Activities, limit=limit, cursor=cursor)
 
 
+def steps(run: RunName, *, limit: int | None = None, cursor: str | None = None) -> Call[Steps]:
+    """The steps of a run, in order."""
+    return _get(f"/v1/runs/{_part(run)}/steps", Steps, limit=limit, cursor=cursor)
+
+
+def tool_calls(run: RunName, *, limit: int | None = None, cursor: str | None = None) -> Call[Calls]:
+    """The tool calls of a run, in the order they were asked for."""
+    return _get(f"/v1/runs/{_part(run)}/calls", Calls, limit=limit, cursor=cursor)
+
+
 def checkpoints(run: RunName) -> Call[Checkpoints]:
     """The ends of a run's steps, those a fork has from its source first."""
     return _get(f"/v1/runs/{_part(run)}/checkpoints", Checkpoints)
@@ -258,10 +270,22 @@ def fork(  # noqa: PLR0913 - what a fork may be given
 
 
 def search(
-    q: str, *, limit: int | None = None, cursor: str | None = None, min_position: str | None = None
+    words: str,
+    *,
+    job: str | None = None,
+    run: RunName | None = None,
+    kind: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+    min_position: str | None = None,
 ) -> Call[Hits]:
-    """Where all of these words occur in the histories, newest first."""
-    return _get("/v1/search", Hits, q=q, limit=limit, cursor=cursor, min_position=min_position)
+    """Where all of these words occur in the histories, newest first; the last may be a beginning.
+
+    `kind` of the text: `input`, `text`, `tool`, `result`, `question` or `answer`.
+    """
+    where = {"job": job, "run": None if run is None else run_name(run), "kind": kind}
+    page = {"limit": limit, "cursor": cursor, "min_position": min_position}
+    return _get("/v1/search", Hits, q=words, **where, **page)
 
 
 def usage(
@@ -283,21 +307,22 @@ def download(digest: str) -> Call[bytes]:
     return Call("GET", f"/v1/blobs/{quote(digest, safe='')}", as_bytes)
 
 
-def files(name: str, *, step: int | None = None) -> Call[Files]:
-    """The files of a job's workspace as they were stored last, or at a step."""
-    return _get(f"/v1/jobs/{quote(name, safe='')}/files", Files, step=step)
+def files(name: str, path: str | None = None, *, step: int | None = None) -> Call[Files]:
+    """The files of a job's workspace, or of a folder in it: the newest stored, or of a step."""
+    return _get(f"/v1/jobs/{quote(name, safe='')}/files", Files, path=path, step=step)
 
 
-def download_file(name: str, path: str) -> Call[bytes]:
+def download_file(name: str, path: str, *, step: int | None = None) -> Call[bytes]:
     """One file of a job's workspace."""
-    return Call("GET", f"/v1/jobs/{quote(name, safe='')}/files/{quote(path)}", as_bytes)
+    where = f"/v1/jobs/{quote(name, safe='')}/files/{quote(path)}"
+    return Call("GET", where, as_bytes, query={} if step is None else {"step": step})
 
 
 def _part(run: RunName) -> str:
     return quote(run_name(run), safe="")
 
 
-def _get(path: str, kind: type[Any], **query: str | int | None) -> Call[Any]:
+def _get(path: str, kind: type[Any], /, **query: str | int | None) -> Call[Any]:
     given = {name: value for name, value in query.items() if value is not None}
     return Call("GET", path, as_model(kind), query=given)
 
@@ -319,6 +344,7 @@ def _write(
     path: str,
     kind: type[bodies.Body],
     key: str | None,
+    /,
     **fields: Any,  # noqa: ANN401 - the model knows
 ) -> Call[Accepted]:
     """A write whose body is checked here as the gateway does it.

@@ -20,7 +20,7 @@ class Refused(Rejected):
     """The gateway says no, and would again: `code` for programs, `message` for people."""
 
     def __init__(self, status: int, code: str, message: str, problem: Mapping[str, Any]) -> None:
-        super().__init__(code, message)
+        Rejected.__init__(self, code, message)  # NotFound has a base with other arguments
         self.status = status
         self.problem = problem
 

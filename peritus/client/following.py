@@ -12,7 +12,7 @@ from domain.events import RunContinued
 from peritus.client.backoff import RECONNECTS_MAX, Backoff
 from peritus.client.errors import Faulty, error_of
 from peritus.client.exchange import Call, Reply, as_bytes
-from peritus.client.frames import Beat, End, Frame, Heard, Hello, Leave, Reset, frame_of
+from peritus.client.frames import Beat, End, Frame, Heard, Hello, Leave, Reset, Trouble, frame_of
 from peritus.client.sse import Parser, StreamTooLarge
 
 LAST_ID_HEADER = "Last-Event-ID"
@@ -149,7 +149,7 @@ class Follower:
                 self._told = f"{cursor} {run}"
                 if again:
                     return False
-            case Beat(cursor=cursor):
+            case Beat(cursor=cursor) | Trouble(cursor=cursor):
                 self._passes(cursor)
             case _:
                 pass

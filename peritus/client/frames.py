@@ -82,6 +82,28 @@ class SoFar:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputSoFar:
+    """The end of a running call's output as it is when the connection is made."""
+
+    job: str
+    run: str
+    call: str
+    offset: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something of one run cannot be told, such as history that nobody can read; others go on."""
+
+    cursor: str
+    job: str
+    run: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """Nothing was to be told for a while; all up to `cursor` was looked at."""
 
@@ -118,7 +140,7 @@ class Other:
     cursor: str | None = None
 
 
-Frame = Hello | Heard | Delta | Output | SoFar | Beat | End | Reset | Other
+Frame = Hello | Heard | Delta | Output | SoFar | OutputSoFar | Trouble | Beat | End | Reset | Other
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +214,10 @@ def _live(message: Message, data: dict[str, Any]) -> Frame:
             return _other(message, data)
 
 
-def _so_far(_: Message, data: dict[str, Any]) -> SoFar:
+def _so_far(_: Message, data: dict[str, Any]) -> SoFar | OutputSoFar:
+    if "call" in data:
+        names = ("job", "run", "call", "offset", "text")
+        return OutputSoFar(*(data[name] for name in names))
     return SoFar(
         data["job"],
         data["run"],
@@ -221,7 +246,9 @@ def _goodbye(_: Message, data: dict[str, Any]) -> Leave:
     return Leave(str(data.get("reason", "")))
 
 
-def _problem(_: Message, data: dict[str, Any]) -> Leave:
+def _problem(message: Message, data: dict[str, Any]) -> Leave | Trouble:
+    if message.id is not None:
+        return Trouble(message.id, data["job"], data["run"], data["code"], data["detail"])
     return Leave(str(data.get("code", "")), str(data.get("detail", "")), problem=True)
 
 
