@@ -14,11 +14,13 @@ Each part may be done again, and whoever comes later goes on where another one w
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import ValidationError
 
+from commands.importing import IMPORT, IMPORTED, coming
 from commands.runs import RunStore
 from commands.survey import JobName, Survey
 from domain.commands import DeleteRun, Situation
@@ -87,10 +89,11 @@ class Deleter:
         if seen is None:
             raise Rejected("no_such_job", f"there is no job {name.job!r}")
         gone = await self.known(name)
+        half = name in await coming(self.backbone.registry)
         if not seen.deleted:
-            self._check(name)
+            self._check(name, half=half)
             gone = await self._announce(name, gone, by)
-            await self._bury(name, gone)
+            await self._bury(name, gone, half=half)
         elif gone is None:  # its entry was lost, or the job was brought here as it is
             gone = Gone(command="", at_ms=seen.at_ms, runs=0, envelopes=0, by=by)
         return await self._remove(name, gone)
@@ -104,9 +107,9 @@ class Deleter:
         entry = await self.backbone.registry.get(GONE, *name)
         return None if entry is None else read_gone(entry.data)
 
-    def _check(self, name: JobName) -> None:
+    def _check(self, name: JobName, *, half: bool) -> None:
         seen = self.survey.jobs[name]
-        if seen.at_work:
+        if seen.at_work and not half:
             runs = ", ".join(sorted(seen.at_work)[:3])
             message = f"job {name.job!r} is at work (run {runs}); cancel it first, or wait"
             raise Rejected("not_at_rest", message)
@@ -133,13 +136,13 @@ class Deleter:
             return await self.known(name) or gone
         return gone
 
-    async def _bury(self, name: JobName, gone: Gone) -> None:
+    async def _bury(self, name: JobName, gone: Gone, *, half: bool) -> None:
         """Leave the tombstone; a job that went on meanwhile is not to go after all."""
         before = (await self.runs.fresh(name.root)).state.version
         await self.survey.catch_up()
         try:
-            self._check(name)
-            command = _command(gone, before)
+            self._check(name, half=half)
+            command = _command(gone, before, half=half)
             await self.runs.execute(name.root, command, Situation(now_ms=self.runs.now_ms()))
         except Rejected:
             await self.backbone.registry.remove(GONE, *name)
@@ -165,12 +168,15 @@ class Deleter:
                 break
             # Something was appended to another run between the tombstone and that: readers have it.
             again = _command(gone, buried.state.version, again=True)
-            await self.runs.execute(name.root, again, Situation(now_ms=self.runs.now_ms()))
+            with suppress(Rejected):  # somebody else does the same
+                await self.runs.execute(name.root, again, Situation(now_ms=self.runs.now_ms()))
         else:
             msg = f"job {name.job!r} is gone, and something is still added to it; try again"
             raise Unavailable(msg)
         await retention.forget(*name)
         self.runs.forget(name.root)
+        await self.backbone.registry.remove(IMPORT, *name)
+        await self.backbone.registry.remove(IMPORTED, *name)
         await self._done(name, gone)
         return found
 
@@ -232,13 +238,14 @@ class Deleter:
         ]
 
 
-def _command(gone: Gone, version: int, *, again: bool = False) -> DeleteRun:
+def _command(gone: Gone, version: int, *, again: bool = False, half: bool = False) -> DeleteRun:
     return DeleteRun(
         id=gone.command,
         version=version,
         runs=gone.runs,
         envelopes=gone.envelopes,
         again=again,
+        half=half,
         by=gone.by,
     )
 

@@ -193,7 +193,8 @@ class DeleteRun(Record):
     """Delete the job of a root run: asked by retention, which knows that all of it has ended.
 
     It knew so when the root run had come to `version`. `runs` and `envelopes`: how much goes.
-    `again`: something came too late, and readers are to hear that it is gone with the rest.
+    `again`: something came too late, and readers are to hear that it is gone with the rest. `half`:
+    only a part of the job was ever brought here, so it cannot come to rest.
     """
 
     type: Literal["delete_run.v1"] = "delete_run.v1"
@@ -202,6 +203,7 @@ class DeleteRun(Record):
     runs: int
     envelopes: int
     again: bool = False
+    half: bool = False
     by: Principal = NOBODY
 
 

@@ -386,8 +386,8 @@ class Retention(Protocol):
         """
         ...
 
-    def waiting(self) -> AsyncIterator[bytes]:
-        """Every command, timer and dead letter that is stored now.
+    def waiting(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Every command, timer and dead letter that is stored now, with its tenant.
 
         Raises:
             Unavailable: the store is away.

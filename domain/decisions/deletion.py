@@ -15,7 +15,7 @@ def delete_run(draft: Draft, command: c.DeleteRun) -> None:
         return
     if ref.run != ref.job:
         raise Rejected("not_a_job", f"run {ref.run!r} is part of job {ref.job!r}; delete the job")
-    if state.status == "running" or state.version != command.version:
+    if (state.status == "running" and not command.half) or state.version != command.version:
         raise Rejected("not_at_rest", f"job {ref.job!r} went on; cancel it first, or wait")
     draft.emit(
         e.RunDeleted(

@@ -62,15 +62,17 @@ class JetStreamRetention:
         await self._streams.purge("WORK", self._names.job("work.*", tenant, job))
         await self._streams.purge("OPEN", self._names.job("open", tenant, job))
 
-    async def waiting(self) -> AsyncGenerator[bytes]:
-        """Every command, timer and dead letter that is stored now.
+    async def waiting(self) -> AsyncGenerator[tuple[str, bytes]]:
+        """Every command, timer and dead letter that is stored now, with its tenant.
 
         Raises:
             Unavailable: the store is away.
         """
         for kind, subject in WAITING:
-            async for message in self._all(kind, self._names.any(subject)):
-                yield message.data
+            pattern = self._names.any(subject)
+            async for message in self._all(kind, pattern):
+                name: str = (message.headers or {})["Nats-Subject"]
+                yield name[len(pattern) - 1 :].partition(".")[0], message.data
 
     async def blobs(self) -> list[tuple[str, str]]:
         """Tenant and digest of every blob, also of those that were not stored whole.

@@ -72,18 +72,19 @@ class MemoryRetention:
 
         await self._client.call(FaultPoint.RETENTION_REMOVE, execute)
 
-    async def waiting(self) -> AsyncIterator[bytes]:
-        """Every command, timer and dead letter that is stored now."""
+    async def waiting(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Every command, timer and dead letter that is stored now, with its tenant."""
         stores = self._stores
 
-        def execute(kind: Kind) -> list[bytes]:
+        def execute(kind: Kind) -> list[tuple[str, bytes]]:
             del kind
-            queued = [message.data for message in stores.commands.queue.messages.values()]
-            timers = [timer.data for timer in stores.commands.timers.values()]
-            return queued + timers + [letter.data for letter in stores.dead.letters.values()]
+            queued = [(one.ref, one.data) for one in stores.commands.queue.messages.values()]
+            timers = [(one.ref, one.data) for one in stores.commands.timers.values()]
+            letters = [(one.ref, one.data) for one in stores.dead.letters.values()]
+            return [(ref.tenant, data) for ref, data in (*queued, *timers, *letters)]
 
-        for data in await self._client.call(FaultPoint.RETENTION_READ, execute):
-            yield data
+        for one in await self._client.call(FaultPoint.RETENTION_READ, execute):
+            yield one
 
     async def blobs(self) -> list[tuple[str, str]]:
         """Tenant and digest of every blob."""

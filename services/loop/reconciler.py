@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from commands.desk import Desk
+from commands.importing import coming
 from commands.reconcile_run import abandon_holder, retry_tool_call
 from domain.commands import AbandonHolder, RetryToolCall
 from domain.decisions.asks import sampling_name
@@ -66,6 +67,8 @@ class Reconciler:
         default_factory=dict[tuple[RunRef, str], Reminder]
     )
     _broken: set[RunRef] = field(default_factory=set[RunRef])
+    _known: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    _coming: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     async def run(self) -> None:
         """Pass after pass until cancelled; the first at once."""
@@ -84,9 +87,11 @@ class Reconciler:
         """
         await self.signs.look()
         seen: set[RunRef] = set()
-        for ref in await self._open_runs():
+        refs = await self._open_runs()
+        await self._look_for_imports(refs)
+        for ref in refs:
             seen.add(ref)
-            if ref in self._broken:
+            if ref in self._broken or ref[:2] in self._coming:
                 continue
             try:
                 await self._look_at(ref)
@@ -112,6 +117,16 @@ class Reconciler:
         for ref in missing:
             await index.add(ref)
         return listed + missing
+
+    async def _look_for_imports(self, refs: list[RunRef]) -> None:
+        """Which of these are of jobs that are only being brought here: nothing of them is done.
+
+        Such a job is in the registry before its first envelope is in the log, and until its last.
+        """
+        jobs = {ref[:2] for ref in refs}
+        if self._coming or not jobs <= self._known:
+            self._coming = await coming(self.desk.backbone.registry)
+        self._known = jobs - self._coming
 
     async def _look_at(self, ref: RunRef) -> None:
         loaded = await self.desk.runs.fresh(ref)

@@ -27,7 +27,9 @@ async def everywhere(ports: Backbone, ref: RunRef) -> None:
 
 
 async def waiting(ports: Backbone) -> set[bytes]:
-    return {data async for data in ports.retention.waiting()}
+    found = [one async for one in ports.retention.waiting()]
+    assert {tenant for tenant, _ in found} <= {"acme", "umbrella"}
+    return {data for _, data in found}
 
 
 async def test_the_runs_of_a_job_are_counted_with_their_envelopes(
@@ -104,6 +106,8 @@ async def test_to_forget_a_job_takes_all_that_is_kept_of_it_and_of_no_other(
     for ref in (ALPHA, BETA, GAMMA, OTHER):
         await everywhere(backbone, ref)
     assert len(await waiting(backbone)) == 6
+    tenants = {tenant async for tenant, _ in backbone.retention.waiting()}
+    assert tenants == {"acme", "umbrella"}
     for _ in range(2):
         await other.retention.forget("acme", "job1")
         assert await backbone.snapshots.get(ALPHA) is None
