@@ -45,15 +45,28 @@ class RunsView:
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """`runs` and `checkpoints`."""
         runs, checkpoints = f"runs{suffix}", f"checkpoints{suffix}"
+        table = Table(
+            runs,
+            metadata,
+            *(_column(field, {"tenant", "job", "run"}) for field in fields(RunRow)),
+            Index(f"{runs}_newest", "tenant", "first_seq"),
+            Index(f"{runs}_by_name", "tenant", "run"),
+            # What lists are filtered by: without these, what is seldom is looked for in all runs.
+            Index(f"{runs}_of_job", "tenant", "job", "first_seq"),
+            Index(f"{runs}_of_expert", "tenant", "expert", "first_seq"),
+            Index(f"{runs}_of_status", "tenant", "status", "first_seq"),
+            sqlite_with_rowid=False,
+        )
+        forks = table.c.source_job.is_not(None)
+        Index(
+            f"{runs}_forks",
+            table.c.tenant,
+            table.c.source_job,
+            sqlite_where=forks,
+            postgresql_where=forks,
+        )
         return {
-            "runs": Table(
-                runs,
-                metadata,
-                *(_column(field, {"tenant", "job", "run"}) for field in fields(RunRow)),
-                Index(f"{runs}_newest", "tenant", "first_seq"),
-                Index(f"{runs}_by_name", "tenant", "run"),
-                sqlite_with_rowid=False,
-            ),
+            "runs": table,
             "checkpoints": Table(
                 checkpoints,
                 metadata,
