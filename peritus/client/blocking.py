@@ -11,6 +11,7 @@ import httpx2
 
 from domain.errors import Unavailable
 from peritus.client import calls
+from peritus.client.backoff import RECONNECTS_MAX
 from peritus.client.core import (
     REQUEST_S,
     Setup,
@@ -59,7 +60,7 @@ class Asks(Generic[P, T]):
 class Client:
     """Asks a gateway; one for a whole program. Its methods are the functions of `calls`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a client may be given
         self,
         url: str | None = None,
         key: str | None = None,
@@ -70,11 +71,13 @@ class Client:
         new_id: Callable[[], str] | None = None,
         request_s: float = REQUEST_S,
         silence_s: float = SILENCE_S,
+        reconnects_max: int = RECONNECTS_MAX,
     ) -> None:
         """Ask the gateway at `url`, by default the one of this machine, with its key.
 
         A key that is not given is read from `gateway.key` in the state folder (`.peritus`, or
-        `state_dir`) if the gateway is on this machine.
+        `state_dir`) if the gateway is on this machine. A stream that is silent for `silence_s`
+        connects again, and fails after `reconnects_max` connections in a row with nothing new.
         """
         self._setup: Setup = set_up(
             url,
@@ -84,6 +87,7 @@ class Client:
             jitter=jitter,
             request_s=request_s,
             silence_s=silence_s,
+            reconnects_max=reconnects_max,
         )
         self._sleep = sleep
         self._http = httpx2.Client(

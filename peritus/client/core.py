@@ -12,6 +12,7 @@ import httpx2
 
 from domain.errors import Unavailable
 from gateway.models.common import Accepted
+from peritus.client.backoff import RECONNECTS_MAX
 from peritus.client.calls import RunName, run_name
 from peritus.client.exchange import Call, Habits, Reply
 from peritus.client.finding import URL, find_key, is_loopback
@@ -33,6 +34,7 @@ class Setup:
     habits: Habits
     request_s: float = REQUEST_S
     silence_s: float = SILENCE_S
+    reconnects_max: int = RECONNECTS_MAX
 
     @property
     def headers(self) -> dict[str, str]:
@@ -69,12 +71,13 @@ def set_up(
     jitter: Callable[[], float] | None,
     request_s: float,
     silence_s: float,
+    reconnects_max: int,
 ) -> Setup:
     """A client's settings with all that was not given."""
     where = (URL if url is None else url).rstrip("/")
     known = find_key(where, state_dir) if key is None else key
     habits = Habits(new_id or fresh_id, jitter or random.random)
-    return Setup(where, known, habits, request_s, silence_s)
+    return Setup(where, known, habits, request_s, silence_s, reconnects_max)
 
 
 def fresh_id() -> str:
@@ -97,7 +100,7 @@ def follower(
     query: dict[str, str | int | list[str]] = {}
     if live:
         query["live"] = 1
-    if follow:
+    if follow and (run is not None or job is not None):  # the tenant's stream does anyhow
         query["follow"] = 1
     if types:
         query["types"] = ",".join(types)
@@ -108,12 +111,12 @@ def follower(
         known = run.job if isinstance(run, Accepted) else job
         if known is not None:  # the log may not know the run yet
             query["job"] = known
-        path, root = f"/v1/runs/{quote(name, safe='')}/events", name
-        return Follower(Stream(path, query, root, follow), setup.habits.random, after)
-    if job is not None:
-        path = f"/v1/jobs/{quote(job, safe='')}/events"
-        return Follower(Stream(path, query, job, follow), setup.habits.random, after)
-    return Follower(Stream("/v1/events", query, None, follow=True), setup.habits.random, after)
+        wanted = Stream(f"/v1/runs/{quote(name, safe='')}/events", query, name, follow)
+    elif job is not None:
+        wanted = Stream(f"/v1/jobs/{quote(job, safe='')}/events", query, job, follow)
+    else:
+        wanted = Stream("/v1/events", query, None, follow=True)
+    return Follower(wanted, setup.habits.random, after, setup.reconnects_max)
 
 
 def build(call: Call[Any], setup: Setup, more: dict[str, str] | None = None) -> httpx2.Request:
