@@ -66,13 +66,13 @@ async def search(
     pattern = pattern_of(words)
     async with reader.look(SearchView.name) as look:
         texts = look.tables["search"]
-        found = _matching(look, texts, tenant, words, filters or SearchFilters())
+        found, order = _matching(look, texts, tenant, words, filters or SearchFilters())
 
         def hit(row: Row[Any]) -> Hit:
             place = (row.id, row.job, row.run, row.version, row.at_ms, row.kind)
             return Hit(*place, snippet=snippet(row.text, pattern))
 
-        return await page(look, found, [texts.c.id], asked, made=hit, newest_first=True)
+        return await page(look, found, [order], asked, made=hit, newest_first=True)
 
 
 def words_of(query: str) -> list[str]:
@@ -120,7 +120,8 @@ def _is_letter(char: str) -> bool:
 
 def _matching(
     look: Look, texts: Table, tenant: str, words: list[str], filters: SearchFilters
-) -> Select[Any]:
+) -> tuple[Select[Any], ColumnElement[int]]:
+    """The texts, and what they are ordered by: for SQLite, as where it finds words names it."""
     scope = {"tenant": tenant, "job": filters.job, "run": filters.run, "kind": filters.kind}
     given = {name: value for name, value in scope.items() if value is not None}
     names = ("id", "job", "run", "version", "at_ms", "kind", "text")
@@ -128,11 +129,11 @@ def _matching(
     # What finds words knows the scope by its words: what is meant is the same to the letter.
     exact = and_(*(texts.c[name] == value for name, value in given.items()))
     if look.dialect == "postgresql":
-        return query.where(exact, _lexemes(given, words))
+        return query.where(exact, _lexemes(given, words)), texts.c.id
     found = table(words_name(texts.name.removeprefix("search")), column("rowid"))
     match = text(f"{found.name} MATCH :match").bindparams(match=_fts5(given, words))
     joined = found.join(texts, texts.c.id == found.c.rowid)
-    return query.select_from(joined).where(match, exact)
+    return query.add_columns(found.c.rowid).select_from(joined).where(match, exact), found.c.rowid
 
 
 def _fts5(scope: dict[str, str], words: list[str]) -> str:
