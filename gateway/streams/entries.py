@@ -27,6 +27,7 @@ class Told:
     starts: tuple[int, ...]  # where each frame begins
     types: tuple[str, ...]
     rest: Rest
+    last: Cursor  # of its last event
 
     def after(self, index: int) -> bytes:
         """The frames from that one on."""
@@ -100,7 +101,8 @@ def told_of(envelope: Envelope, ref: RunRef, cursor: Cursor, whose: Whose) -> To
         at += len(frames[-1])
         rest = rest_after(event.type, rest)
     types = tuple(event.type for event in envelope.events)
-    return Told(b"".join(frames), tuple(starts), types, rest)
+    last = cursor._replace(event=max(0, len(types) - 1))
+    return Told(b"".join(frames), tuple(starts), types, rest, last)
 
 
 def rest_after(kind: str, rest: Rest) -> Rest:

@@ -50,12 +50,18 @@ async def find_place(log: EventLog, feed: Feed, asked: str | None) -> Place:
         return start_of(incarnation, "incarnation")
     if cursor.seq == 0:
         return start_of(incarnation)
+    place = await _place_at(log, feed, cursor)
+    same = log.incarnation == incarnation
+    return place if same else start_of(log.incarnation, "incarnation")
+
+
+async def _place_at(log: EventLog, feed: Feed, cursor: Cursor) -> Place:
     there = await _envelope_at(log, feed.pattern, cursor.seq)
     if there is None:
         return await _elsewhere(log, feed, cursor)
     count = max(1, sum(1 for _ in events_of(there.data)))  # one that cannot be read is passed too
     if cursor.event >= count:
-        return start_of(incarnation, "not_of_this_run")
+        return start_of(cursor.incarnation, "not_of_this_run")
     if cursor.event == count - 1:
         return Place(cursor, cursor.seq)
     return Place(cursor, cursor.seq - 1, cursor.event + 1)

@@ -116,7 +116,7 @@ class Viewer:
         if hub.closing.is_set():
             self._part("closing")
         elif hub.incarnation != self._life:
-            self._begin(start_of(hub.incarnation, "incarnation"))
+            await self._be_reborn()
         elif self._beat:
             self._beat = False
             self._ready.append(frames.heartbeat(self._cursor))
@@ -131,6 +131,14 @@ class Viewer:
         else:
             self._behind_at_s, self._retries = None, 0
             await self._wait()
+
+    async def _be_reborn(self) -> None:
+        """Begin in the life of the log that the hub is in, if it is not the hub that is late."""
+        hub = self._hub
+        if hub.log.incarnation == self._life:
+            await asyncio.sleep(hub.bounds.retry_s)
+        else:
+            self._begin(start_of(hub.incarnation, "incarnation"))
 
     def _begin(self, place: Place) -> None:
         """Begin at a place, in its life of the log."""
@@ -215,7 +223,7 @@ class Viewer:
         if self.feed.takes(entry.ref):
             self._ready.extend(_wanted(self.feed, told, skip))
         self._seq = entry.seq
-        self._cursor = self._cursor._replace(seq=entry.seq, event=len(told.types) - 1)
+        self._cursor = told.last
         self._note(entry, told)
 
     def _tell_broken(self, entry: Entry, error: IntegrityViolated) -> None:

@@ -135,7 +135,9 @@ async def told(world: World, kind: type[Viewer] = Viewer) -> tuple[list[str], li
             await asyncio.sleep(0)
         reading.cancel()
         feeding.cancel()
-    heard = reading.result() if reading.done() and not reading.cancelled() else ["it never ended"]
+    if not reading.done() or reading.cancelled():
+        return ["it never ended"], []
+    heard = [found for found, kind in events_of(reading.result()) if "." in kind]
     return heard, wanted(pen, world.asked)
 
 
@@ -155,7 +157,7 @@ async def play(world: World, backbone: Backbone, pen: Pen, other: Pen) -> None:
     await pen.write(backbone.log, *completed(1))
 
 
-async def read_all(hub: Hub, world: World, kind: type[Viewer]) -> list[str]:
+async def read_all(hub: Hub, world: World, kind: type[Viewer]) -> bytes:
     feed = Feed(REF, root=REF)
     await hub.opened()
     viewer = kind(hub, feed, await find_place(hub.log, feed, world.asked))
@@ -165,16 +167,15 @@ async def read_all(hub: Hub, world: World, kind: type[Viewer]) -> list[str]:
         for _ in range(world.slow):
             await asyncio.sleep(0)
     viewer.go()
-    return ids_of(b"".join(chunks))
+    return b"".join(chunks)
 
 
-def ids_of(stream: bytes) -> list[str]:
-    """The ids of the events in a stream, in order; frames that are no events are left out."""
-    found: list[str] = []
-    for frame in stream.decode().split("\n\n"):
+def events_of(stream: bytes) -> list[tuple[str, str]]:
+    """Id and event of every frame of a stream, in order."""
+    found: list[tuple[str, str]] = []
+    for frame in stream.decode().split("\n\n")[:-1]:
         fields = dict(line.split(": ", 1) for line in frame.splitlines())
-        if "." in fields.get("event", ""):
-            found.append(fields["id"])
+        found.append((fields.get("id", ""), fields["event"]))
     return found
 
 
