@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from domain.errors import IntegrityViolated, Unavailable
 from domain.sandbox import SandboxLimits
+from eventlog.port import BLOB_FRESH_S
 from services.sandbox.snapshots.local import Captured, Look
 from services.sandbox.snapshots.scan import CTIME_WINDOW_NS, MAPPED_WINDOW_NS
 from services.sandbox.snapshots.store import SnapshotLost, SnapshotStore
@@ -458,3 +459,20 @@ async def test_one_tenant_cannot_restore_anothers_snapshot(desk: Desk) -> None:
     ref = await snapshot(store, workspace)
     with pytest.raises(IntegrityViolated):
         await store.restore("umbrella", "job", ref.root, workspace)
+
+
+@pytest.mark.parametrize("lives_on", [True, False], ids=["same life", "next life"])
+async def test_what_was_stored_long_ago_is_stored_again(desk: Desk, *, lives_on: bool) -> None:
+    """Its event may never have come, so that nothing named its packs and they were collected."""
+    store, workspace = desk.store(), desk.workspace("w")
+    (desk.folder / "w/old.txt").write_text("an old file")
+    await snapshot(store, workspace)
+    await store.close()
+    store = store if lives_on else desk.store()
+    desk.server.blobs.clear()
+    desk.now_ns += int(2 * BLOB_FRESH_S * 1e9)
+    (desk.folder / "w/new.txt").write_text("a new one")
+    ref = await snapshot(store, workspace)
+    other = desk.workspace("other")
+    await desk.store("elsewhere").restore("acme", "job", ref.root, other)
+    assert (desk.folder / "other/old.txt").read_text() == "an old file"

@@ -4,6 +4,7 @@ All of it blocks, and is called in threads. Not the way to BLOBS.
 """
 
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from domain.sandbox import SandboxLimits
+from eventlog.port import BLOB_FRESH_S
 from services.sandbox.snapshots import index as index_file
 from services.sandbox.snapshots.format import Shard, cut, encode_root, encode_shard, tree_digest
 from services.sandbox.snapshots.index import Index
@@ -28,6 +30,10 @@ from services.sandbox.snapshots.scan import (
 from services.sandbox.snapshots.tree import Entry, Manifest, Places, Problem, Withhold
 
 logger = logging.getLogger(__name__)
+
+TRUST_NS = int(BLOB_FRESH_S * 1e9)
+"""How long what was stored is taken to be there: a snapshot whose event was never stored names its
+packs in vain, and blobs that nothing names are collected after some time."""
 
 INDEX_LAG_BYTES = 8 * 1024 * 1024
 """How much may be uploaded before the index is written again: what a crash costs to do twice."""
@@ -93,6 +99,8 @@ class LocalRoom:
         self._stored_shards = stored.shards
         self._shards: dict[bytes, tuple[list[Entry], Shard]] = {}  # of _stored_shards
         self._stored = _packs_of(stored.places)
+        self._stored_ns = _changed_ns(self._index)
+        self._captured_ns = 0
         self.pending: dict[str, int] = {}  # packs that are not in BLOBS, and their sizes
         self._unsaved: Index | None = None
         self._unsaved_bytes = 0
@@ -108,6 +116,9 @@ class LocalRoom:
     ) -> Captured | Problem:
         """Look at a workspace and copy what is new into packs."""
         with self._one_at_a_time:
+            self._captured_ns = now_ns
+            if self._stored and now_ns - self._stored_ns > TRUST_NS:
+                self._doubt()
             looked = look.withhold is None or look.withhold_key == self._key != ""
             # A pack from before the secrets were known may hold one: only what is in BLOBS already
             # is used again.
@@ -182,6 +193,7 @@ class LocalRoom:
             packs = _packs_of(draft.places)
             newest = captured.scan.known is self._known
             self._stored = packs if newest else self._stored | packs
+            self._stored_ns = self._captured_ns
             if newest:
                 self._places = draft.places
             for pack in list(self.pending) if newest else packs & self.pending.keys():
@@ -194,6 +206,7 @@ class LocalRoom:
             return
         try:
             index_file.save(self._index, self._unsaved)
+            os.utime(self._index, ns=(self._stored_ns, self._stored_ns))
         except OSError as error:
             logger.warning("the snapshot index %s is not kept: %s", self._index, error)
         self._unsaved, self._unsaved_bytes = None, 0
@@ -206,9 +219,15 @@ class LocalRoom:
                 (self.packs / pack).unlink(missing_ok=True)
             self.pending.clear()
 
-    def learn(self, manifest: Manifest) -> None:
+    def _doubt(self) -> None:
+        """What was stored long ago may have been collected, if no event came to name it."""
+        self._known, self._places, self._shards = {}, {}, {}
+        self._stored, self._stored_shards = set(), frozenset()
+
+    def learn(self, manifest: Manifest, now_ns: int) -> None:
         """The workspace was made to be this snapshot, all of which is in BLOBS."""
         with self._one_at_a_time:
+            self._stored_ns = now_ns
             before = self._known
             self._known = {
                 path: known
@@ -223,6 +242,13 @@ class LocalRoom:
     def drop(self) -> None:
         """The room is no more, and nothing of it is to be kept here."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _packs_of(places: Places) -> set[str]:

@@ -135,7 +135,7 @@ class SnapshotStore:
         local = await asyncio.to_thread(self._room, tenant, room)
         known = local.known
         done = await restore(self._blobs, tenant, manifest, workspace.fileno(), known)
-        local.learn(manifest)
+        local.learn(manifest, self._now_ns())
         return done
 
     async def close(self) -> None:
