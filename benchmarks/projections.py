@@ -17,6 +17,7 @@ from benchmarks.__main__ import RESULTS, machine
 from benchmarks.figures import quantile
 from domain.envelope import FIRST_HASH, decode, encode, hash_of
 from domain.ids import RunRef
+from domain.state import Status
 from eventlog.memory.server import MemoryServer
 from eventlog.port import EventLog
 from projections.engine import open_engine
@@ -44,6 +45,7 @@ RUNS_LISTED = 100_000
 ASKED = 200
 BATCH = 2_000
 WORDS = 3_000
+STATUSES: tuple[Status, ...] = ("completed", "failed", "cancelled", "running")
 
 
 def prose(dice: random.Random, words: int) -> str:
@@ -124,9 +126,7 @@ async def apply_rate(folder: Path) -> dict[str, float]:
 
 def listed(number: int, dice: random.Random) -> RunRow:
     """A run as one of many: most are over, some have failed, few are at work or wait."""
-    (status,) = dice.choices(
-        ("completed", "failed", "cancelled", "running"), weights=(900, 60, 20, 20)
-    )
+    (status,) = dice.choices(STATUSES, weights=(900, 60, 20, 20))
     row = RunRow(
         TENANT, f"job{number // 2}", f"{number:07x}{dice.randrange(16**8):08x}", number + 1
     )
