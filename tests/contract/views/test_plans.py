@@ -74,8 +74,8 @@ async def plans(folder: Path, question: Question) -> list[str]:
         async with engine.connect() as db:
             for statement, parameters in [one for one in asked if " places" not in one[0]]:
                 explained = f"EXPLAIN QUERY PLAN {statement}"
-                rows = await db.exec_driver_sql(explained, tuple(parameters))
-                found += [row._mapping["detail"] for row in rows]
+                rows = (await db.exec_driver_sql(explained, tuple(parameters))).mappings()
+                found += [row["detail"] for row in rows]
         return found
 
 
