@@ -26,12 +26,10 @@ from eventlog.port import Cursor
 from gateway.bodies import AttachmentBody
 from gateway.deps import GatewayDeps
 from gateway.models.common import Accepted
+from gateway.once import key_of
 from gateway.operations import Asked
 from gateway.problems import Problem
 from gateway.shapes import links
-
-KEY_HEADER = "idempotency-key"
-KEY_CHARS_MAX = 256
 
 FromPeople = (
     StartRun
@@ -88,15 +86,9 @@ class Asking:
         """What makes this request the same as one sent before; a fresh one without a header.
 
         Raises:
-            Problem: it is too long.
+            Problem: it is empty or too long.
         """
-        key = asked.request.headers.get(KEY_HEADER)
-        if key is None:
-            return self.deps.new_id()
-        if not 0 < len(key) <= KEY_CHARS_MAX:
-            detail = f"The Idempotency-Key must have 1 to {KEY_CHARS_MAX} characters."
-            raise Problem(422, "bad_key", detail)
-        return key
+        return key_of(asked.request) or self.deps.new_id()
 
 
 def check_permitted(asked: Asked[Any, Any], expert: str) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.bodies import Body, read_body
 from gateway.callers import Caller, caller_of
 from gateway.deps import GatewayDeps
+from gateway.once import key_of
 from gateway.operations import JSON_TYPE, Asked, NothingSent, Operation
 from gateway.parameters import read_query
 from gateway.problems import Problem
@@ -52,6 +53,8 @@ def endpoint(operation: Operation, deps: GatewayDeps) -> Endpoint:
         if not caller.may(operation.role):
             detail = f"This needs the role {operation.role}, and yours is {caller.role}."
             raise Problem(403, "forbidden", detail, role=operation.role)
+        if operation.keyed:
+            key_of(request)  # also where the same content is the same by itself
         query = read_query(request.query_params, operation.query)
         body = await _body(request, operation, deps.body_bytes_max)
         asked: Asked[Any, Any] = Asked(request, caller, query, body)

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from gateway.asking import KEY_CHARS_MAX
 from gateway.contents import BINARY
 from gateway.models.problems import ProblemAnswer
+from gateway.once import KEY_CHARS_MAX
 from gateway.operations import JSON_TYPE, Operation
 from gateway.statuses import MEANINGS, PROBLEM_TYPE, statuses_of
 
@@ -198,8 +198,7 @@ def _body(one: Operation, models: Mapping[Model, Json]) -> Json:
     content: Json = {"schema": models[one.body, "validation"]}
     if one.examples:
         content["examples"] = {name: {"value": dict(it)} for name, it in one.examples.items()}
-    required = any(field.is_required() for field in one.body.model_fields.values())
-    return {"required": required, "content": {JSON_TYPE: content}}
+    return {"required": True, "content": {JSON_TYPE: content}}
 
 
 def _answer(one: Operation, models: Mapping[Model, Json]) -> Json:

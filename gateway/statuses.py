@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from gateway.contents import BINARY
 from gateway.operations import JSON_TYPE, Operation
+from gateway.parameters import Reading
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -37,6 +38,8 @@ def statuses_of(one: Operation) -> frozenset[int]:
         found.add(403)
     if one.body is not None and one.body_media_type == JSON_TYPE:
         found.add(400)
+    if issubclass(one.query, Reading):
+        found.add(409)  # the position is of another life of the log
     if one.answer == BINARY:
         found.add(304)
     return frozenset(found)
