@@ -15,7 +15,7 @@ from projections.views.activities import ActivitiesView
 from projections.views.audit import AuditView
 from projections.views.search import SearchView
 from tests.support.tables import Rows
-from tests.support.worlds import golden, world
+from tests.support.worlds import golden
 
 PAGE = (Path(__file__).parents[3] / "docs" / "views.md").read_text()
 NAMED = [view for view in ALL if view.name != "runs"]
@@ -33,8 +33,8 @@ def named(text: str) -> set[str]:
 
 
 def found(view: AnyView, column: str) -> set[str]:
-    """The values of a column over all golden logs and some worlds."""
-    logs = (*golden().values(), *map(world, (2, 3, 4)))
+    """The values of a column over all golden logs."""
+    logs = golden().values()
     return {row[column] for log in logs for row in Rows(view).tell_all(log).of(view.name)}
 
 
