@@ -68,6 +68,9 @@ mcp-soak: setup ## 500 runs with MCP servers that misbehave; counts what is left
 bench: setup ## Measures the figures of the README; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks
 
+viewers: setup ## 1,000 clients follow one run of one gateway, ever faster; writes results.
+	$(BIN)/python -m benchmarks.streams
+
 conformance: setup ## The official MCP suite against `peritus mcp` and our client; needs npm.
 	$(BIN)/python -m tests.conformance.server
 	$(BIN)/python -m tests.conformance.client
@@ -75,4 +78,4 @@ conformance: setup ## The official MCP suite against `peritus mcp` and our clien
 clean: ## Removes what was built, not your runs.
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test faults backends console test-all check format format-check lint types imports simulate mutants kills sandbox-jobs mcp-soak bench conformance clean
+.PHONY: help setup demo test faults backends console test-all check format format-check lint types imports simulate mutants kills sandbox-jobs mcp-soak bench viewers conformance clean

@@ -82,6 +82,7 @@ def test_a_log_made_anew_at_any_moment_is_told_from_its_start_after_a_reset(
         old = [found for found in ids if found.startswith("a0")]
         assert old == first_life[begun : begun + len(old)]
         assert ids[len(old) :] == second_life
+        assert b"critic" not in stream.partition(b"id: b1-")[0]
         kinds = [kind for _, kind in events_of(stream)]
         assert kinds[-1] == "end"
         assert kinds.count("reset") == 1 if asked or old else kinds.count("reset") <= 1
