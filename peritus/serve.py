@@ -29,6 +29,7 @@ from peritus.lane import sandbox_lane, skill_lane
 from peritus.logs import REDACTIONS
 from peritus.lookup import views_at
 from peritus.project import Project, need_config, operator_of
+from peritus.retention import retention
 from peritus.runtime import (
     Link,
     open_backbone,
@@ -43,7 +44,7 @@ from projections.runner import run_projection
 if TYPE_CHECKING:
     from gateway.mcp.deps import McpDeps
 
-SERVICES = ("loop", "sandbox", "tool", "projections", "gateway")
+SERVICES = ("loop", "sandbox", "tool", "projections", "gateway", "retention")
 WORKERS = frozenset({"loop", "sandbox", "tool"})
 
 Say = Callable[[str], None]
@@ -96,6 +97,9 @@ class Serving:
             if "gateway" in self.names:
                 reader = await stack.enter_async_context(Reader(views))
                 await stack.enter_async_context(background(self._gateway(link, reader)))
+            if "retention" in self.names:
+                service = retention(link.backbone, self.settings.retention_days)
+                await stack.enter_async_context(background(service.run()))
             self.say(f"serving {', '.join(sorted(self.names))}; stop with Ctrl-C or SIGTERM")
             await stop.wait()
             self.say(f"stopping: finishing what was begun, for at most {self.settings.drain_s:g} s")

@@ -246,6 +246,9 @@ class Settings(BaseSettings):
     include_dirs: Words = ()
     """Folders from which definitions may include files beside their own, with commas."""
 
+    retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    """How long a job is kept after it came to rest, in days; unset: until somebody deletes it."""
+
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """How long work in flight may take to end when a process is asked to stop, in seconds."""
 

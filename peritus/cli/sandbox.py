@@ -1,6 +1,5 @@
 """`peritus sandbox`: what holds here, what is kept here, what can go, and a shell. No settings."""
 
-import re
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from eventlog.port import Backbone
 from peritus import places
 from peritus.backends import backends
 from peritus.cli import options
+from peritus.cli.ages import age_of
 from peritus.cli.exits import Exit
 from peritus.cli.loop import Out, notice, run_async
 from peritus.cli.observing import Place, anywhere, here
@@ -37,21 +37,6 @@ MARKS = {True: "✓", False: "✗"}
 AGE_DEFAULT = "7d"
 Line = dict[str, object]
 """One thing in a list, as a JSON object."""
-
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-
-
-def _age(text: str) -> float:
-    """A duration such as `12h`, in seconds.
-
-    Raises:
-        typer.BadParameter: it is none.
-    """
-    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if found is None:
-        message = "give a number and s, m, h or d, such as 12h or 7d"
-        raise typer.BadParameter(message)
-    return int(found[1]) * UNITS[found[2]]
 
 
 @app.command("doctor", epilog="Exit codes: 0 when there is a sandbox to use, 1 when not.")
@@ -86,7 +71,7 @@ def gc(
 
     A folder that was given with --workspace is never touched, nor anything of an open job.
     """
-    wish = Wish(now_ms() / 1000, _age(older_than), dry_run, unsaved)
+    wish = Wish(now_ms() / 1000, age_of(older_than), dry_run, unsaved)
     raise typer.Exit(run_async(_gc(here(config), wish, as_json=options.wants_json(as_json))))
 
 
