@@ -21,10 +21,17 @@ export function auditPage() {
       h("a", { href: `#/job/${seg(one.job)}/conversation?run=${seg(one.run)}` }, one.what || one.run),
       one.detail,
     ]);
-    put(list, rows.length ? table("Who did what", ["When", "Who", "Action", "What", "Detail"], rows) : empty("Nobody has done anything yet."));
-    put(pages,
+    put(
+      list,
+      rows.length
+        ? table("Who did what", ["When", "Who", "Action", "What", "Detail"], rows)
+        : empty("Nobody has done anything yet."),
+    );
+    put(
+      pages,
       trail.length > 1 && button("‹ Newer", () => (trail.pop(), load())),
-      found.next_cursor && button("Older ›", () => (trail.push(found.next_cursor), load())));
+      found.next_cursor && button("Older ›", () => (trail.push(found.next_cursor), load())),
+    );
     return undefined;
   }
 

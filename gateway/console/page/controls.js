@@ -17,13 +17,17 @@ export function controls(job) {
     const running = run.status === "running";
     put(
       node,
-      running && (run.pausedMs === null
-        ? button("Pause", () => act(run, "pause"), { class: "pause" })
-        : button("Resume", () => act(run, "resume"), { class: "primary resume" })),
-      running && !run.cancelling && button(`Cancel ${what}…`, () => askCancel(run, what), { class: "danger cancel" }),
+      running &&
+        (run.pausedMs === null
+          ? button("Pause", () => act(run, "pause"), { class: "pause" })
+          : button("Resume", () => act(run, "resume"), { class: "primary resume" })),
+      running &&
+        !run.cancelling &&
+        button(`Cancel ${what}…`, () => askCancel(run, what), { class: "danger cancel" }),
     );
   }
-  const toggle = () => job.act && attempt(() => act(job.root(), job.root().pausedMs === null ? "pause" : "resume"));
+  const toggle = () =>
+    job.act && attempt(() => act(job.root(), job.root().pausedMs === null ? "pause" : "resume"));
   return { node, draw, toggle, cancel: () => askCancel(job.root(), "job") };
 }
 
@@ -37,7 +41,13 @@ function askCancel(run, what) {
   if (run?.status !== "running") return;
   const reason = h("input", { type: "text", maxlength: "200" });
   const text = `Nothing new begins, and what is at work in this ${what} and under it is stopped. This cannot be undone.`;
-  confirmed(`Cancel this ${what}?`, text, `Cancel the ${what}`, () => act(run, "cancel", { reason: reason.value }), field("Reason (optional)", reason));
+  confirmed(
+    `Cancel this ${what}?`,
+    text,
+    `Cancel the ${what}`,
+    () => act(run, "cancel", { reason: reason.value }),
+    field("Reason (optional)", reason),
+  );
 }
 
 /** The field at the end of a conversation: steers a run at work, continues a root run at rest. */
@@ -46,10 +56,26 @@ export function speaker(job) {
   const now = h("input", { type: "checkbox", id: "now" });
   const steps = h("input", { type: "number", min: "1", id: "more-steps" });
   const label = h("label", { for: "speak" });
-  const interrupt = h("div", { class: "check" }, now, h("label", { for: "now" }, "Interrupt what is being written"));
-  const allowing = h("div", { class: "check" }, h("label", { for: "more-steps" }, "Steps it may take (optional)"), steps);
+  const interrupt = h(
+    "div",
+    { class: "check" },
+    now,
+    h("label", { for: "now" }, "Interrupt what is being written"),
+  );
+  const allowing = h(
+    "div",
+    { class: "check" },
+    h("label", { for: "more-steps" }, "Steps it may take (optional)"),
+    steps,
+  );
   const send = button("Send", speak, { class: "primary", id: "send" });
-  const node = h("form", { class: "speaker", "aria-label": "Speak to the run" }, label, text, h("div", { class: "actions" }, send, interrupt, allowing));
+  const node = h(
+    "form",
+    { class: "speaker", "aria-label": "Speak to the run" },
+    label,
+    text,
+    h("div", { class: "actions" }, send, interrupt, allowing),
+  );
   let run = null;
 
   node.addEventListener("submit", (event) => event.preventDefault());

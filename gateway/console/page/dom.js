@@ -73,11 +73,21 @@ export function field(label, input, hint = null) {
 
 /** A table with a caption, for those who see it and those who hear it. */
 export function table(caption, heads, rows, attributes = {}) {
-  const head = h("tr", {}, heads.map((one) => h("th", { scope: "col" }, one)));
-  const body = rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell))));
+  const head = h(
+    "tr",
+    {},
+    heads.map((one) => h("th", { scope: "col" }, one)),
+  );
+  const body = rows.map((cells) =>
+    h(
+      "tr",
+      {},
+      cells.map((cell) => h("td", {}, cell)),
+    ),
+  );
   return h(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": `${caption}, table` },
     h(
       "table",
       attributes,

@@ -53,7 +53,7 @@ function inputReceived(run, event, data) {
 
 function contextPinned(run, event, data) {
   run.model = event.model;
-  if (event.cause === "fallback") note(run, data, `Went on with ${event.model.model}`, "warn");
+  if (event.cause === "fallback") note(run, data, `Went on with another model: ${event.model.model}`, "warn");
 }
 
 // Generations
@@ -268,7 +268,8 @@ function end(run, event, data, status, more) {
 
 const snapshotTaken = (run, event, data) => {
   run.snapshots = (run.snapshots ?? 0) + 1; // who shows files looks again
-  if (event.problem) note(run, data, `The files of step ${event.step} were not stored: ${event.problem}`, "warn");
+  if (event.problem)
+    note(run, data, `The files of step ${event.step} were not stored: ${event.problem}`, "warn");
 };
 
 export const EVENTS = {
@@ -307,8 +308,7 @@ export const EVENTS = {
   "sandbox.placed": (run, event, data) => {
     if (event.lost) note(run, data, `The workspace was brought back: ${event.lost}`, "warn");
   },
-  "sandbox.lost": (run, event, data) =>
-    note(run, data, "The worker that held the workspace is gone", "warn"),
+  "sandbox.lost": (run, event, data) => note(run, data, "The worker that held the workspace is gone", "warn"),
   "snapshot.taken": snapshotTaken,
   "limit.reached": (run, event, data) =>
     note(run, data, `The limit of ${event.limit} leaves nothing for call ${event.call}`, "warn"),

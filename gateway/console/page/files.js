@@ -12,8 +12,13 @@ export function filesPart(job) {
   const list = h("div");
   const view = h("div", { class: "file-view" });
   const filter = h("input", { type: "search", "aria-label": "Filter files", placeholder: "Filter files" });
-  const node = h("section", { "aria-label": "Files", class: "files" },
-    h("div", { class: "actions" }, filter, button("Look again", refresh)), list, view);
+  const node = h(
+    "section",
+    { "aria-label": "Files", class: "files" },
+    h("div", { class: "actions" }, filter, button("Look again", refresh)),
+    list,
+    view,
+  );
   let files = null;
   let snapshot = "";
 
@@ -33,14 +38,39 @@ export function filesPart(job) {
       return;
     }
     const wanted = filter.value.trim().toLowerCase();
-    const plain = files.files.filter((one) => one.kind !== "folder" && one.path.toLowerCase().includes(wanted));
-    const rows = plain.slice(0, ROWS_MAX).map((one) => [
-      one.kind === "file" && !one.missing ? h("button", { type: "button", class: "link path", onclick: () => open(one) }, one.path) : h("code", { class: "path" }, one.kind === "link" ? `${one.path} (link)` : one.path),
-      bytes(one.bytes),
-      one.missing ? `not stored: ${one.missing}` : one.kind === "file" ? h("a", { href: address(one), download: one.path.split("/").at(-1), "aria-label": `Download ${one.path}` }, "Download") : "",
-    ]);
-    const cut = plain.length > ROWS_MAX && h("p", { class: "hint" }, `The first ${ROWS_MAX} of ${plain.length}: filter them.`);
-    put(list, h("p", { class: "hint" }, `${plain.length} files, as of step ${files.step}.`), cut, table("Files of the workspace", ["Path", "Size", ""], rows));
+    const plain = files.files.filter(
+      (one) => one.kind !== "folder" && one.path.toLowerCase().includes(wanted),
+    );
+    const rows = plain
+      .slice(0, ROWS_MAX)
+      .map((one) => [
+        one.kind === "file" && !one.missing
+          ? h("button", { type: "button", class: "link path", onclick: () => open(one) }, one.path)
+          : h("code", { class: "path" }, one.kind === "link" ? `${one.path} (link)` : one.path),
+        bytes(one.bytes),
+        one.missing
+          ? `not stored: ${one.missing}`
+          : one.kind === "file"
+            ? h(
+                "a",
+                {
+                  href: address(one),
+                  download: one.path.split("/").at(-1),
+                  "aria-label": `Download ${one.path}`,
+                },
+                "Download",
+              )
+            : "",
+      ]);
+    const cut =
+      plain.length > ROWS_MAX &&
+      h("p", { class: "hint" }, `The first ${ROWS_MAX} of ${plain.length}: filter them.`);
+    put(
+      list,
+      h("p", { class: "hint" }, `${plain.length} files, as of step ${files.step}.`),
+      cut,
+      table("Files of the workspace", ["Path", "Size", "Content"], rows),
+    );
   }
 
   const address = (one) => `/v1/jobs/${seg(job.name)}/files/${one.path.split("/").map(seg).join("/")}`;
@@ -51,12 +81,18 @@ export function filesPart(job) {
       put(view, title, h("p", {}, `${bytes(one.bytes)} are too many to show; download it.`));
       return title.focus();
     }
-    const answer = await attempt(() => fetchRaw(`/jobs/${seg(job.name)}/files/${one.path.split("/").map(seg).join("/")}`));
+    const answer = await attempt(() =>
+      fetchRaw(`/jobs/${seg(job.name)}/files/${one.path.split("/").map(seg).join("/")}`),
+    );
     if (!answer) return undefined;
     const data = new Uint8Array(await answer.arrayBuffer());
     const text = new TextDecoder("utf-8").decode(data);
     const binary = data.subarray(0, 8_000).includes(0);
-    put(view, title, binary ? h("p", {}, "This is no text; download it.") : h("pre", { tabindex: "0", class: "code" }, text));
+    put(
+      view,
+      title,
+      binary ? h("p", {}, "This is no text; download it.") : h("pre", { tabindex: "0", class: "code" }, text),
+    );
     return title.focus();
   }
 

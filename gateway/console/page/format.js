@@ -42,8 +42,10 @@ export function bytes(size) {
   return `${(size / 1_048_576).toFixed(1)} MiB`;
 }
 
-export const plural = (number, one, many = `${one}s`) =>
-  `${count(number)} ${number === 1 ? one : many}`;
+export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+
+/** What people call a model: of a script, which is a file, its name alone. */
+export const modelName = (model) => (model.startsWith("/") ? model.split("/").at(-1) : model);
 
 export const isBlob = (text) => typeof text === "object" && text !== null && "digest" in text;
 

@@ -20,7 +20,11 @@ export function schemaForm(schema) {
     ...propertyField(name, property, required.has(name)),
   }));
   return {
-    node: h("div", { class: "fields" }, fields.map((one) => one.node)),
+    node: h(
+      "div",
+      { class: "fields" },
+      fields.map((one) => one.node),
+    ),
     value() {
       const found = {};
       for (const one of fields) {
@@ -47,7 +51,7 @@ function propertyField(name, property, required) {
   }
   const numeric = property.type !== "string";
   const input = h("input", {
-    type: numeric ? "number" : { email: "email", date: "date", uri: "url" }[property.format] ?? "text",
+    type: numeric ? "number" : ({ email: "email", date: "date", uri: "url" }[property.format] ?? "text"),
     step: property.type === "number" ? "any" : null,
     required,
     value: property.default ?? "",
@@ -71,7 +75,12 @@ function choiceField(label, hint, choices, property, required) {
 
 /** A field for any JSON. */
 export function jsonForm(label, text, hint = null) {
-  const area = h("textarea", { class: "code", rows: String(Math.min(14, text.split("\n").length + 1)), spellcheck: "false", value: text });
+  const area = h("textarea", {
+    class: "code",
+    rows: String(Math.min(14, text.split("\n").length + 1)),
+    spellcheck: "false",
+    value: text,
+  });
   const value = () => {
     if (area.value.trim() === "") return undefined;
     try {

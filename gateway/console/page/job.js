@@ -14,7 +14,12 @@ import { talk } from "./talk.js";
 import { timelinePart } from "./timeline.js";
 import { waitsPanel } from "./waits.js";
 
-const PARTS = { conversation: "Conversation", timeline: "Timeline", checkpoints: "Checkpoints", files: "Files" };
+const PARTS = {
+  conversation: "Conversation",
+  timeline: "Timeline",
+  checkpoints: "Checkpoints",
+  files: "Files",
+};
 const CLOCK_MS = 1_000;
 const TITLE_CHARS = 140;
 
@@ -71,7 +76,12 @@ export function jobPage(here, me) {
     files: filesPart(job),
   };
   const view = h("div", { class: "part" });
-  const runs = h("details", { class: "runs", open: true }, h("summary", {}, "Runs"), h("nav", { "aria-label": "Runs of the job" }, tree));
+  const runs = h(
+    "details",
+    { class: "runs", open: true },
+    h("summary", {}, "Runs"),
+    h("nav", { "aria-label": "Runs of the job" }, tree),
+  );
   const node = h(
     "div",
     { class: "job" },
@@ -105,32 +115,66 @@ export function jobPage(here, me) {
   }
 
   function drawHead(root) {
-    const text = root.entries.find((entry) => entry.kind === "input")?.parts.find((one) => one.kind === "text")?.text;
+    const text = root.entries
+      .find((entry) => entry.kind === "input")
+      ?.parts.find((one) => one.kind === "text")?.text;
     const query = typeof text === "string" && text ? text : `Job ${name}`;
     say(job.heading, query.length > TITLE_CHARS ? `${query.slice(0, TITLE_CHARS)}…` : query);
     document.title = `${query.slice(0, 60)} · Peritus`;
     const total = totalsOf(state);
-    const stands = total.waiting && root.status === "running" && root.pausedMs === null && !root.cancelling ? "waiting" : standing(root);
+    const stands =
+      total.waiting && root.status === "running" && root.pausedMs === null && !root.cancelling
+        ? "waiting"
+        : standing(root);
     if (stands !== stood) {
       if (stood !== null) announce(`The job is now: ${stands}`);
       stood = stands;
       put(status, chip(stands));
     }
-    say(facts, [root.expert, plural(total.runs, "run"), plural(total.steps, "step"), plural(total.toolCalls, "call"), plural(total.tokens, "token"), money(total.money), ago(root.startedMs)].join(" · "));
+    say(
+      facts,
+      [
+        root.expert,
+        plural(total.runs, "run"),
+        plural(total.steps, "step"),
+        plural(total.toolCalls, "call"),
+        plural(total.tokens, "token"),
+        money(total.money),
+        ago(root.startedMs),
+      ].join(" · "),
+    );
   }
 
   let drawnTree = "";
   function drawTree(run) {
     const rows = treeOf(state);
-    const now = rows.map(({ run: one }) => `${one.name}${standing(one)}${one.step}${one.money}`).join() + run.name + part;
+    const now =
+      rows.map(({ run: one }) => `${one.name}${standing(one)}${one.step}${one.money}`).join() +
+      run.name +
+      part;
     if (now === drawnTree) return;
     drawnTree = now;
     const focused = tree.contains(document.activeElement) ? document.activeElement.dataset.run : null;
-    put(tree, rows.map(({ run: one, depth }) =>
-      h("li", { class: `deep${Math.min(depth, 6)}` },
-        h("a", { href: address(part, one.name), "data-run": one.name, "aria-current": one === run ? "true" : null },
-          h("span", { class: "tree-name" }, one.expert), chip(standing(one)),
-          h("span", { class: "facts" }, `step ${one.step}${one.money ? ` · ${money(one.money)}` : ""}`)))));
+    put(
+      tree,
+      rows.map(({ run: one, depth }) =>
+        h(
+          "li",
+          { class: `deep${Math.min(depth, 6)}` },
+          h(
+            "a",
+            {
+              href: address(part, one.name),
+              "data-run": one.name,
+              "aria-current": one === run ? "true" : null,
+            },
+            h("span", { class: "tree-name" }, one.expert),
+            chip(standing(one)),
+            h("span", { class: "facts" }, `step ${one.step}${one.money ? ` · ${money(one.money)}` : ""}`),
+          ),
+        ),
+      ),
+    );
     if (focused) tree.querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus();
   }
 
@@ -144,8 +188,12 @@ export function jobPage(here, me) {
   }
 
   function drawNav() {
-    put(nav, Object.entries(PARTS).map(([key, label]) =>
-      h("a", { href: address(key), "aria-current": key === part ? "page" : null }, label)));
+    put(
+      nav,
+      Object.entries(PARTS).map(([key, label]) =>
+        h("a", { href: address(key), "aria-current": key === part ? "page" : null }, label),
+      ),
+    );
     put(view, parts[part]?.node ?? h("p", {}, "There is no such part."));
   }
 
@@ -169,7 +217,8 @@ export function jobPage(here, me) {
   function connection(what) {
     if (what === told) return;
     if (what === "waiting") announce("The connection is lost; trying again");
-    else if (what === "live" && told === "connecting" && node.dataset.lost) announce("The connection is back");
+    else if (what === "live" && told === "connecting" && node.dataset.lost)
+      announce("The connection is back");
     if (what === "waiting") node.dataset.lost = "1";
     told = what;
     link.dataset.state = what;
@@ -197,10 +246,12 @@ export function jobPage(here, me) {
       clearInterval(ticking);
     },
     keys: {
-      ...Object.fromEntries(Object.keys(PARTS).map((key, index) => [String(index + 1), () => (location.hash = address(key))])),
+      ...Object.fromEntries(
+        Object.keys(PARTS).map((key, index) => [String(index + 1), () => (location.hash = address(key))]),
+      ),
       j: () => step(1),
       k: () => step(-1),
-      w: () => waits.node.querySelector("button.primary, textarea, button")?.focus(),
+      w: () => waits.node.querySelector("textarea, button.primary")?.focus(),
       c: () => speak.focus(),
       p: () => hold.toggle(),
       x: () => job.act && hold.cancel(),

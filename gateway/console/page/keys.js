@@ -28,7 +28,11 @@ export function help() {
   if (open?.isConnected) return;
   open = dialog(
     "Keyboard",
-    h("dl", { class: "keys" }, TOLD.map(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)])),
+    h(
+      "dl",
+      { class: "keys" },
+      TOLD.map(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]),
+    ),
   );
 }
 

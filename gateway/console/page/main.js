@@ -23,6 +23,7 @@ const PAGES = {
 const main = document.getElementById("main");
 let shown = null; // what the page in view wants to be told when it is left
 let me = null;
+let moved = false; // whether a page was shown before this one
 
 /** Where we are: the name of the page, what it is about, and its parameters. */
 function place() {
@@ -43,11 +44,15 @@ function show() {
     return;
   }
   const make = here.name === "job" ? jobPage : PAGES[here.name]?.[1];
-  shown = make ? make(here, me) : { node: empty("There is no such page.", h("a", { href: "#/jobs" }, "Jobs")) };
+  shown = make
+    ? make(here, me)
+    : { node: empty("There is no such page.", h("a", { href: "#/jobs" }, "Jobs")) };
   put(main, shown.node);
   mark(here);
-  main.querySelector("h1")?.focus({ preventScroll: true });
   scrollTo(0, 0);
+  // Whoever changes the page is at its heading then; whoever opens the console is at its start.
+  if (moved) main.querySelector("h1")?.focus({ preventScroll: true });
+  moved = true;
 }
 
 function mark(here) {
@@ -59,14 +64,34 @@ function mark(here) {
 }
 
 function frame() {
-  const links = me === null ? [] : Object.entries(PAGES).map(([name, [label]]) =>
-    h("a", { href: `#/${name}`, "data-page": name }, label));
+  const links =
+    me === null
+      ? []
+      : Object.entries(PAGES).map(([name, [label]]) =>
+          h("a", { href: `#/${name}`, "data-page": name }, label),
+        );
   put(document.getElementById("nav"), links);
   put(
     document.getElementById("tools"),
-    h("button", { type: "button", class: "plain", "aria-label": "Keyboard help", title: "Keyboard help (?)", onclick: help }, "?"),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "plain",
+        "aria-label": "Keyboard help",
+        title: "Keyboard help (?)",
+        onclick: help,
+      },
+      "?",
+    ),
     themeSwitch(),
-    me !== null && me.via === "session" && h("button", { type: "button", class: "plain", onclick: leave, title: `${me.name}, ${me.role}` }, "Sign out"),
+    me !== null &&
+      me.via === "session" &&
+      h(
+        "button",
+        { type: "button", class: "plain", onclick: leave, title: `${me.name}, ${me.role}` },
+        "Sign out",
+      ),
   );
 }
 

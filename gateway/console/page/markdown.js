@@ -5,7 +5,8 @@
 
 import { h } from "./dom.js";
 
-const INLINE = /(`+)([^`]+?)\1|\*\*([^*\n]+)\*\*|\*([^*\s][^*\n]*)\*|\[([^\]\n]{1,300})\]\((https?:\/\/[^\s)]{1,2000})\)/g;
+const INLINE =
+  /(`+)([^`]+?)\1|\*\*([^*\n]+)\*\*|\*([^*\s][^*\n]*)\*|\[([^\]\n]{1,300})\]\((https?:\/\/[^\s)]{1,2000})\)/g;
 const ITEM = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/;
 const CHARS_MAX = 200_000; // beyond, plain text: nobody reads it, and the page has to stay quick
 
@@ -36,10 +37,24 @@ function block(lines, at) {
   if (/^\s*([-*_])(\s*\1){2,}\s*$/.test(line)) return [h("hr"), at + 1];
   if (ITEM.test(line)) return list(lines, at);
   if (/^\s*>/.test(line)) return quoted(lines, at);
-  if (/^\s*\|.*\|\s*$/.test(line)) return gathered(lines, at, (one) => /^\s*\|.*\|\s*$/.test(one), (found) =>
-    h("pre", {}, found.join("\n")));
-  return gathered(lines, at, (one, first) => one.trim() && (first || !starts(one)), (found) =>
-    h("p", {}, found.map((one, index) => [index ? h("br") : null, inline(one)])));
+  if (/^\s*\|.*\|\s*$/.test(line))
+    return gathered(
+      lines,
+      at,
+      (one) => /^\s*\|.*\|\s*$/.test(one),
+      (found) => h("pre", {}, found.join("\n")),
+    );
+  return gathered(
+    lines,
+    at,
+    (one, first) => one.trim() && (first || !starts(one)),
+    (found) =>
+      h(
+        "p",
+        {},
+        found.map((one, index) => [index ? h("br") : null, inline(one)]),
+      ),
+  );
 }
 
 const starts = (line) => ITEM.test(line) || /^\s*(```|~~~|#{1,6}\s|>)/.test(line);
@@ -57,8 +72,17 @@ function fenced(lines, at, mark) {
 }
 
 function quoted(lines, at) {
-  return gathered(lines, at, (one) => /^\s*>/.test(one), (found) =>
-    h("blockquote", {}, found.map((one) => h("p", {}, inline(one.replace(/^\s*> ?/, ""))))));
+  return gathered(
+    lines,
+    at,
+    (one) => /^\s*>/.test(one),
+    (found) =>
+      h(
+        "blockquote",
+        {},
+        found.map((one) => h("p", {}, inline(one.replace(/^\s*> ?/, "")))),
+      ),
+  );
 }
 
 function list(lines, at) {

@@ -17,18 +17,30 @@ export function searchPage(here) {
     event.preventDefault();
     location.hash = `#/search?q=${seg(words.value.trim())}`;
   };
-  const node = h("section", {}, heading("Search"),
-    h("form", { role: "search", class: "filters", onsubmit: find },
+  const node = h(
+    "section",
+    {},
+    heading("Search"),
+    h(
+      "form",
+      { role: "search", class: "filters", onsubmit: find },
       h("div", { class: "wide" }, h("label", { for: "q" }, "Words that all occur"), words),
-      h("button", { type: "submit", class: "primary" }, "Search")),
-    state, list, more);
+      h("button", { type: "submit", class: "primary" }, "Search"),
+    ),
+    state,
+    list,
+    more,
+  );
 
   async function load(cursor) {
     put(state, "Searching…");
     const found = await attempt(() => get("/search", { q: asked, cursor, limit: 30 }));
     if (!found) return put(state);
     list.append(...found.hits.map(hitNode));
-    put(state, list.children.length ? `${list.children.length} places, newest first` : empty("Nothing is like that."));
+    put(
+      state,
+      list.children.length ? `${list.children.length} places, newest first` : empty("Nothing is like that."),
+    );
     put(more, found.next_cursor && button("More", () => load(found.next_cursor)));
     return undefined;
   }
@@ -39,10 +51,13 @@ export function searchPage(here) {
 }
 
 function hitNode(hit) {
-  return h("li", { class: "card" },
+  return h(
+    "li",
+    { class: "card" },
     h("a", { href: `#/job/${seg(hit.job)}/conversation?run=${seg(hit.run)}` }, `Job ${hit.job}`),
     h("span", { class: "facts" }, ` ${hit.kind} · ${moment(hit.at_ms)}`),
-    h("p", { class: "hit-text" }, marked(hit.text)));
+    h("p", { class: "hit-text" }, marked(hit.text)),
+  );
 }
 
 function marked(text) {

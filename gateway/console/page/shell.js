@@ -48,7 +48,11 @@ export function dialog(title, ...content) {
       "div",
       { class: "dialog-head" },
       h("h2", {}, title),
-      h("button", { type: "button", class: "plain", "aria-label": "Close", onclick: () => node.close() }, "×"),
+      h(
+        "button",
+        { type: "button", class: "plain", "aria-label": "Close", onclick: () => node.close() },
+        "×",
+      ),
     ),
     content,
   );
@@ -71,10 +75,14 @@ export function confirmed(title, text, label, act, ...fields) {
     h(
       "div",
       { class: "actions" },
-      button(label, async () => {
-        await act();
-        box.close();
-      }, { class: "danger" }),
+      button(
+        label,
+        async () => {
+          await act();
+          box.close();
+        },
+        { class: "danger" },
+      ),
       button("Go back", () => box.close()),
     ),
   );

@@ -10,9 +10,11 @@ export function lanesOf(state) {
   return treeOf(state).map(({ run, depth }) => {
     const spans = run.entries.flatMap((entry) => spansOf(entry));
     for (const wait of run.waits.values()) {
-      if (wait.call === null) spans.push(span("wait", wait.sinceMs, wait.untilMs, "budget", wait.verdict, null));
+      if (wait.call === null)
+        spans.push(span("wait", wait.sinceMs, wait.untilMs, "budget", wait.verdict, null));
     }
-    for (const pause of run.pauses) spans.push(span("pause", pause.sinceMs, pause.untilMs, "paused", null, null));
+    for (const pause of run.pauses)
+      spans.push(span("pause", pause.sinceMs, pause.untilMs, "paused", null, null));
     return { run, depth, spans, rows: stack(spans) };
   });
 }
@@ -22,11 +24,14 @@ const span = (kind, from, to, name, state, entry) => ({ kind, from, to, name, st
 function spansOf(entry) {
   if (entry.kind === "reply") {
     const name = `step ${entry.step}${entry.attempt > 1 ? `, attempt ${entry.attempt}` : ""}`;
-    return [span("generation", entry.startedMs, entry.endedMs, name, entry.open ? "running" : entry.outcome, entry)];
+    return [
+      span("generation", entry.startedMs, entry.endedMs, name, entry.open ? "running" : entry.outcome, entry),
+    ];
   }
   if (entry.kind !== "call") return [];
   const waits = entry.waits.map((wait) =>
-    span("wait", wait.sinceMs, wait.untilMs, `${entry.tool}: ${wait.kind}`, wait.verdict, entry));
+    span("wait", wait.sinceMs, wait.untilMs, `${entry.tool}: ${wait.kind}`, wait.verdict, entry),
+  );
   const kind = entry.child === null ? "call" : "child";
   return [span(kind, entry.startedMs, entry.endedMs, entry.tool, entry.status, entry), ...waits];
 }
@@ -46,7 +51,9 @@ function stack(spans) {
     one.row = row;
     most = Math.max(most, row + 1);
   }
-  const rows = new Map(spans.filter((one) => one.entry).map((one) => [one.kind === "wait" ? null : one.entry, one.row]));
+  const rows = new Map(
+    spans.filter((one) => one.entry).map((one) => [one.kind === "wait" ? null : one.entry, one.row]),
+  );
   for (const one of spans) if (one.kind === "wait") one.row = rows.get(one.entry) ?? 0;
   return most;
 }
@@ -63,7 +70,10 @@ export function extentOf(lanes, nowMs) {
   return { from, to: Math.max(to, from + 1) };
 }
 
-const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 18e5, 36e5, 72e5, 216e5, 864e5];
+const STEPS = [
+  1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 18e5, 36e5, 72e5,
+  216e5, 864e5,
+];
 
 /** Moments for the axis: round ones, no more than fit. */
 export function ticksOf(lengthMs, most) {

@@ -2,7 +2,7 @@
 
 import { get, post, seg, upload } from "./api.js";
 import { button, field, h, put, say } from "./dom.js";
-import { bytes } from "./format.js";
+import { bytes, modelName } from "./format.js";
 import { schemaForm } from "./forms.js";
 import { attempt, empty, heading, loaded, toast } from "./shell.js";
 
@@ -15,15 +15,27 @@ const LIMITS = [
 ];
 
 export function startPage(here, me) {
-  const node = h("section", { class: "narrow" }, heading("Start a job"),
-    me.role === "viewer" ? empty("Your role may look, not start.") : loaded(get("/experts"), (found) => form(here, me, found.experts)));
+  const node = h(
+    "section",
+    { class: "narrow" },
+    heading("Start a job"),
+    me.role === "viewer"
+      ? empty("Your role may look, not start.")
+      : loaded(get("/experts"), (found) => form(here, me, found.experts)),
+  );
   return { node };
 }
 
 function form(here, me, experts) {
-  const mine = experts.filter((one) => me.experts === null || me.experts === undefined || me.experts.includes(one.expert));
+  const mine = experts.filter(
+    (one) => me.experts === null || me.experts === undefined || me.experts.includes(one.expert),
+  );
   if (mine.length === 0) return empty("The definition has no expert that you may start.");
-  const expert = h("select", { name: "expert", onchange: draw }, mine.map((one) => h("option", { value: one.expert }, one.expert)));
+  const expert = h(
+    "select",
+    { name: "expert", onchange: draw },
+    mine.map((one) => h("option", { value: one.expert }, one.expert)),
+  );
   const asked = here.query.get("expert");
   if (asked && mine.some((one) => one.expert === asked)) expert.value = asked;
   const about = h("p", { class: "hint" });
@@ -31,14 +43,23 @@ function form(here, me, experts) {
   const query = h("textarea", { name: "query", rows: "5", required: true });
   const files = h("input", { type: "file", multiple: true, name: "attachments" });
   const chosen = h("ul", { class: "hint", "aria-live": "polite" });
-  files.addEventListener("change", () => put(chosen, [...files.files].map((one) => h("li", {}, `${one.name} · ${bytes(one.size)}`))));
-  const limits = LIMITS.map(([name, label, least]) => [name, h("input", { type: "number", min: String(least), step: name === "maxUsd" ? "any" : "1", name }), label]);
+  files.addEventListener("change", () =>
+    put(
+      chosen,
+      [...files.files].map((one) => h("li", {}, `${one.name} · ${bytes(one.size)}`)),
+    ),
+  );
+  const limits = LIMITS.map(([name, label, least]) => [
+    name,
+    h("input", { type: "number", min: String(least), step: name === "maxUsd" ? "any" : "1", name }),
+    label,
+  ]);
   const model = h("input", { type: "text", name: "model" });
   let typed = null;
 
   function draw() {
     const one = mine.find((other) => other.expert === expert.value);
-    say(about, [one.description, `${one.provider} · ${one.model}`].filter(Boolean).join(" — "));
+    say(about, [one.description, `${one.provider} · ${modelName(one.model)}`].filter(Boolean).join(" — "));
     typed = one.input_schema ? schemaForm(one.input_schema) : null;
     put(task, typed ? typed.node : field("What is to be done?", query));
   }
@@ -66,12 +87,27 @@ function form(here, me, experts) {
   query.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) begins.click();
   });
-  return h("form", { class: "card", onsubmit: (event) => event.preventDefault() },
-    field("Expert", expert), about, task,
-    field("Attachments (optional)", files, "Images and PDFs as they are, text as text."), chosen,
-    h("details", {}, h("summary", {}, "Limits and model"),
-      h("div", { class: "fields two" }, limits.map(([, input, label]) => field(`${label} at most`, input)), field("Another model", model))),
-    h("div", { class: "actions" }, begins));
+  return h(
+    "form",
+    { class: "card", onsubmit: (event) => event.preventDefault() },
+    field("Expert", expert),
+    about,
+    task,
+    field("Attachments (optional)", files, "Images and PDFs as they are, text as text."),
+    chosen,
+    h(
+      "details",
+      {},
+      h("summary", {}, "Limits and model"),
+      h(
+        "div",
+        { class: "fields two" },
+        limits.map(([, input, label]) => field(`${label} at most`, input)),
+        field("Another model", model),
+      ),
+    ),
+    h("div", { class: "actions" }, begins),
+  );
 }
 
 /** The limits that were given, in the units of the gateway. */

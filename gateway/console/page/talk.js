@@ -9,12 +9,23 @@ const NEAR_PX = 160;
 
 export function talk(job) {
   const list = h("div", { class: "talk-list" });
-  const earlier = button("", () => {
-    more += SHOWN_MAX;
-    draw(run, true);
-  }, { class: "earlier", hidden: true });
+  const earlier = button(
+    "",
+    () => {
+      more += SHOWN_MAX;
+      draw(run, true);
+    },
+    { class: "earlier", hidden: true },
+  );
   const newest = h("button", { type: "button", class: "newest", hidden: true, onclick: toEnd }, "↓ Newest");
-  const node = h("section", { "aria-label": "Conversation", class: "talk" }, earlier, list, newest);
+  const node = h(
+    "section",
+    { "aria-label": "Conversation", class: "talk" },
+    h("h2", { class: "unseen" }, "Conversation"),
+    earlier,
+    list,
+    newest,
+  );
   let run = null;
   let more = 0;
   let views = new Map(); // by entry: {rev, view}
@@ -23,7 +34,12 @@ export function talk(job) {
     // The last reply is most often the result: it is not said twice.
     const reply = run?.entries.findLast((entry) => entry.kind === "reply" && entry.outcome === "completed");
     const texts = (reply?.parts ?? []).filter((part) => part.kind === "text" && !isBlob(part.text));
-    return texts.map((part) => part.text).join("").trim() === String(end.result).trim();
+    return (
+      texts
+        .map((part) => part.text)
+        .join("")
+        .trim() === String(end.result).trim()
+    );
   };
 
   function draw(next, again = false) {

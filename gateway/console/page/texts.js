@@ -54,7 +54,8 @@ function file(part) {
       const source = URL.createObjectURL(new Blob([data], { type: blob.media_type }));
       node.append(h("img", { src: source, alt: name, onload: () => URL.revokeObjectURL(source) }));
       see.remove();
-    }));
+    }),
+  );
   node.append(" ", see);
   return node;
 }
@@ -67,6 +68,7 @@ function stored(blob, draw) {
     attempt(async () => {
       const answer = await fetchRaw(`/blobs/${seg(blob.digest)}`);
       put(node, draw(await answer.text()));
-    }));
+    }),
+  );
   return put(node, show, " ", link);
 }

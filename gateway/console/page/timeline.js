@@ -14,20 +14,49 @@ const TICK_PX = 110;
 const ZOOM_MOST = 200;
 const NARROW_PX = 2; // two spans closer than this are one, or 5,000 of them would be 5,000 nodes
 const TABLE_ROWS_MAX = 500;
-const KINDS = { generation: "Generation", call: "Tool call", child: "Delegate", wait: "Wait for a person", pause: "Pause" };
+const KINDS = {
+  generation: "Generation",
+  call: "Tool call",
+  child: "Delegate",
+  wait: "Wait for a person",
+  pause: "Pause",
+};
 
 export function timelinePart(job) {
   const names = h("div", { class: "lane-names", "aria-hidden": "true" });
-  const scroller = h("div", { class: "lanes", tabindex: "0", role: "group", "aria-label": "Timeline; arrow keys go from one thing to the next" });
-  const detail = h("p", { class: "span-detail", role: "status" }, "Point at something, or go through it with the arrow keys.");
+  const scroller = h("div", {
+    class: "lanes",
+    tabindex: "0",
+    role: "group",
+    "aria-label": "Timeline; arrow keys go from one thing to the next",
+  });
+  const detail = h(
+    "p",
+    { class: "span-detail", role: "status" },
+    "Point at something, or go through it with the arrow keys.",
+  );
   const listing = h("details", { class: "as-table" }, h("summary", {}, "As a table"));
-  const legend = h("ul", { class: "legend" }, Object.entries(KINDS).map(([kind, label]) => h("li", { class: `k-${kind}` }, label)));
-  const bar = h("div", { class: "actions" },
+  const legend = h(
+    "ul",
+    { class: "legend" },
+    Object.entries(KINDS).map(([kind, label]) => h("li", { class: `k-${kind}` }, label)),
+  );
+  const bar = h(
+    "div",
+    { class: "actions" },
     button("−", () => zoomBy(1 / 2), { "aria-label": "Zoom out" }),
     button("+", () => zoomBy(2), { "aria-label": "Zoom in" }),
     button("Fit", () => zoomBy(0)),
-    legend);
-  const node = h("section", { "aria-label": "Timeline", class: "timeline" }, bar, h("div", { class: "lane-box" }, names, scroller), detail, listing);
+    legend,
+  );
+  const node = h(
+    "section",
+    { "aria-label": "Timeline", class: "timeline" },
+    bar,
+    h("div", { class: "lane-box" }, names, scroller),
+    detail,
+    listing,
+  );
   let zoom = 1;
   let drawn = "";
   let at = null; // the span that is told of
@@ -64,20 +93,41 @@ export function timelinePart(job) {
       y += lane.rows * ROW_PX + LANE_GAP_PX;
     }
     marks = [];
-    const svg = s("svg", { width, height: y, viewBox: `0 0 ${width} ${y}`, role: "img", "aria-label": `${lanes.length} lanes, ${duration(extent.to - extent.from)} in all; as a table below` });
+    const svg = s("svg", {
+      width,
+      height: y,
+      viewBox: `0 0 ${width} ${y}`,
+      role: "img",
+      "aria-label": `${lanes.length} lanes, ${duration(extent.to - extent.from)} in all; as a table below`,
+    });
     svg.append(axis(extent, scale, width, y));
     for (const lane of lanes) svg.append(...laneNodes(lane, tops, x, width, nowMs));
     put(scroller, svg);
-    put(names, lanes.map(({ run, depth, rows }) => {
-      const label = h("span", { class: `lane-name deep${Math.min(depth, 6)}`, title: `${run.expert} (${run.name})` }, run.expert);
-      label.style.height = `${rows * ROW_PX + LANE_GAP_PX}px`;
-      return label;
-    }));
+    put(
+      names,
+      lanes.map(({ run, depth, rows }) => {
+        const label = h(
+          "span",
+          { class: `lane-name deep${Math.min(depth, 6)}`, title: `${run.expert} (${run.name})` },
+          run.expert,
+        );
+        label.style.height = `${rows * ROW_PX + LANE_GAP_PX}px`;
+        return label;
+      }),
+    );
   }
 
   function laneNodes(lane, tops, x, width, nowMs) {
     const top = tops.get(lane.run.name);
-    const found = [s("line", { x1: 0, x2: width, y1: top - LANE_GAP_PX / 2, y2: top - LANE_GAP_PX / 2, class: "lane-line" })];
+    const found = [
+      s("line", {
+        x1: 0,
+        x2: width,
+        y1: top - LANE_GAP_PX / 2,
+        y2: top - LANE_GAP_PX / 2,
+        class: "lane-line",
+      }),
+    ];
     const last = new Map(); // by kind and row: where the last one ended
     for (const one of lane.spans) {
       const left = x(one.from);
@@ -93,7 +143,14 @@ export function timelinePart(job) {
   function spanNodes(lane, one, left, right, top, tops) {
     const y = top + one.row * ROW_PX;
     const height = one.kind === "wait" ? ROW_PX - 9 : ROW_PX - 4;
-    const rect = s("rect", { x: left, y: one.kind === "wait" ? y + 3 : y, width: right - left, height, rx: 2, class: `span ${one.kind} ${one.state ?? ""}` });
+    const rect = s("rect", {
+      x: left,
+      y: one.kind === "wait" ? y + 3 : y,
+      width: right - left,
+      height,
+      rx: 2,
+      class: `span ${one.kind} ${one.state ?? ""}`,
+    });
     const mark = { lane, one, rect };
     marks.push(mark);
     rect.addEventListener("pointerenter", () => tell(mark));
@@ -137,11 +194,15 @@ export function timelinePart(job) {
     if (!seen) scroller.scrollLeft = x - scroller.clientWidth / 3;
     return undefined;
   });
-  scroller.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey) return;
-    event.preventDefault();
-    zoomBy(event.deltaY < 0 ? 1.25 : 0.8);
-  }, { passive: false });
+  scroller.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      zoomBy(event.deltaY < 0 ? 1.25 : 0.8);
+    },
+    { passive: false },
+  );
   listing.addEventListener("toggle", () => {
     drawn = "";
     draw();
@@ -150,16 +211,25 @@ export function timelinePart(job) {
   function drawTable(lanes, nowMs) {
     const all = lanes.flatMap((lane) => lane.spans.map((one) => ({ lane, one })));
     all.sort((a, b) => a.one.from - b.one.from);
-    const rows = all.slice(-TABLE_ROWS_MAX).map(({ lane, one }) => [
-      duration(one.from - job.root().startedMs),
-      lane.run.expert,
-      KINDS[one.kind],
-      one.name,
-      STATES[one.state]?.[0] ?? one.state ?? "",
-      one.to === null ? `${duration(nowMs - one.from)}, goes on` : duration(one.to - one.from),
-    ]);
-    const cut = all.length > TABLE_ROWS_MAX && h("p", { class: "hint" }, `The last ${TABLE_ROWS_MAX} of ${all.length}.`);
-    put(listing, h("summary", {}, "As a table"), cut, table("Timeline", ["At", "Expert", "What", "Name", "State", "Took"], rows));
+    const rows = all
+      .slice(-TABLE_ROWS_MAX)
+      .map(({ lane, one }) => [
+        duration(one.from - job.root().startedMs),
+        lane.run.expert,
+        KINDS[one.kind],
+        one.name,
+        STATES[one.state]?.[0] ?? one.state ?? "",
+        one.to === null ? `${duration(nowMs - one.from)}, goes on` : duration(one.to - one.from),
+      ]);
+    const cut =
+      all.length > TABLE_ROWS_MAX &&
+      h("p", { class: "hint" }, `The last ${TABLE_ROWS_MAX} of ${all.length}.`);
+    put(
+      listing,
+      h("summary", {}, "As a table"),
+      cut,
+      table("Timeline", ["At", "Expert", "What", "Name", "State", "Took"], rows),
+    );
   }
 
   return { node, draw, shown: () => (drawn = "") };
@@ -167,11 +237,15 @@ export function timelinePart(job) {
 
 function axis(extent, scale, width, height) {
   const ticks = ticksOf(extent.to - extent.from, Math.max(2, width / TICK_PX));
-  return s("g", { class: "axis" }, ticks.map((ms) => {
-    const x = ms * scale;
-    return [
-      s("line", { x1: x, x2: x, y1: AXIS_PX - 8, y2: height }),
-      s("text", { x: x + 3, y: AXIS_PX - 11 }, ms === 0 ? "0" : duration(ms)),
-    ];
-  }));
+  return s(
+    "g",
+    { class: "axis" },
+    ticks.map((ms) => {
+      const x = ms * scale;
+      return [
+        s("line", { x1: x, x2: x, y1: AXIS_PX - 8, y2: height }),
+        s("text", { x: x + 3, y: AXIS_PX - 11 }, ms === 0 ? "0" : duration(ms)),
+      ];
+    }),
+  );
 }

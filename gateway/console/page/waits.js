@@ -66,18 +66,37 @@ export function waitsPanel(job, mayAct) {
     node.hidden = waiting.length === 0;
   }
 
-  return { node, draw, again: (state) => (known = "", draw(state)) };
+  return { node, draw, again: (state) => ((known = ""), draw(state)) };
 }
 
 const summary = (wait) =>
-  ({ approval: `may ${wait.tool} run?`, question: "a question", ask: `${wait.tool} asks`, budget: "a budget" })[wait.kind];
+  ({
+    approval: `may ${wait.tool} run?`,
+    question: "a question",
+    ask: `${wait.tool} asks`,
+    budget: "a budget",
+  })[wait.kind];
 
 function waitCard(wait, mayAct, job) {
-  const make = { approval: approvalCard, budget: budgetCard, question: questionCard, ask: askCard }[wait.kind];
+  const make = { approval: approvalCard, budget: budgetCard, question: questionCard, ask: askCard }[
+    wait.kind
+  ];
   const [title, content, actions] = make(wait, (path, body) => decide(wait, path, body));
   const due = wait.due_ms ? `, until ${new Date(wait.due_ms).toLocaleString()}` : "";
-  const who = h("p", { class: "facts" }, h("button", { type: "button", class: "link", onclick: () => job.select(wait.run) }, wait.expert), ` · since ${ago(wait.since_ms)}${due}`);
-  return h("article", { class: `card wait ${wait.kind}`, "data-wait": wait.id }, h("h3", {}, title), who, content, mayAct ? actions : h("p", { class: "hint" }, "Your role may look, not decide."));
+  const who = h(
+    "p",
+    { class: "facts" },
+    h("button", { type: "button", class: "link", onclick: () => job.select(wait.run) }, wait.expert),
+    ` · since ${ago(wait.since_ms)}${due}`,
+  );
+  return h(
+    "article",
+    { class: `card wait ${wait.kind}`, "data-wait": wait.id },
+    h("h3", {}, title),
+    who,
+    content,
+    mayAct ? actions : h("p", { class: "hint" }, "Your role may look, not decide."),
+  );
 }
 
 async function decide(wait, path, body) {
@@ -90,20 +109,39 @@ async function decide(wait, path, body) {
 }
 
 const digestLine = (wait) =>
-  wait.digest && h("p", { class: "facts" }, "Digest ", h("code", { title: wait.digest, "data-digest": wait.digest }, wait.digest.slice(0, DIGEST_CHARS)), ": what runs is this, and nothing else.");
+  wait.digest &&
+  h(
+    "p",
+    { class: "facts" },
+    "Digest ",
+    h("code", { title: wait.digest, "data-digest": wait.digest }, wait.digest.slice(0, DIGEST_CHARS)),
+    ": what runs is this, and nothing else.",
+  );
 
 const shown = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
 
 function approvalCard(wait, send) {
   const reason = h("input", { type: "text", maxlength: "2000" });
-  const remember = h("select", {},
+  const remember = h(
+    "select",
+    {},
     h("option", { value: "no" }, "only this call"),
     h("option", { value: "exact" }, "these exact arguments, in this job"),
-    h("option", { value: "tool" }, "this tool, in this job"));
-  const exact = h("pre", { class: "arguments", tabindex: "0", "aria-label": "Exact arguments" }, shown(wait.arguments));
+    h("option", { value: "tool" }, "this tool, in this job"),
+  );
+  const exact = h(
+    "pre",
+    { class: "arguments", tabindex: "0", "aria-label": "Exact arguments" },
+    shown(wait.arguments),
+  );
   const place = h("div", {}, exact);
   let edit = null;
-  const base = () => ({ approval: wait.id, digest: wait.digest, reason: reason.value, remember: remember.value });
+  const base = () => ({
+    approval: wait.id,
+    digest: wait.digest,
+    reason: reason.value,
+    remember: remember.value,
+  });
   const approve = () => {
     if (!edit) return send("approve", { ...base(), verdict: "approve" });
     try {
@@ -112,17 +150,32 @@ function approvalCard(wait, send) {
       return toast(error.message);
     }
   };
-  const editing = button("Edit", (node) => {
-    edit = edit ? null : jsonForm("Arguments to run instead", shown(wait.arguments), "The change is recorded, with a digest of its own.");
-    put(place, edit ? edit.node : exact);
-    put(node, edit ? "Discard changes" : "Edit");
-    put(yes, edit ? "Approve changed" : "Approve");
-    if (edit) place.querySelector("textarea").focus();
-  }, { class: "edit" });
+  const editing = button(
+    "Edit",
+    (node) => {
+      edit = edit
+        ? null
+        : jsonForm(
+            "Arguments to run instead",
+            shown(wait.arguments),
+            "The change is recorded, with a digest of its own.",
+          );
+      put(place, edit ? edit.node : exact);
+      put(node, edit ? "Discard changes" : "Edit");
+      put(yes, edit ? "Approve changed" : "Approve");
+      if (edit) place.querySelector("textarea").focus();
+    },
+    { class: "edit" },
+  );
   const yes = button("Approve", approve, { class: "primary approve" });
   const no = button("Deny", () => send("approve", { ...base(), verdict: "deny" }), { class: "danger deny" });
   const why = wait.reason && h("p", {}, wait.reason);
-  const more = h("div", { class: "fields two" }, field("It holds for", remember), field("Reason (optional)", reason));
+  const more = h(
+    "div",
+    { class: "fields two" },
+    field("It holds for", remember),
+    field("Reason (optional)", reason),
+  );
   return [
     h("span", {}, "May ", h("code", {}, wait.tool), " run?"),
     [why, place, digestLine(wait)],
@@ -137,23 +190,38 @@ function budgetCard(wait, send) {
   return [
     `Go on beyond ${figure(wait.soft)}?`,
     h("p", {}, `${figure(wait.used)} are used. ${most} ${wait.reason}`),
-    h("div", { class: "actions" },
+    h(
+      "div",
+      { class: "actions" },
       button("Go on", () => say("approve"), { class: "primary approve" }),
-      button("Stop here", () => say("deny"), { class: "danger deny" })),
+      button("Stop here", () => say("deny"), { class: "danger deny" }),
+    ),
   ];
 }
 
 function questionCard(wait, send) {
   const given = wait.arguments;
-  const text = typeof given === "object" && given !== null
-    ? [given.question, given.text, given.message].find((one) => typeof one === "string")
-    : given;
+  const text =
+    typeof given === "object" && given !== null
+      ? [given.question, given.text, given.message].find((one) => typeof one === "string")
+      : given;
   const answer = h("textarea", { rows: "3" });
-  const rest = typeof given === "object" && h("details", {}, h("summary", {}, "As the expert asked"), h("pre", { tabindex: "0" }, shown(given)));
+  const rest =
+    typeof given === "object" &&
+    h("details", {}, h("summary", {}, "As the expert asked"), h("pre", { tabindex: "0" }, shown(given)));
   return [
     h("span", {}, h("code", {}, wait.tool), " asks"),
     [text && h("p", { class: "question" }, text), rest],
-    [field("Your answer", answer), h("div", { class: "actions" }, button("Answer", () => send("answer", { call: wait.id, answer: answer.value }), { class: "primary answer" }))],
+    [
+      field("Your answer", answer),
+      h(
+        "div",
+        { class: "actions" },
+        button("Answer", () => send("answer", { call: wait.id, answer: answer.value }), {
+          class: "primary answer",
+        }),
+      ),
+    ],
   ];
 }
 
@@ -169,15 +237,19 @@ function askCard(wait, send) {
     }
   };
   // The address is a tool's word: it is shown in full, and opened by a person or not at all.
-  const link = wait.url && /^https?:/.test(wait.url)
-    ? h("p", {}, h("a", { href: wait.url, rel: "noopener noreferrer", target: "_blank" }, wait.url))
-    : wait.url && h("p", {}, h("code", {}, wait.url));
+  const link =
+    wait.url && /^https?:/.test(wait.url)
+      ? h("p", {}, h("a", { href: wait.url, rel: "noopener noreferrer", target: "_blank" }, wait.url))
+      : wait.url && h("p", {}, h("code", {}, wait.url));
   return [
     h("span", {}, h("code", {}, wait.tool), " asks"),
     [h("p", { class: "question" }, wait.message), link, form?.node],
-    h("div", { class: "actions" },
+    h(
+      "div",
+      { class: "actions" },
       button(form ? "Send" : "Yes", accept, { class: "primary answer" }),
       button("Decline", () => act("decline"), { class: "danger" }),
-      button("Close without an answer", () => act("cancel"))),
+      button("Close without an answer", () => act("cancel")),
+    ),
   ];
 }

@@ -9,16 +9,28 @@ import { draftText, stream } from "./told.js";
 test("a job is its runs, each with what it said and called, in order", () => {
   const told = stream();
   told.begin();
-  told.event("input.received.v2", { speaker: "user", parts: [{ kind: "text", text: "Go" }], by: { name: "ada" } });
+  told.event("input.received.v2", {
+    speaker: "user",
+    parts: [{ kind: "text", text: "Go" }],
+    by: { name: "ada" },
+  });
   told.ask();
   told.reply("I look.");
   told.call("c1-0");
   told.event("tool_call.claimed.v1", { call: "c1-0" });
-  told.event("tool_call.ended.v1", { call: "c1-0", outcome: "succeeded", content: [{ kind: "text", text: "ok" }], is_error: false });
+  told.event("tool_call.ended.v1", {
+    call: "c1-0",
+    outcome: "succeeded",
+    content: [{ kind: "text", text: "ok" }],
+    is_error: false,
+  });
   told.event("run.completed.v2", { step: 1, result: "I look." });
 
   const run = told.run();
-  assert.deepEqual(run.entries.map((entry) => entry.kind), ["input", "reply", "call", "end"]);
+  assert.deepEqual(
+    run.entries.map((entry) => entry.kind),
+    ["input", "reply", "call", "end"],
+  );
   assert.equal(run.entries[2].status, "succeeded");
   assert.equal(run.entries[2].claimedMs, 6_000);
   assert.deepEqual([run.status, told.state.status, run.result], ["completed", "completed", "I look."]);
@@ -40,13 +52,28 @@ test("a version that was jumped over is counted", () => {
   const told = stream();
   told.begin();
   const { data } = told.frames[0];
-  told.hear({ event: "todo.changed.v1", id: "a-9-0", data: { ...data, version: 4, event: { type: "todo.changed.v1", items: [] } } });
+  told.hear({
+    event: "todo.changed.v1",
+    id: "a-9-0",
+    data: { ...data, version: 4, event: { type: "todo.changed.v1", items: [] } },
+  });
   assert.equal(told.state.missing, 2);
 });
 
 test("a stream that begins behind the start of a run has no gap", () => {
   const told = stream();
-  told.hear({ event: "step.ended.v1", id: "a-9-0", data: { run: "j", job: "j", parent: null, version: 40, at_ms: 1, event: { type: "step.ended.v1", step: 3 } } });
+  told.hear({
+    event: "step.ended.v1",
+    id: "a-9-0",
+    data: {
+      run: "j",
+      job: "j",
+      parent: null,
+      version: 40,
+      at_ms: 1,
+      event: { type: "step.ended.v1", step: 3 },
+    },
+  });
   assert.equal(told.state.missing, 0);
 });
 
@@ -122,7 +149,14 @@ test("what a failed attempt had said stays to be seen", () => {
   told.begin();
   told.ask();
   told.delta("Half a", 0);
-  told.event("generation.failed.v2", { step: 1, attempt: 1, failure: { kind: "network", message: "cut" }, retryable: true, usage: null, charged: 7 });
+  told.event("generation.failed.v2", {
+    step: 1,
+    attempt: 1,
+    failure: { kind: "network", message: "cut" },
+    retryable: true,
+    usage: null,
+    charged: 7,
+  });
   told.ask(1, 2);
   const [first, second] = told.run().entries;
   assert.deepEqual([first.outcome, [...first.unfinished.parts.values()][0].text], ["failed", "Half a"]);
@@ -134,7 +168,10 @@ test("a reset begins anew from what the stream then tells", () => {
   told.begin();
   told.ask();
   told.hear({ event: "reset", id: "b-0-0", data: { reason: "incarnation", cursor: "b-0-0" } });
-  assert.deepEqual([told.state.runs.size, told.state.cursor, told.state.resets, told.state.job], [0, "b-0-0", 1, "j"]);
+  assert.deepEqual(
+    [told.state.runs.size, told.state.cursor, told.state.resets, told.state.job],
+    [0, "b-0-0", 1, "j"],
+  );
 });
 
 test("heartbeats move the cursor and nothing else", () => {
@@ -155,11 +192,28 @@ test("a delegate is under the run that asked for it, and the job's totals count 
   told.event("delegation.requested.v2", { call: "c1-0", child: "k", expert: "clerk" });
   told.event("run.started.v2", { expert: "clerk", parent: { run: "j", call: "c1-0" } }, child);
   told.event("generation.requested.v2", { step: 1, attempt: 1 }, child);
-  told.event("generation.completed.v2", { step: 1, attempt: 1, parts: [], usage: null, charged: 100, charged_money: 60 }, child);
+  told.event(
+    "generation.completed.v2",
+    { step: 1, attempt: 1, parts: [], usage: null, charged: 100, charged_money: 60 },
+    child,
+  );
   told.event("run.completed.v2", { step: 1, result: "Done" }, child);
-  told.event("delegation.settled.v2", { call: "c1-0", child: "k", status: "completed", steps: 1, tokens: 100, money: 60 });
+  told.event("delegation.settled.v2", {
+    call: "c1-0",
+    child: "k",
+    status: "completed",
+    steps: 1,
+    tokens: 100,
+    money: 60,
+  });
 
-  assert.deepEqual(treeOf(told.state).map(({ run, depth }) => [run.expert, depth]), [["boss", 0], ["clerk", 1]]);
+  assert.deepEqual(
+    treeOf(told.state).map(({ run, depth }) => [run.expert, depth]),
+    [
+      ["boss", 0],
+      ["clerk", 1],
+    ],
+  );
   const { runs, tokens, money, running } = totalsOf(told.state);
   assert.deepEqual({ runs, tokens, money, running }, { runs: 2, tokens: 115, money: 100, running: 1 });
   assert.equal(told.run().calls.get("c1-0").child, "k");
@@ -173,9 +227,17 @@ test("an approval waits with its digest until it is decided, and its call shows 
   told.event("approval.requested.v1", { approval: "c1-0", digest: "ab12", reason: "letters", due_ms: 99 });
   assert.equal(totalsOf(told.state).waiting, 1);
   assert.equal(told.run().calls.get("c1-0").status, "waiting");
-  told.event("approval.decided.v1", { approval: "c1-0", verdict: "edited", arguments: '{"to":"Eve"}', by: { name: "ada" } });
+  told.event("approval.decided.v1", {
+    approval: "c1-0",
+    verdict: "edited",
+    arguments: '{"to":"Eve"}',
+    by: { name: "ada" },
+  });
   const call = told.run().calls.get("c1-0");
-  assert.deepEqual([call.status, call.edited, call.waits[0].verdict, call.waits[0].untilMs], ["requested", '{"to":"Eve"}', "edited", 4_000]);
+  assert.deepEqual(
+    [call.status, call.edited, call.waits[0].verdict, call.waits[0].untilMs],
+    ["requested", '{"to":"Eve"}', "edited", 4_000],
+  );
   assert.equal(totalsOf(told.state).waiting, 0);
 });
 
@@ -185,7 +247,12 @@ test("what a tool asks of the model does not wait for a person", () => {
   told.call("c1-0");
   told.event("tool_call.asked.v1", { call: "c1-0", ask: "a1", holder: "e", about: { kind: "sampling" } });
   assert.equal(totalsOf(told.state).waiting, 0);
-  told.event("tool_call.asked.v1", { call: "c1-0", ask: "a2", holder: "e", about: { kind: "elicitation", message: "Sure?" } });
+  told.event("tool_call.asked.v1", {
+    call: "c1-0",
+    ask: "a2",
+    holder: "e",
+    about: { kind: "elicitation", message: "Sure?" },
+  });
   assert.equal(totalsOf(told.state).waiting, 1);
 });
 
@@ -198,7 +265,10 @@ test("the end of a run ends what waits and what is paused in it", () => {
   told.event("run.cancel_requested.v2", { command: "y", reason: "enough" });
   told.event("run.cancelled.v1", { step: 1 });
   const run = told.run();
-  assert.deepEqual([run.status, run.pausedMs, run.cancelling, run.pauses[0].untilMs], ["cancelled", null, false, 6_000]);
+  assert.deepEqual(
+    [run.status, run.pausedMs, run.cancelling, run.pauses[0].untilMs],
+    ["cancelled", null, false, 6_000],
+  );
   assert.equal([...run.waits.values()][0].untilMs, 6_000);
 });
 
@@ -208,12 +278,20 @@ test("a run that is continued is at work again", () => {
   told.event("run.completed.v2", { step: 1, result: "One" });
   told.hear({ event: "end", id: "a-2-0", data: { run: "j", job: "j", status: "completed" } });
   told.event("run.continued.v2", { command: "z", steps_max: 12 });
-  assert.deepEqual([told.run().status, told.state.status, told.run().stepsMax, told.run().endedMs], ["running", "running", 12, null]);
+  assert.deepEqual(
+    [told.run().status, told.state.status, told.run().stepsMax, told.run().endedMs],
+    ["running", "running", 12, null],
+  );
 });
 
 test("output of a running call is kept by its offsets and given up for the record", () => {
   const told = stream();
-  const say = (text, offset) => told.hear({ event: "live", id: null, data: { type: "tool_output.v1", run: "j", job: "j", call: "c1-0", offset, text } });
+  const say = (text, offset) =>
+    told.hear({
+      event: "live",
+      id: null,
+      data: { type: "tool_output.v1", run: "j", job: "j", call: "c1-0", offset, text },
+    });
   told.begin();
   say("early ", 0);
   told.call("c1-0");
@@ -228,14 +306,33 @@ test("money of an abandoned reply that came late is given back", () => {
   const told = stream();
   told.begin();
   told.ask();
-  told.event("generation.abandoned.v2", { step: 1, attempt: 1, reason: "holder_lost", charged: 100, charged_money: 90 });
-  told.event("generation.superseded.v2", { step: 1, attempt: 1, usage: null, refunded: 60, refunded_money: 50 });
+  told.event("generation.abandoned.v2", {
+    step: 1,
+    attempt: 1,
+    reason: "holder_lost",
+    charged: 100,
+    charged_money: 90,
+  });
+  told.event("generation.superseded.v2", {
+    step: 1,
+    attempt: 1,
+    usage: null,
+    refunded: 60,
+    refunded_money: 50,
+  });
   assert.deepEqual([told.run().tokens, told.run().money], [40, 40]);
 });
 
 test("a fork says where its past is", () => {
   const told = stream();
-  told.event("run.forked.v1", { source: { job: "old", run: "old", version: 9, hash: "h" }, step: 2, expert: "boss", definition: "d", limits: {}, edited: ["query"] });
+  told.event("run.forked.v1", {
+    source: { job: "old", run: "old", version: 9, hash: "h" },
+    step: 2,
+    expert: "boss",
+    definition: "d",
+    limits: {},
+    edited: ["query"],
+  });
   const [entry] = told.run().entries;
   assert.deepEqual([entry.kind, entry.source.job, entry.step], ["fork", "old", 2]);
 });

@@ -16,11 +16,14 @@ test("a lane has the replies, the calls and what waited, each from when to when"
   told.event("approval.decided.v1", { approval: "c1-0", verdict: "approved" });
   told.event("tool_call.ended.v1", { call: "c1-0", outcome: "succeeded", content: [] });
   const [lane] = lanesOf(told.state);
-  assert.deepEqual(lane.spans.map(({ kind, from, to }) => [kind, from, to]), [
-    ["generation", 2_000, 3_000],
-    ["call", 4_000, 7_000],
-    ["wait", 5_000, 6_000],
-  ]);
+  assert.deepEqual(
+    lane.spans.map(({ kind, from, to }) => [kind, from, to]),
+    [
+      ["generation", 2_000, 3_000],
+      ["call", 4_000, 7_000],
+      ["wait", 5_000, 6_000],
+    ],
+  );
 });
 
 test("calls that are at work at once have rows of their own, and later ones take a free one", () => {
@@ -31,7 +34,10 @@ test("calls that are at work at once have rows of their own, and later ones take
   told.event("tool_call.ended.v1", { call: "a", outcome: "succeeded", content: [] });
   told.call("c");
   const [lane] = lanesOf(told.state);
-  assert.deepEqual(lane.spans.map((one) => one.row), [1, 2, 1]);
+  assert.deepEqual(
+    lane.spans.map((one) => one.row),
+    [1, 2, 1],
+  );
   assert.equal(lane.rows, 3);
 });
 

@@ -5,7 +5,8 @@ import { test } from "node:test";
 
 import { follow, frameReader } from "../sse.js";
 
-const TEXT = 'id: a-0-0\nevent: hello\ndata: {"job":"j"}\n\n: a comment\n\nid: a-1-0\r\nevent: x\r\ndata: {"n":\r\ndata: 1}\r\n\r\nevent: live\ndata: {"text":"Grüße 👋"}\n\nid: a-2-0\nevent: half';
+const TEXT =
+  'id: a-0-0\nevent: hello\ndata: {"job":"j"}\n\n: a comment\n\nid: a-1-0\r\nevent: x\r\ndata: {"n":\r\ndata: 1}\r\n\r\nevent: live\ndata: {"text":"Grüße 👋"}\n\nid: a-2-0\nevent: half';
 
 const frames = [
   { id: "a-0-0", event: "hello", data: '{"job":"j"}' },
@@ -19,7 +20,10 @@ test("frames are the same wherever the text is cut, and a half one is none", () 
     assert.deepEqual([...read(TEXT.slice(0, at)), ...read(TEXT.slice(at))], frames, `cut at ${at}`);
   }
   const read = frameReader();
-  assert.deepEqual([...TEXT].flatMap((one) => read(one)), frames);
+  assert.deepEqual(
+    [...TEXT].flatMap((one) => read(one)),
+    frames,
+  );
 });
 
 /** A server that gives its stream up after so many bytes, again and again. */
@@ -30,7 +34,12 @@ function cutting(sizes, text) {
     const after = headers["Last-Event-ID"];
     asked.push(after ?? null);
     const from = after ? events.findIndex((one) => one.includes(`id: ${after}\n`)) + 1 : 0;
-    const bytes = new TextEncoder().encode(events.slice(from).map((one) => `${one}\n\n`).join(""));
+    const bytes = new TextEncoder().encode(
+      events
+        .slice(from)
+        .map((one) => `${one}\n\n`)
+        .join(""),
+    );
     const size = sizes.shift() ?? bytes.length;
     return new Response(bytes.slice(0, size), { headers: { "Content-Type": "text/event-stream" } });
   };
@@ -38,7 +47,9 @@ function cutting(sizes, text) {
 }
 
 test("a stream that is cut anywhere gives each event once, in order", async (t) => {
-  const text = [1, 2, 3, 4, 5].map((n) => `id: a-${n}-0\nevent: e\ndata: {"n":${n},"text":"Grüße"}`).join("\n\n");
+  const text = [1, 2, 3, 4, 5]
+    .map((n) => `id: a-${n}-0\nevent: e\ndata: {"n":${n},"text":"Grüße"}`)
+    .join("\n\n");
   for (let size = 0; size < 120; size += 3) {
     const { fake, asked } = cutting([size, 60, 7], text);
     t.mock.method(globalThis, "fetch", fake);
@@ -61,7 +72,12 @@ test("a stream that is cut anywhere gives each event once, in order", async (t) 
 });
 
 test("who is not known here, or asks for what is not there, is told so and does not ask for ever", async (t) => {
-  for (const [status, word] of [[401, "out"], [403, "out"], [404, "gone"], [410, "gone"]]) {
+  for (const [status, word] of [
+    [401, "out"],
+    [403, "out"],
+    [404, "gone"],
+    [410, "gone"],
+  ]) {
     let asked = 0;
     t.mock.method(globalThis, "fetch", async () => {
       asked += 1;
@@ -69,7 +85,12 @@ test("who is not known here, or asks for what is not there, is told so and does 
     });
     t.mock.method(globalThis, "setTimeout", (act, ms) => (ms < 30_000 ? queueMicrotask(act) : undefined));
     const told = [];
-    await follow({ url: "/x", signal: new AbortController().signal, hear: () => {}, told: (what) => told.push(what) });
+    await follow({
+      url: "/x",
+      signal: new AbortController().signal,
+      hear: () => {},
+      told: (what) => told.push(what),
+    });
     t.mock.restoreAll();
     assert.equal(told.at(-1), word);
     assert.ok(asked <= 5);
