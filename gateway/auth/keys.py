@@ -7,6 +7,7 @@ keep the gateway busy. The salt keeps equal secrets apart, were there any.
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 from collections import OrderedDict
@@ -19,6 +20,8 @@ from domain.events import Principal
 from domain.record import Record
 from eventlog.newest import Entry, Registry
 from gateway.callers import Caller, Role
+
+logger = logging.getLogger(__name__)
 
 KIND = "key"
 MARK = "pk"
@@ -116,6 +119,7 @@ class KeyRing:
             await self._registry.put(KIND, tenant, key.id, data, expected=0)
         except Conflict:
             raise Rejected("key_exists", "that id is taken; try again") from None
+        logger.info("key %s of tenant %s was made by %s", key.id, tenant, by)
         return key, f"{MARK}_{key.id}_{secret}"
 
     async def list(self, tenant: str) -> list[ApiKey]:
@@ -140,6 +144,7 @@ class KeyRing:
         for key in found:
             await self._registry.remove(KIND, tenant, key.id)
             self._read.pop(key.id, None)
+            logger.info("key %s of tenant %s was taken back", key.id, tenant)
             return key
         return None
 

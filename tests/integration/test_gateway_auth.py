@@ -20,6 +20,7 @@ from tests.support.credentials import Authority, Clock, auth_of, authority, bear
 from tests.support.gateway import deps_of, gateway, projecting
 from tests.support.house import TOKEN, House, house_of
 from tests.support.pen import Pen, started
+from tests.support.tenants import thread
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +153,35 @@ async def test_a_key_for_some_experts_starts_no_others(house: House) -> None:
     ]
     assert [one.status_code for one in answers] == [202, 403, 403]
     assert answers[1].json()["detail"] == answers[2].json()["detail"]
+
+
+SAID = {"role": "user", "content": "go on"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/agui", thread("t1")),
+        ("/v1/agui/coder", thread("t2")),
+        (
+            "/v1/chat/completions",
+            {"model": "coder", "messages": [{"role": "user", "content": "x"}]},
+        ),
+        ("/v1/runs/job1/fork", {"fromStep": 0, "query": "else"}),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+async def test_a_key_for_some_experts_starts_no_others_by_any_way(
+    house: House, path: str, body: dict[str, Any]
+) -> None:
+    pen = Pen(RunRef("acme", "job1", "job1"))
+    await pen.write(house.backbone.log, *started("coder"))
+    before = await house.backbone.log.bounds()
+    key = await house.key("acme", "operator", experts=("critic",))
+    answer = await house.http.post(path, json=body, headers=bearer(key))
+    assert answer.status_code == 403, answer.text
+    assert "critic" in answer.text
+    assert await house.backbone.log.bounds() == before
 
 
 async def test_keys_are_made_listed_and_taken_back_over_http(house: House) -> None:
