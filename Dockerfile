@@ -14,7 +14,7 @@ COPY peritus peritus
 # All versions are pinned: the package's requirements by constraints.txt.
 RUN python3 -m venv /opt/peritus \
  && /opt/peritus/bin/pip install --no-cache-dir --disable-pip-version-check \
-        --constraint constraints.txt .
+        --constraint constraints.txt '.[postgres]'
 
 FROM ${BASE}
 # A machine id that came with the image would be the same on every host, and workers tell by it

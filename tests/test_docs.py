@@ -24,8 +24,8 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
     if ".venv" not in path.parts
 )
-NOT_SETTINGS = frozenset({"PERITUS_PROJECT"})
-"""Variables of the compose file alone."""
+NOT_SETTINGS = frozenset({"PERITUS_PROJECT", "PERITUS_VIEWS_PASSWORD"})
+"""Variables of the compose files alone."""
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -207,6 +207,7 @@ def test_every_variable_named_anywhere_is_a_setting() -> None:
     files = [
         *PAGES,
         *(ROOT / name for name in ("docker-compose.yml", "Dockerfile", ".env.example")),
+        ROOT / "docs/deploy/postgres.yml",
     ]
     for file in files:
         used = set(re.findall(r"\bPERITUS_[A-Z_]+[A-Z]", file.read_text()))
@@ -219,9 +220,22 @@ def test_every_setting_is_in_the_example_file() -> None:
     assert [name for name in names if not re.search(rf"^(# )?{name}=", text, re.MULTILINE)] == []
 
 
+def composed(file: str) -> list[tuple[str, str]]:
+    """The services of a compose file, each with its text."""
+    text = read(file).partition("\nservices:\n")[2].partition("\nvolumes:\n")[0]
+    found = re.split(r"^  (\w+):$", text, flags=re.MULTILINE)[1:]
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
 def test_compose_file_serves_each_service_once() -> None:
     served = re.findall(r'command: \["serve", "(\w+)"\]', read("docker-compose.yml"))
     assert sorted(served) == sorted(SERVICES)
+
+
+def test_postgres_is_laid_over_the_services_that_have_views() -> None:
+    with_views = {name for name, text in composed("docker-compose.yml") if "views:/views" in text}
+    laid_over = {name for name, text in composed("docs/deploy/postgres.yml") if "*views" in text}
+    assert laid_over == with_views != set()
 
 
 def test_image_copies_every_package() -> None:
