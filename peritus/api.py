@@ -369,7 +369,7 @@ class Peritus:
     @asynccontextmanager
     async def embedded(
         cls,
-        path: Path,
+        path: Path | None = None,
         *,
         tools: Iterable[RegisteredTool] = (),
         models: Mapping[str, Model] | None = None,
@@ -377,6 +377,8 @@ class Peritus:
         user: str | None = None,
     ) -> AsyncGenerator["Peritus"]:
         """Work for the project of a folder while the context is open, as `peritus run` does.
+
+        Without a `path` it is the present folder, or the one above that has a definition file.
 
         `models` are the program's own: `start` takes their names. What is asked of runs is recorded
         as `user`'s, by default that of the process. At the end, work that was begun
@@ -387,7 +389,7 @@ class Peritus:
             Unavailable: no server comes up.
         """
         chosen = settings or load_settings()
-        project = find_project(path, chosen)
+        project = find_project(Path() if path is None else path, chosen)
         config = project.config
         paths = read_env_paths(config) if config else ()
         keys = project_keys(chosen, project, paths)

@@ -1,12 +1,13 @@
 """Where the gateway is and with which key it is asked. Not what the key may do."""
 
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 URL = "http://127.0.0.1:8080"
 """Where `peritus serve` listens unless it is told otherwise."""
 
-STATE_FOLDER = Path(".peritus")
+STATE_NAME = ".peritus"
 KEY_FILE = "gateway.key"
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -20,12 +21,14 @@ def is_loopback(url: str) -> bool:
 def find_key(url: str, state_dir: Path | None) -> str | None:
     """The key that a gateway on this machine made for whoever may read its state folder.
 
-    Never for a gateway elsewhere: a key is not told to whoever answers under some address.
+    Without a folder it is looked for in the present one and those above. Never for a gateway
+    elsewhere: a key is not told to whoever answers under some address.
     """
     if not is_loopback(url):
         return None
-    folder = STATE_FOLDER if state_dir is None else state_dir
-    try:
-        return (folder / KEY_FILE).read_text().strip() or None
-    except OSError:
-        return None
+    here = Path.cwd()
+    folders = [one / STATE_NAME for one in (here, *here.parents)]
+    for folder in folders if state_dir is None else [state_dir]:
+        with suppress(OSError):
+            return (folder / KEY_FILE).read_text().strip() or None
+    return None

@@ -61,6 +61,18 @@ async def test_a_program_gives_an_expert_its_own_tool_and_hears_the_run(folder: 
     assert (result.status, result.text, result.steps) == ("completed", "Room 7.", 2)
 
 
+async def test_without_a_folder_it_is_the_project_that_one_is_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = folder / "notes"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    async with asyncio.timeout(30), Peritus.embedded(tools=[LOOK_UP]) as peritus:
+        run = await peritus.start("clerk", "Where is Ada?")
+        assert (await run.result()).text == "Room 7."
+    assert (folder / ".peritus").is_dir()
+
+
 async def test_a_run_at_rest_can_be_spoken_to(folder: Path) -> None:
     async with asyncio.timeout(30), Peritus.embedded(folder, tools=[LOOK_UP]) as peritus:
         run = await peritus.start("clerk", "Where is Ada?")
