@@ -76,8 +76,8 @@ class Client:
         """Ask the gateway at `url`, by default the one of this machine, with its key.
 
         A key that is not given is read from `gateway.key` in the state folder if the gateway is on
-        this machine: `state_dir`, or the nearest `.peritus`. A stream that is silent for `silence_s`
-        connects again, and fails after `reconnects_max` connections in a row with nothing new.
+        this machine: in `state_dir`, or in the nearest `.peritus`. A stream that is silent for
+        `silence_s` connects again, and fails after `reconnects_max` times in a row with nothing new.
         """
         self._setup: Setup = set_up(
             url,
