@@ -79,7 +79,7 @@ class AsyncClient:
 
         A key that is not given is read from `gateway.key` in the state folder if the gateway is on
         this machine: in `state_dir`, or in the nearest `.peritus`. A stream that is silent for
-        `silence_s` connects again, and fails after `reconnects_max` times in a row with nothing new.
+        `silence_s` connects again, and fails after `reconnects_max` times in a row without news.
         """
         self._setup: Setup = set_up(
             url,
