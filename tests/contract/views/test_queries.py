@@ -336,6 +336,25 @@ async def test_words_of_any_language_are_found(where: Where) -> None:
             assert (await search(desk.reader, "acme", f"{word} three")).items == ()
 
 
+async def test_texts_that_are_no_prose_are_no_hindrance(where: Where) -> None:
+    """A word of 9,000 letters, signs alone, a NUL, quotes, and 3,000 words that are all others."""
+    many = " ".join(f"w{count:x}" for count in range(3_000))
+    strange = (
+        "x" * 9_000,
+        "!?" * 4_000,
+        "a\x00b fox",
+        "'fox' \\ \"fox\" :* & | !",
+        many,
+        "\u202e fox",
+    )
+    async with open_desk(where) as desk:
+        pen = pen_of("a", job="a")
+        await desk.tell(pen, started(), *[(replied(1, text),) for text in strange])
+        assert len((await search(desk.reader, "acme", "fox")).items) == 3
+        assert len((await search(desk.reader, "acme", "w1 w2 w3 w1f")).items) == 1
+        assert len((await search(desk.reader, "acme", "b")).items) == 1
+
+
 async def test_a_search_without_a_word_or_with_too_many_says_so(where: Where) -> None:
     async with open_desk(where) as desk:
         for typed in ("", " ", "--", '"', "🦊"):
