@@ -42,9 +42,7 @@ def evolve(state: RunState, event: e.Event) -> RunState:
     return changed(_evolve(state, event), version=state.version + 1)
 
 
-def _evolve(  # noqa: PLR0911 - one case a kind
-    state: RunState, event: e.Event
-) -> RunState:
+def _evolve(state: RunState, event: e.Event) -> RunState:
     match event:
         case (
             e.RunStarted()
@@ -105,19 +103,22 @@ def _evolve(  # noqa: PLR0911 - one case a kind
             return evolve_people(state, event)
         case e.SandboxPlaced() | e.SandboxLost() | e.SnapshotTaken() | e.StepEnded():
             return evolve_sandbox(state, event)
-        case e.TodoChanged() | e.TimerArmed() | e.TimerFired():
+        case e.TodoChanged() | e.TimerArmed() | e.TimerFired() | e.EgressCounted():
             return _kept(state, event)
-        case e.EgressCounted():
-            return state
         case e.OpaqueEvent():
             return changed(state, unknown_events=(*state.unknown_events, event.type))
         case _:
             assert_never(event)
 
 
-def _kept(state: RunState, event: e.TodoChanged | e.TimerArmed | e.TimerFired) -> RunState:
+Kept = e.TodoChanged | e.TimerArmed | e.TimerFired | e.EgressCounted
+
+
+def _kept(state: RunState, event: Kept) -> RunState:
     """What a run keeps beside all else: its list of todos, and its timers."""
     match event:
+        case e.EgressCounted():
+            return state  # for whoever looks at the log
         case e.TodoChanged():
             return changed(state, todos=event.items, todo_next_id=event.next_id)
         case e.TimerArmed():

@@ -52,7 +52,7 @@ COMMANDS: Mapping[str, Entry] = {
     "doctor": Entry("doctor", "Check what Peritus needs on this machine."),
     "secrets": Entry("secrets", "Keep, list, remove and check secrets; never show one."),
     "keys": Entry("keys", "Make, list and take back API keys of the gateway."),
-    "delete": Entry("delete", "Delete jobs that are at rest, with all that is stored of them."),
+    "delete": Entry("delete", "Delete jobs that are at rest, for good."),
     "export": Entry("export", "Write a job into one file, with all it refers to."),
     "import": Entry("import_job", "Bring an exported job here."),
     "blobs": Entry("blobs", "Collect contents that nothing refers to any more."),

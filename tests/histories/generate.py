@@ -20,7 +20,7 @@ from domain.limits import Limits, Usage
 from domain.record import digest_of
 from domain.sandbox import EgressRow
 from domain.state import RunState
-from tests.histories import asking, forks, people
+from tests.histories import asking, deletion, forks, people
 from tests.histories.replay import replay, summary
 from tests.support.office import office
 from tests.support.runs import (
@@ -192,6 +192,7 @@ SCENARIOS: tuple[Callable[[], Awaitable[dict[str, list[bytes]]]], ...] = (
     people.reformed,
     asking.asking,
     forks.forked,
+    deletion.deleted,
 )
 
 
