@@ -8,12 +8,13 @@ import logging
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import Unavailable
 from domain.events import Principal
+from gateway.auth.answering import Answering
 from gateway.auth.means import Auth
 from gateway.auth.rates import Rate, Rates, address_of
 from gateway.auth.recognise import Known, Recogniser
@@ -66,19 +67,19 @@ class Gate:
             return
         connection = HTTPConnection(scope)
         try:
-            caller = await self._admit(connection)
+            known = await self._admit(connection)
         except (Problem, Unavailable) as error:
             await problem_of(error).response()(scope, receive, send)
             return
         scope[RECOGNISER] = self._recogniser
-        if caller is not None:
-            put_caller(scope, caller)
-        if caller is None or self._rates is None:
+        if known is None:
             await self._app(scope, receive, send)
-        else:
-            await self._app(scope, receive, _telling(send, self._rates.callers, _who(caller)))
+            return
+        put_caller(scope, known.caller)
+        more = None if self._rates is None else self._rates.callers.headers(_who(known.caller))
+        await self._app(scope, receive, Answering(send, self._recogniser, known, more))
 
-    async def _admit(self, connection: HTTPConnection) -> Caller | None:
+    async def _admit(self, connection: HTTPConnection) -> Known | None:
         """Who comes in; None where nobody is asked.
 
         Raises:
@@ -102,7 +103,7 @@ class Gate:
         _check_type(connection)
         if known.ambient and connection.scope["method"] not in SAFE:
             self._check_page(headers)
-        return known.caller
+        return known
 
     def _check_page(self, headers: Headers) -> None:
         """Let no other page change what a browser adds the credential to by itself.
@@ -186,17 +187,6 @@ def _too_many(code: str, detail: str, rates: Rates, who: str) -> Problem:
 
 def _retry(rate: Rate, who: str) -> dict[str, str]:
     return {"Retry-After": str(rate.wait_s(who))}
-
-
-def _telling(send: Send, rate: Rate, who: str) -> Send:
-    """Says with the answer how much is left."""
-
-    async def told(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(rate.headers(who))
-        await send(message)
-
-    return told
 
 
 def _who(caller: Caller) -> str:

@@ -64,7 +64,7 @@ class IssuerSettings:
 
 
 class Vouched(NamedTuple):
-    """Who a token stands for, and until when."""
+    """Who a token stands for, and until when, leeway included."""
 
     caller: Caller
     expires_at_ms: int
@@ -140,7 +140,7 @@ class Issuer:
         if not (isinstance(subject, str) and 0 < len(subject) <= SUBJECT_CHARS_MAX):
             return None
         principal = Principal(name=f"user:{subject}", via="http")
-        ends_ms = int(_number(claims["exp"], 0) * 1_000)
+        ends_ms = int((_number(claims["exp"], 0) + LEEWAY_S) * 1_000)
         return Vouched(Caller(tenant, principal, role), ends_ms)
 
     async def _key(self, kid: str) -> jwt.PyJWK | None:

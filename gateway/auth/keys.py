@@ -5,6 +5,7 @@ hash, and one round of SHA-256 is as hard to turn round as many; a slow hash wou
 keep the gateway busy. The salt keeps equal secrets apart, were there any.
 """
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -73,6 +74,7 @@ class KeyRing:
         self._now_ms = now_ms
         self._now_s = now_s
         self._read: OrderedDict[str, tuple[float, ApiKey]] = OrderedDict()
+        self._looking: dict[str, asyncio.Lock] = {}
 
     async def create(
         self,
@@ -173,16 +175,22 @@ class KeyRing:
         Raises:
             Unavailable: the registry is away.
         """
-        read = self._read.get(key_id)
-        if read is not None and self._now_s() - read[0] < KEYS_AGE_S:
-            key: ApiKey | None = read[1]
-        else:
-            key = await self._look(key_id)
+        key = self._remembered(key_id)
+        if key is None:
+            try:
+                async with self._looking.setdefault(key_id, asyncio.Lock()):
+                    key = self._remembered(key_id) or await self._look(key_id)
+            finally:
+                self._looking.pop(key_id, None)
         return key if key is not None and self.is_current(key) else None
 
     def is_current(self, key: ApiKey) -> bool:
         """Whether it has not expired."""
         return key.expires_at_ms is None or key.expires_at_ms > self._now_ms()
+
+    def _remembered(self, key_id: str) -> ApiKey | None:
+        read_s, key = self._read.get(key_id, (0.0, None))
+        return key if self._now_s() - read_s < KEYS_AGE_S else None
 
     async def _look(self, key_id: str) -> ApiKey | None:
         """What the registry says of it. One that is not there is not remembered: it may come."""

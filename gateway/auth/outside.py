@@ -56,6 +56,7 @@ class Outside:
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
+                message = dict(message)  # it may be one that all answers of a kind share
                 self._tell(MutableHeaders(scope=message), allowed)
             await send(message)
 

@@ -91,6 +91,19 @@ class Recogniser:
         known = Known(replace(caller, principal=by), session.made_from, session.of, ambient=True)
         return replace(known, expires_at_ms=session.expires_at_ms)
 
+    async def still(self, known: Known) -> bool:
+        """Whether what somebody came with is good yet.
+
+        Raises:
+            Unavailable: the registry is away.
+        """
+        if self._auth is None:
+            return True
+        ends_ms = known.expires_at_ms
+        if ends_ms is not None and self._auth.sessions.is_past(ends_ms):
+            return False
+        return known.made_from != "key" or await self._auth.keys.find(known.of) is not None
+
     async def begin(self, known: Known) -> tuple[str, int]:
         """A session of somebody: its cookie's value and how many seconds it lasts.
 

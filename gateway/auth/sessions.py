@@ -4,6 +4,7 @@ A session is as good as what it was made from: a key that was taken back ends it
 one random value of the deployment in the registry; once that is removed, all are over.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -54,11 +55,16 @@ class Sessions:
         self._now_ms = now_ms
         self._now_s = now_s
         self._signing: tuple[float, bytes] | None = None
+        self._one_at_a_time = asyncio.Lock()
 
     def ends_ms(self, at_most_ms: int | None) -> int:
         """When a session that begins now ends."""
         ends = self._now_ms() + SESSION_MS
         return ends if at_most_ms is None else min(ends, at_most_ms)
+
+    def is_past(self, at_ms: int) -> bool:
+        """Whether that time has come."""
+        return at_ms <= self._now_ms()
 
     def seconds_left(self, session: Session) -> int:
         """How long it lasts yet."""
@@ -93,7 +99,7 @@ class Sessions:
             session = Session.model_validate_json(_decoded(body))
         except (ValidationError, ValueError):
             return None
-        return session if session.expires_at_ms > self._now_ms() else None
+        return None if self.is_past(session.expires_at_ms) else session
 
     async def mark(self, token: str) -> str:
         """What tells whether a token is still the one a session was made from; not the token.
@@ -105,12 +111,13 @@ class Sessions:
         return _encoded(_signed(signing, f"token:{token}"))
 
     async def _value(self) -> bytes | None:
-        if self._signing is not None and self._now_s() - self._signing[0] < SIGNING_AGE_S:
-            return self._signing[1]
-        asked_s = self._now_s()
-        entry = await self._registry.get(KIND, TENANT, NAME)
-        self._signing = None if entry is None else (asked_s, entry.data)
-        return None if entry is None else entry.data
+        async with self._one_at_a_time:
+            if self._signing is not None and self._now_s() - self._signing[0] < SIGNING_AGE_S:
+                return self._signing[1]
+            asked_s = self._now_s()
+            entry = await self._registry.get(KIND, TENANT, NAME)
+            self._signing = None if entry is None else (asked_s, entry.data)
+            return None if entry is None else entry.data
 
     async def _make(self) -> bytes:
         """Another gateway may make one at the same time: there is only one."""

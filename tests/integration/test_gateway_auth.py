@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from domain.ids import RunRef
@@ -303,6 +304,25 @@ async def test_pages_of_other_origins_ask_only_where_they_may(
         cookie = {"Cookie": await house.cookie(key), "Origin": origin}
         written = await http.post("/v1/runs/none/cancel", json={}, headers=cookie)
         assert written.status_code == 403
+
+
+async def test_what_one_stream_is_told_in_its_head_is_in_no_other(
+    deps: GatewayDeps, clock: Clock
+) -> None:
+    origin = "https://app.example.com"
+    auth = auth_of(deps.backbone, clock, origins=(origin,), rate=6_000)
+    async with gateway(replace(deps, auth=auth)) as http:
+        house = house_of(http, replace(deps, auth=auth), clock)
+        heads: list[httpx2.Headers] = []
+        for more in ({"Origin": origin}, {}):
+            headers = {**bearer(await house.key()), **more}
+            async with http.stream("GET", "/v1/events", headers=headers) as response:
+                heads.append(response.headers)
+    assert heads[0]["access-control-allow-origin"] == origin
+    assert "access-control-allow-origin" not in heads[1]
+    for head in heads:
+        assert head.get_list("ratelimit") == ['"caller";r=999;t=1']
+        assert len(head.get_list("x-content-type-options")) == 1
 
 
 async def test_by_default_no_page_of_another_origin_asks(house: House) -> None:

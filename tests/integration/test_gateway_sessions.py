@@ -1,6 +1,7 @@
 """Sessions of browsers at the gateway, and what pages of other sites cannot do with them."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import pytest
 
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
+from gateway.auth.issuer import LEEWAY_S
 from gateway.deps import GatewayDeps
 from tests.support.credentials import Authority, Clock, auth_of, authority, bearer, issuer_of
 from tests.support.gateway import deps_of, gateway, projecting
 from tests.support.house import OWN_PAGE, TOKEN, House, house_of
 
 pytestmark = pytest.mark.anyio
+
+BOUND_S = 15.0
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ async def test_a_session_made_from_an_issuers_token_ends_with_the_token(
         cookie = {"Cookie": await house.cookie(made.token("k1", role="viewer"))}
         me = (await http.get("/v1/me", headers=cookie)).json()
         assert (me["tenant"], me["name"], me["role"]) == ("acme", "user:alice", "viewer")
-        clock.pass_by(600)
+        clock.pass_by(600 + LEEWAY_S)
         assert (await http.get("/v1/me", headers=cookie)).status_code == 401
 
 
@@ -170,3 +174,37 @@ async def test_no_other_sites_page_begins_or_ends_a_session(house: House) -> Non
         "/v1/session", content=b'{"key": "x"}', headers={"Content-Type": "text/plain"}
     )
     assert simple.status_code == 415
+
+
+@pytest.mark.parametrize("way", ["revoked", "expired", "session", "token"])
+async def test_a_stream_ends_when_what_its_caller_came_with_is_good_no_more(
+    deps: GatewayDeps, clock: Clock, made: Authority, way: str
+) -> None:
+    auth = auth_of(deps.backbone, clock, issuer=issuer_of(made))
+    quick = replace(deps, auth=auth, heartbeat_s=0.05)
+    async with gateway(quick) as http:
+        house = house_of(http, quick, clock)
+        key = await house.key(expires_at_ms=clock.ms() + 60_000)
+        headers = bearer(made.token("k1", exp=int(clock.s()) + 60) if way == "token" else key)
+        if way == "session":
+            headers = {"Cookie": await house.cookie(key)}
+        async with (
+            asyncio.timeout(BOUND_S),
+            http.stream("GET", "/v1/events", headers=headers) as response,
+        ):
+            assert response.status_code == 200
+            lines = response.aiter_lines()
+            await until_heartbeat(lines)
+            if way == "revoked":
+                await auth.keys.revoke("acme", "k0")
+            else:
+                clock.pass_by(60 + LEEWAY_S)
+            async for _ in lines:  # it ends
+                pass
+        assert (await http.get("/v1/events", headers=headers)).status_code == 401
+
+
+async def until_heartbeat(lines: AsyncIterator[str]) -> None:
+    async for line in lines:
+        if line == "event: heartbeat":
+            return

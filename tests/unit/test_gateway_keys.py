@@ -1,9 +1,12 @@
 """API keys: made, kept as hashes, checked, expired and taken back. Not over HTTP."""
 
+import asyncio
+
 import pytest
 
 from domain.errors import Rejected, Unavailable
 from eventlog.memory import MemoryServer
+from eventlog.newest import Entry, Registry
 from eventlog.port import Backbone
 from gateway.auth.keys import KEYS_AGE_S, KEYS_MAX, KeyRing
 from tests.support.credentials import Clock
@@ -183,6 +186,41 @@ async def test_a_wary_ring_asks_nobody_about_keys_it_has_not_seen(
     assert await ring.check(text) == key
     clock.pass_by(2 * KEYS_AGE_S)
     assert await ring.check(text, seen_only=True) == key
+
+
+class Counted:
+    """A registry that counts how often it is read."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.reads = 0
+
+    async def put(self, kind: str, tenant: str, name: str, data: bytes, *, expected: int) -> int:
+        return await self._registry.put(kind, tenant, name, data, expected=expected)
+
+    async def get(self, kind: str, tenant: str, name: str) -> Entry | None:
+        self.reads += 1
+        return await self._registry.get(kind, tenant, name)
+
+    async def list(self, kind: str, tenant: str = "*") -> list[Entry]:
+        return await self._registry.list(kind, tenant)
+
+    async def remove(self, kind: str, tenant: str, name: str) -> None:
+        await self._registry.remove(kind, tenant, name)
+
+
+async def test_many_who_come_with_one_key_at_once_have_it_read_once(
+    backbone: Backbone, clock: Clock
+) -> None:
+    counted = Counted(backbone.registry)
+    ring = KeyRing(counted, now_ms=clock.ms, now_s=clock.s)
+    key, text = await ring.create("acme", "ci", "viewer", by="root")
+    for expected in (1, 2):
+        async with asyncio.TaskGroup() as group:
+            found = [group.create_task(ring.check(text)) for _ in range(50)]
+        assert [one.result() for one in found] == [key] * 50
+        assert counted.reads == expected
+        clock.pass_by(KEYS_AGE_S)
 
 
 async def test_while_the_registry_is_away_no_key_is_good_for_longer_than_usual(
