@@ -23,17 +23,24 @@ ATTACHMENTS_MAX = 16
 class Body(BaseModel):
     """A JSON object with these fields and no others."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 class LimitsBody(Body):
     """What a run may use; money in micro-USD."""
 
     steps_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxSteps")
+    """Replies of the model."""
     tokens_max: int | None = Field(default=None, ge=1, le=COUNT_MAX, alias="maxTokens")
+    """Tokens, with those of whom it asks."""
     money_max: int | None = Field(default=None, ge=0, le=MONEY_MAX, alias="maxMicroUsd")
+    """Money, with that of whom it asks, in micro-USD."""
     tool_calls_max: int | None = Field(default=None, ge=0, le=COUNT_MAX, alias="maxToolCalls")
+    """Tool calls, with those of whom it asks."""
     wall_ms_max: int | None = Field(default=None, ge=1, le=MONEY_MAX, alias="maxWallMs")
+    """Time, in milliseconds."""
 
     @property
     def limits(self) -> dict[str, int]:
@@ -46,8 +53,11 @@ class AttachmentBody(Body):
     """Content that was uploaded: an image, a PDF or a text."""
 
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """What the upload answered."""
     media_type: str = Field(min_length=3, max_length=NAME_CHARS_MAX)
+    """Of an image, `application/pdf`, or of a text."""
     name: str = Field(default="", max_length=NAME_CHARS_MAX)
+    """What the expert is told that it is called."""
 
 
 class SayingBody(LimitsBody):
@@ -63,16 +73,22 @@ class StartBody(SayingBody):
 
     expert: str = Field(min_length=1, max_length=NAME_CHARS_MAX)
     query: str = ""
+    """What it is to do."""
     data: dict[str, Any] | None = Field(default=None, alias="input")
+    """The same as data, for an expert with an input schema."""
     job: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """A name for the job and its first run; without it they get one."""
     provider: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
+    """Another provider than the definition says."""
     model: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
+    """Another model than the definition says."""
 
 
 class ContinueBody(SayingBody):
     """Say something to a run."""
 
     query: str = ""
+    """What is said; it may be empty if only limits are raised."""
 
 
 class ForkBody(LimitsBody):
@@ -80,7 +96,9 @@ class ForkBody(LimitsBody):
 
     step: int = Field(ge=0, le=COUNT_MAX, alias="fromStep")
     query: str = ""
+    """What is said next; from the beginning, instead of what was said first."""
     results: dict[str, str] = Field(default_factory=dict[str, str], max_length=RESULTS_MAX)
+    """Other results of calls, by the call's id."""
     job: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     provider: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
     model: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
@@ -99,6 +117,7 @@ class AnswerBody(Body):
     """
 
     call: str | None = Field(default=None, min_length=1, max_length=NAME_CHARS_MAX)
+    """Which question, if several are open: its id."""
     answer: Any = None
     action: Literal["accept", "decline", "cancel"] | None = None
 
@@ -107,11 +126,16 @@ class DecideBody(Body):
     """Decide about what waits. `digest` is that of what the person was shown (C14)."""
 
     approval: str = Field(min_length=1, max_length=NAME_CHARS_MAX)
+    """The id of what waits."""
     digest: str = Field(max_length=NAME_CHARS_MAX)
+    """The one that was told with it; empty for a soft limit."""
     verdict: Literal["approve", "deny"] = "approve"
     arguments: dict[str, Any] | None = None
+    """Approve with these instead."""
     reason: str = Field(default="", max_length=REASON_CHARS_MAX)
     remember: Literal["no", "tool", "exact"] = "no"
+    """Whether it holds for the job from now on: for all calls of the tool, or with the same
+    arguments."""
 
 
 class SteerBody(Body):
@@ -119,6 +143,7 @@ class SteerBody(Body):
 
     text: str = Field(min_length=1)
     now: bool = False
+    """Stop the reply in the making, instead of waiting for the end of the step."""
 
 
 class NoBody(Body):
@@ -141,6 +166,7 @@ class PolicyBody(Body):
 
     rules: list[RuleBody] = Field(max_length=RULES_MAX)
     replace: bool = False
+    """Instead of the rules that people gave before, not beside them."""
 
 
 BodyT = TypeVar("BodyT", bound=Body)
