@@ -140,7 +140,7 @@ class Removal:
         return (kept.tenant, kept.job) in jobs or not facts.at_rest
 
     def _unsaved(self, kept: Kept, facts: Facts) -> str:
-        if self.wish.unsaved or facts.saved:
+        if self.wish.unsaved or facts.saved or facts.status == "deleted":
             return ""
         usage = kept.usage()
         if usage is not None and usage.files == 0:

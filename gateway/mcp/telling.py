@@ -115,6 +115,7 @@ PLAIN: Mapping[type[e.Event], str] = {
     e.CancelRequested: "is being cancelled",
     e.RunCompleted: "has completed",
     e.RunCancelled: "was cancelled",
+    e.RunDeleted: "was deleted",
 }
 
 
