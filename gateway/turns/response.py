@@ -5,16 +5,22 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Protocol, cast
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from domain.ids import RunRef
 from gateway.streams.hub import Hub
-from gateway.streams.response import ABORT, END, START, Pulse
+from gateway.streams.response import ABORT, Pulse
 from gateway.streams.viewer import Viewer
 from gateway.turns.listening import Item, items_of, viewer_of
 from gateway.turns.turn import Turn
 
 ALIVE = b": alive\n\n"
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class Teller(Protocol):
@@ -49,7 +55,9 @@ class TurnStream:
         async with viewing(hub, ref, receive) as viewer:
             pulse = Pulse(viewer, hub, cast("Callable[[], None] | None", scope.get(ABORT)))
             try:
-                await send({**START, "headers": [*START["headers"], *more]})
+                await send(
+                    {"type": "http.response.start", "status": 200, "headers": [*HEADERS, *more]}
+                )
                 items = items_of(viewer, ref.tenant, self._past_seq)
                 async with aclosing(items), aclosing(self._teller.tell(items)) as told:
                     async for data in told:
