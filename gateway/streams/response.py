@@ -1,15 +1,16 @@
 """The answer that is a stream: writes what a viewer takes, and watches its client. Not the frames.
 
-A plain ASGI answer of our own and not sse_starlette's: that one starts four tasks and a lock for
-each client and sets a deadline for each write.
+Frames are bytes already, and go through sse_starlette as they are. Its pings and its deadline for
+each write are off: a heartbeat has a cursor, and one timer a client does for both.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import cast
 
-from starlette.types import Message, Receive, Scope, Send
+from sse_starlette import EventSourceResponse
+from starlette.types import Receive, Scope, Send
 
 from gateway.streams.feed import Feed
 from gateway.streams.hub import Hub
@@ -20,17 +21,6 @@ logger = logging.getLogger(__name__)
 
 ABORT = "peritus.abort"
 """Where the scope has what cuts the connection at once: only that frees one that takes nothing."""
-
-START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-store"),
-        (b"x-accel-buffering", b"no"),
-    ],
-}
-END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class StreamAnswer:
@@ -48,19 +38,18 @@ class StreamAnswer:
         pulse = Pulse(viewer, hub, cast("Callable[[], None] | None", scope.get(ABORT)))
         hub.viewers += 1
         try:
-            async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(_until_gone(receive, viewer))
-                await send(START)
-                while chunk := await viewer.take():
-                    pulse.writing()
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    pulse.written()
-                await send(END)
-                watching.cancel()
+            await EventSourceResponse(_chunks(viewer, pulse), ping=0)(scope, receive, send)
         finally:
             hub.viewers -= 1
             pulse.stop()
             viewer.go()
+
+
+async def _chunks(viewer: Viewer, pulse: "Pulse") -> AsyncGenerator[bytes]:
+    while chunk := await viewer.take():
+        pulse.writing()
+        yield chunk
+        pulse.written()
 
 
 class Pulse:
@@ -103,9 +92,3 @@ class Pulse:
             silent_s = 0.0
         wait_s = bounds.stall_s if self._writing else bounds.heartbeat_s
         self._timer = self._loop.call_later(max(wait_s - silent_s, 0.01), self._look)
-
-
-async def _until_gone(receive: Receive, viewer: Viewer) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    viewer.go()

@@ -10,7 +10,6 @@ import pytest
 
 from domain.events import ContextPinned, ToolCallEnded
 from peritus.feed import stored_events
-from services.worker.live import LiveToolOutput
 from tests.e2e.cli_project import Project
 from tests.e2e.conftest import Locked
 from tests.e2e.mcp_project import EVERYTHING_SKILL, HELPER, call, script_of, servers, turn
@@ -133,9 +132,11 @@ async def live_output(services: Team, watch: Watch) -> dict[str, str]:
         query = f"?job={watch.ref.job}&live=1"
         async with listening(client, path, query=query) as messages:
             async for message in messages:
-                if message.event == "live" and '"tool_output.v1"' in message.data:
-                    piece = LiveToolOutput.model_validate_json(message.data)
-                    said[piece.call] = said.get(piece.call, "") + piece.text
+                if message.event == "so_far" and message.json.get("offset") == 0:
+                    said[message.json["call"]] = message.json["text"]
+                if message.event == "live" and message.json["type"] == "tool_output.v1":
+                    call = message.json["call"]
+                    said[call] = said.get(call, "") + message.json["text"]
                 if message.event == "end":
                     break
     return said
