@@ -57,7 +57,7 @@ function end(entry, job) {
   const shown = [head(h("h3", {}, "End"), chip(entry.status), when(entry.atMs))];
   if (entry.result !== undefined && !job.alreadySaid(entry)) shown.push(proseText(entry.result));
   if (entry.limit) shown.push(h("p", {}, `The limit of ${entry.limit.replace("_", " ")} was reached.`));
-  if (entry.failure)
+  if (entry.failure && !job.alreadyFailed(entry))
     shown.push(h("p", { class: "trouble" }, `${entry.failure.kind}: ${entry.failure.message}`));
   return { node: h("article", { class: `entry end ${entry.status}` }, shown) };
 }

@@ -41,27 +41,25 @@ export function filesPart(job) {
     const plain = files.files.filter(
       (one) => one.kind !== "folder" && one.path.toLowerCase().includes(wanted),
     );
-    const rows = plain
-      .slice(0, ROWS_MAX)
-      .map((one) => [
-        one.kind === "file" && !one.missing
-          ? h("button", { type: "button", class: "link path", onclick: () => open(one) }, one.path)
-          : h("code", { class: "path" }, one.kind === "link" ? `${one.path} (link)` : one.path),
-        bytes(one.bytes),
-        one.missing
-          ? `not stored: ${one.missing}`
-          : one.kind === "file"
-            ? h(
-                "a",
-                {
-                  href: address(one),
-                  download: one.path.split("/").at(-1),
-                  "aria-label": `Download ${one.path}`,
-                },
-                "Download",
-              )
-            : "",
-      ]);
+    const rows = plain.slice(0, ROWS_MAX).map((one) => [
+      one.kind === "file" && !one.missing
+        ? h("button", { type: "button", class: "link path", onclick: () => open(one) }, one.path)
+        : h("code", { class: "path" }, one.kind === "link" ? `${one.path} (link)` : one.path),
+      bytes(one.bytes),
+      one.missing
+        ? `not stored: ${one.missing}`
+        : one.kind === "file"
+          ? h(
+              "a",
+              {
+                href: address(one),
+                download: one.path.split("/").at(-1),
+                "aria-label": `Download ${one.path}`,
+              },
+              "Download",
+            )
+          : "",
+    ]);
     const cut =
       plain.length > ROWS_MAX &&
       h("p", { class: "hint" }, `The first ${ROWS_MAX} of ${plain.length}: filter them.`);

@@ -47,16 +47,51 @@ export const plural = (number, one, many = `${one}s`) => `${count(number)} ${num
 /** What people call a model: of a script, which is a file, its name alone. */
 export const modelName = (model) => (model.startsWith("/") ? model.split("/").at(-1) : model);
 
+/** An expert's name without the team it belongs to, where there is little room. */
+export const shortName = (expert) => expert.split("/").at(-1);
+
 export const isBlob = (text) => typeof text === "object" && text !== null && "digest" in text;
 
-/** JSON text as people read it; the text itself when it is no JSON. */
+const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+const UNSEEN =
+  /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udfff]/g;
+
+/**
+ * JSON text with line breaks, token by token: large numbers and doubled names stay as they were
+ * written. What cannot be seen, or turns the direction of a line, is written as JSON escapes it:
+ * who approves has to see what runs. Text that is no JSON stays as it is.
+ */
 export function pretty(text) {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    JSON.parse(text);
   } catch {
     return text;
   }
+  const indent = (depth) => `\n${"  ".repeat(depth)}`;
+  let [out, depth, opened] = ["", 0, false];
+  for (const [token] of text.matchAll(TOKEN)) {
+    const closes = token === "}" || token === "]";
+    if (closes) depth -= 1;
+    // What follows a bracket begins a line; an end does unless it directly follows its beginning.
+    if (closes ? !opened : opened) out += indent(depth);
+    opened = token === "{" || token === "[";
+    if (opened) depth += 1;
+    if (token === ",") out += `,${indent(depth)}`;
+    else out += token === ":" ? ": " : token;
+  }
+  return visible(out);
 }
+
+/** Whether a page can hold every number of a JSON text: it rounds those of more digits. */
+export const isExact = (text) => ![...text.matchAll(TOKEN)].some(([token]) => /^-?[\d.]{16,}/.test(token));
+
+const escaped = (found) =>
+  [...Array(found.length).keys()]
+    .map((at) => `\\u${found.charCodeAt(at).toString(16).padStart(4, "0")}`)
+    .join("");
+
+/** The text with everything that cannot be seen made visible, but for line breaks. */
+export const visible = (text) => text.replace(UNSEEN, escaped);
 
 /** The thought in a provider's own block; empty when only the provider can read it. */
 export function thought(block) {

@@ -4,6 +4,7 @@
  */
 
 import { field, h } from "./dom.js";
+import { isExact } from "./format.js";
 
 const PLAIN = new Set(["string", "number", "integer", "boolean"]);
 
@@ -84,6 +85,8 @@ export function jsonForm(label, text, hint = null) {
   const value = () => {
     if (area.value.trim() === "") return undefined;
     try {
+      // What is sent has to be what is seen.
+      if (!isExact(area.value)) throw new SyntaxError("a page rounds numbers of more than 15 digits");
       return JSON.parse(area.value);
     } catch (error) {
       area.setAttribute("aria-invalid", "true");

@@ -7,7 +7,7 @@ import { chip } from "./entries.js";
 import { checkpointsPart } from "./checkpoints.js";
 import { controls, speaker } from "./controls.js";
 import { filesPart } from "./files.js";
-import { ago, money, plural, standing } from "./format.js";
+import { ago, money, plural, shortName, standing } from "./format.js";
 import { announce, heading } from "./shell.js";
 import { follow } from "./sse.js";
 import { talk } from "./talk.js";
@@ -64,6 +64,7 @@ export function jobPage(here, me) {
   const link = h("span", { class: "connection", "data-state": "connecting" }, CONNECTION.connecting);
   const status = h("span", { class: "job-status" });
   const hold = controls(job);
+  const trouble = h("p", { class: "trouble", role: "alert" });
   const waits = waitsPanel(job, job.act);
   const tree = h("ul", { class: "tree" });
   const nav = h("nav", { "aria-label": "Parts of the job", class: "tabs" });
@@ -88,6 +89,7 @@ export function jobPage(here, me) {
     h("p", { class: "back" }, h("a", { href: "#/jobs" }, "‹ Jobs")),
     title,
     h("div", { class: "job-line" }, status, facts, link),
+    trouble,
     job.act && hold.node,
     waits.node,
     h("div", { class: "job-body" }, h("aside", {}, runs), h("div", { class: "job-main" }, nav, view)),
@@ -109,6 +111,7 @@ export function jobPage(here, me) {
     if (!root || !run) return;
     drawHead(root);
     drawTree(run);
+    say(trouble, state.problem ? `A part of the history cannot be told: ${state.problem.detail}` : "");
     hold.draw(run);
     waits.draw(state);
     parts[part]?.draw(run, state);
@@ -168,7 +171,7 @@ export function jobPage(here, me) {
               "data-run": one.name,
               "aria-current": one === run ? "true" : null,
             },
-            h("span", { class: "tree-name" }, one.expert),
+            h("span", { class: "tree-name", title: one.expert }, shortName(one.expert)),
             chip(standing(one)),
             h("span", { class: "facts" }, `step ${one.step}${one.money ? ` · ${money(one.money)}` : ""}`),
           ),

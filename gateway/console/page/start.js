@@ -1,6 +1,6 @@
 /** Starts a job: whom, with what, how much it may use. Not what becomes of it: `job.js`. */
 
-import { get, post, seg, upload } from "./api.js";
+import { freshKey, get, post, seg, upload } from "./api.js";
 import { button, field, h, put, say } from "./dom.js";
 import { bytes, modelName } from "./format.js";
 import { schemaForm } from "./forms.js";
@@ -31,11 +31,7 @@ function form(here, me, experts) {
     (one) => me.experts === null || me.experts === undefined || me.experts.includes(one.expert),
   );
   if (mine.length === 0) return empty("The definition has no expert that you may start.");
-  const expert = h(
-    "select",
-    { name: "expert", onchange: draw },
-    mine.map((one) => h("option", { value: one.expert }, one.expert)),
-  );
+  const expert = h("select", { name: "expert", onchange: draw }, options(mine));
   const asked = here.query.get("expert");
   if (asked && mine.some((one) => one.expert === asked)) expert.value = asked;
   const about = h("p", { class: "hint" });
@@ -55,6 +51,8 @@ function form(here, me, experts) {
     label,
   ]);
   const model = h("input", { type: "text", name: "model" });
+  const provider = h("input", { type: "text", name: "provider" });
+  const once = keeper();
   let typed = null;
 
   function draw() {
@@ -74,9 +72,10 @@ function form(here, me, experts) {
     }
     if (!typed && !body.query) return query.focus();
     if (model.value.trim()) body.model = model.value.trim();
+    if (provider.value.trim()) body.provider = provider.value.trim();
     const made = await attempt(async () => {
       if (files.files.length) body.attachments = await Promise.all([...files.files].map(upload));
-      return post("/runs", body);
+      return post("/runs", body, once(body));
     });
     if (made) location.hash = `#/job/${seg(made.job)}/conversation`;
     return undefined;
@@ -103,11 +102,41 @@ function form(here, me, experts) {
         "div",
         { class: "fields two" },
         limits.map(([, input, label]) => field(`${label} at most`, input)),
+        field("Another provider", provider),
         field("Another model", model),
       ),
     ),
     h("div", { class: "actions" }, begins),
   );
+}
+
+/** Those to start with first; whom they delegate to have names with an `@`. */
+function options(experts) {
+  const group = (label, list) =>
+    list.length > 0 &&
+    h(
+      "optgroup",
+      { label },
+      list.map((one) => h("option", { value: one.expert }, one.expert)),
+    );
+  const isDelegate = (one) => one.expert.startsWith("@");
+  return [
+    group(
+      "Experts",
+      experts.filter((one) => !isDelegate(one)),
+    ),
+    group("Delegates", experts.filter(isDelegate)),
+  ];
+}
+
+/** Gives the same key to the same body: who presses again after a broken line starts one job. */
+function keeper() {
+  let [last, key] = ["", ""];
+  return (body) => {
+    const text = JSON.stringify(body);
+    if (text !== last) [last, key] = [text, freshKey()];
+    return key;
+  };
 }
 
 /** The limits that were given, in the units of the gateway. */

@@ -42,6 +42,9 @@ export function talk(job) {
     );
   };
 
+  job.alreadyFailed = (end) =>
+    run?.entries.findLast((entry) => entry.kind === "reply")?.failure?.message === end.failure.message;
+
   function draw(next, again = false) {
     if (next !== run) {
       run = next;

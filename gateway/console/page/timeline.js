@@ -4,7 +4,7 @@
  */
 
 import { button, h, put, s, say, table } from "./dom.js";
-import { clock, duration, STATES } from "./format.js";
+import { clock, duration, shortName, STATES } from "./format.js";
 import { extentOf, lanesOf, ticksOf } from "./spans.js";
 
 const ROW_PX = 16;
@@ -14,6 +14,7 @@ const TICK_PX = 110;
 const ZOOM_MOST = 200;
 const NARROW_PX = 2; // two spans closer than this are one, or 5,000 of them would be 5,000 nodes
 const TABLE_ROWS_MAX = 500;
+const REDRAW_MS = 500;
 const KINDS = {
   generation: "Generation",
   call: "Tool call",
@@ -75,7 +76,8 @@ export function timelinePart(job) {
     const nowMs = Math.max(Date.now(), state.lastMs);
     const width = Math.max(200, scroller.clientWidth) * zoom;
     const open = lanes.some(({ run }) => run.status === "running");
-    const now = `${state.rev} ${width} ${open ? nowMs : ""}`;
+    // Pieces of text change nothing here, and what goes on grows no more often than eyes follow.
+    const now = `${state.events} ${width} ${open ? Math.floor(nowMs / REDRAW_MS) : ""}`;
     if (now === drawn) return;
     drawn = now;
     const extent = extentOf(lanes, nowMs);
@@ -109,7 +111,7 @@ export function timelinePart(job) {
         const label = h(
           "span",
           { class: `lane-name deep${Math.min(depth, 6)}`, title: `${run.expert} (${run.name})` },
-          run.expert,
+          shortName(run.expert),
         );
         label.style.height = `${rows * ROW_PX + LANE_GAP_PX}px`;
         return label;

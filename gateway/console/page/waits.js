@@ -1,16 +1,12 @@
-/**
- * What waits for a person, with the exact arguments and their digest, and the means to answer.
- * The digest that was shown goes back with the decision: nobody approves what they have not seen.
- */
+/** What waits for a person: the panel of cards, and questions. Not decisions: `approvals.js`. */
 
 import { get, post, seg } from "./api.js";
 import { button, field, h, put } from "./dom.js";
-import { ago, count, money } from "./format.js";
-import { jsonForm, schemaForm } from "./forms.js";
+import { approvalCard, budgetCard } from "./approvals.js";
+import { ago } from "./format.js";
+import { schemaForm } from "./forms.js";
 import { attempt, announce, toast } from "./shell.js";
 import { isForPeople } from "./fold.js";
-
-const DIGEST_CHARS = 12;
 
 /** The panel; `draw` is told the state as it moves, and asks the gateway when waits have changed. */
 export function waitsPanel(job, mayAct) {
@@ -81,7 +77,7 @@ function waitCard(wait, mayAct, job) {
   const make = { approval: approvalCard, budget: budgetCard, question: questionCard, ask: askCard }[
     wait.kind
   ];
-  const [title, content, actions] = make(wait, (path, body) => decide(wait, path, body));
+  const [title, content, actions] = make(wait, (path, body) => decide(wait, path, body), job);
   const due = wait.due_ms ? `, until ${new Date(wait.due_ms).toLocaleString()}` : "";
   const who = h(
     "p",
@@ -108,96 +104,7 @@ async function decide(wait, path, body) {
   return done;
 }
 
-const digestLine = (wait) =>
-  wait.digest &&
-  h(
-    "p",
-    { class: "facts" },
-    "Digest ",
-    h("code", { title: wait.digest, "data-digest": wait.digest }, wait.digest.slice(0, DIGEST_CHARS)),
-    ": what runs is this, and nothing else.",
-  );
-
 const shown = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
-
-function approvalCard(wait, send) {
-  const reason = h("input", { type: "text", maxlength: "2000" });
-  const remember = h(
-    "select",
-    {},
-    h("option", { value: "no" }, "only this call"),
-    h("option", { value: "exact" }, "these exact arguments, in this job"),
-    h("option", { value: "tool" }, "this tool, in this job"),
-  );
-  const exact = h(
-    "pre",
-    { class: "arguments", tabindex: "0", "aria-label": "Exact arguments" },
-    shown(wait.arguments),
-  );
-  const place = h("div", {}, exact);
-  let edit = null;
-  const base = () => ({
-    approval: wait.id,
-    digest: wait.digest,
-    reason: reason.value,
-    remember: remember.value,
-  });
-  const approve = () => {
-    if (!edit) return send("approve", { ...base(), verdict: "approve" });
-    try {
-      return send("approve", { ...base(), verdict: "approve", arguments: edit.value() });
-    } catch (error) {
-      return toast(error.message);
-    }
-  };
-  const editing = button(
-    "Edit",
-    (node) => {
-      edit = edit
-        ? null
-        : jsonForm(
-            "Arguments to run instead",
-            shown(wait.arguments),
-            "The change is recorded, with a digest of its own.",
-          );
-      put(place, edit ? edit.node : exact);
-      put(node, edit ? "Discard changes" : "Edit");
-      put(yes, edit ? "Approve changed" : "Approve");
-      if (edit) place.querySelector("textarea").focus();
-    },
-    { class: "edit" },
-  );
-  const yes = button("Approve", approve, { class: "primary approve" });
-  const no = button("Deny", () => send("approve", { ...base(), verdict: "deny" }), { class: "danger deny" });
-  const why = wait.reason && h("p", {}, wait.reason);
-  const more = h(
-    "div",
-    { class: "fields two" },
-    field("It holds for", remember),
-    field("Reason (optional)", reason),
-  );
-  return [
-    h("span", {}, "May ", h("code", {}, wait.tool), " run?"),
-    [why, place, digestLine(wait)],
-    [more, h("div", { class: "actions" }, yes, no, editing)],
-  ];
-}
-
-function budgetCard(wait, send) {
-  const figure = (number) => (wait.unit === "micro_usd" ? money(number) : `${count(number)} tokens`);
-  const most = wait.most == null ? "There is no hard limit." : `The hard limit is ${figure(wait.most)}.`;
-  const say = (verdict) => send("approve", { approval: wait.id, digest: wait.digest, verdict });
-  return [
-    `Go on beyond ${figure(wait.soft)}?`,
-    h("p", {}, `${figure(wait.used)} are used. ${most} ${wait.reason}`),
-    h(
-      "div",
-      { class: "actions" },
-      button("Go on", () => say("approve"), { class: "primary approve" }),
-      button("Stop here", () => say("deny"), { class: "danger deny" }),
-    ),
-  ];
-}
 
 function questionCard(wait, send) {
   const given = wait.arguments;
