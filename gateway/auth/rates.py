@@ -85,5 +85,7 @@ def address_of(client: tuple[str, int] | None) -> str:
     except ValueError:
         return client[0]
     if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
         return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False))
     return str(address)

@@ -65,6 +65,7 @@ def test_what_fails_is_limited_harder_than_what_works() -> None:
         (("2001:db8:1:2:3:4:5:6", 5), "2001:db8:1:2::/64"),
         (("2001:db8:1:2:ffff::", 5), "2001:db8:1:2::/64"),
         (("fe80::1%eth0", 5), "fe80::/64"),
+        (("::ffff:10.0.0.1", 5), "10.0.0.1"),
         (("testclient", 5), "testclient"),
     ],
 )
