@@ -1,13 +1,37 @@
 """What people's deeds are asked by, in the table of operations. Not the handlers: see `people`."""
 
-from gateway.bodies import AnswerBody, DecideBody, NoBody, PolicyBody, SteerBody
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from gateway.bodies import AnswerBody, Body, DecideBody, NoBody, PolicyBody, SteerBody
 from gateway.deps import GatewayDeps
 from gateway.models.common import Accepted
 from gateway.models.runs import Tree, Waits
-from gateway.operations import Operation
+from gateway.operations import Asked, Operation
 from gateway.people import People
 
+Examples = Mapping[str, Mapping[str, Any]]
+
 TAG = "people"
+DIGEST = "the digest that was shown with it"
+
+ANSWERS: Examples = {
+    "a text": {"answer": "blue"},
+    "a form": {"call": "c2-0", "answer": {"count": 3}},
+    "no": {"call": "c2-0", "action": "decline"},
+}
+DECISIONS: Examples = {
+    "yes": {"approval": "c1-0", "digest": DIGEST},
+    "no": {
+        "approval": "c1-0",
+        "digest": DIGEST,
+        "verdict": "deny",
+        "reason": "not on a Friday",
+    },
+}
+STEERS: Examples = {"text": {"text": "Keep it short", "now": False}}
+RULES: Examples = {"ask first": {"rules": [{"verdict": "ask", "tool": "write*"}]}}
+NONE: Examples = {}
 
 
 def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
@@ -24,99 +48,39 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             Waits,
             tag=TAG,
         ),
-        Operation(
-            "POST",
-            "/v1/runs/{run}/answer",
+        _deed(
+            "answer",
             "answer_question",
-            "operator",
             "Answer a question of an expert, or fill in what a tool asks",
             people.answer,
-            Accepted,
-            status=202,
             body=AnswerBody,
-            problems=(409,),
-            tag=TAG,
-            examples={
-                "a text": {"answer": "blue"},
-                "a form": {"call": "c2-0", "answer": {"count": 3}},
-                "no": {"call": "c2-0", "action": "decline"},
-            },
+            examples=ANSWERS,
         ),
-        Operation(
-            "POST",
-            "/v1/runs/{run}/approve",
+        _deed(
+            "approve",
             "decide_approval",
-            "operator",
             "Approve a call, approve it with other arguments, or deny it",
             people.decide,
-            Accepted,
-            status=202,
             body=DecideBody,
-            problems=(409,),
-            tag=TAG,
-            examples={
-                "yes": {"approval": "c1-0", "digest": "the digest that was shown with it"},
-                "no": {
-                    "approval": "c1-0",
-                    "digest": "the digest that was shown with it",
-                    "verdict": "deny",
-                    "reason": "not on a Friday",
-                },
-            },
+            examples=DECISIONS,
         ),
-        Operation(
-            "POST",
-            "/v1/runs/{run}/steer",
+        _deed(
+            "steer",
             "steer_run",
-            "operator",
             "Say something to a run at work",
             people.steer,
-            Accepted,
-            status=202,
             body=SteerBody,
-            problems=(409,),
-            tag=TAG,
-            examples={"text": {"text": "Keep it short", "now": False}},
+            examples=STEERS,
         ),
-        Operation(
-            "POST",
-            "/v1/runs/{run}/pause",
-            "pause_run",
-            "operator",
-            "Let nothing new begin in a run and under it",
-            people.pause,
-            Accepted,
-            status=202,
-            body=NoBody,
-            problems=(409,),
-            tag=TAG,
-        ),
-        Operation(
-            "POST",
-            "/v1/runs/{run}/resume",
-            "resume_run",
-            "operator",
-            "Let a paused run go on",
-            people.resume,
-            Accepted,
-            status=202,
-            body=NoBody,
-            problems=(409,),
-            tag=TAG,
-        ),
-        Operation(
-            "POST",
-            "/v1/runs/{run}/policy",
+        _deed("pause", "pause_run", "Let nothing new begin in a run and under it", people.pause),
+        _deed("resume", "resume_run", "Let a paused run go on", people.resume),
+        _deed(
+            "policy",
             "change_policy",
-            "operator",
             "Give a run, and those under it, rules about calls",
             people.policy,
-            Accepted,
-            status=202,
             body=PolicyBody,
-            problems=(409,),
-            tag=TAG,
-            examples={"ask first": {"rules": [{"verdict": "ask", "tool": "write*"}]}},
+            examples=RULES,
         ),
         Operation(
             "GET",
@@ -128,4 +92,30 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             Tree,
             tag="jobs",
         ),
+    )
+
+
+def _deed(
+    verb: str,
+    name: str,
+    summary: str,
+    handler: Callable[[Asked[Any, Any]], Awaitable[Accepted]],
+    *,
+    body: type[Body] = NoBody,
+    examples: Examples = NONE,
+) -> Operation:
+    """Something that a person does to a run."""
+    return Operation(
+        "POST",
+        f"/v1/runs/{{run}}/{verb}",
+        name,
+        "operator",
+        summary,
+        handler,
+        Accepted,
+        status=202,
+        body=body,
+        problems=(409,),
+        tag=TAG,
+        examples=examples,
     )
