@@ -110,3 +110,31 @@ async def used(http: httpx2.AsyncClient, own: str, made: str, other: str) -> lis
 
 def canary_of(values: dict[str, str], *planted: Path) -> Canary:
     return Canary(values, SecretsConfig(), {}, frozenset(planted))
+
+
+def test_keys_are_told_as_lines_to_people_and_what_is_wrong_is_said(project: Project) -> None:
+    made = project.peritus("keys", "create", "ci", "--expires", "90d", "--no-json")
+    assert made.code == 0, made.said
+    text = made.out.strip()
+    assert text.startswith("pk_")
+    assert "shown this once" in made.said
+    assert text not in made.said
+    listed = project.peritus("keys", "list", "--no-json")
+    key = text.split("_")[1]
+    assert listed.out.split()[:3] == [key, "ci", "operator"]
+    assert text.split("_", 2)[2] not in listed.out
+    for words, code, said in (
+        (("create", "ci"), 6, "already"),
+        (("create", "c i"), 6, "letters, digits"),
+        (("create", "late", "--expires", "0s"), 6, "in the future"),
+        (("create", "x", "--expires", "soon"), 2, "90s"),
+        (("create", "x", "--role", "root"), 2, "viewer"),
+        (("create", "x", "--tenant", "a.b"), 2, "tenant"),
+        (("revoke", "nobody"), 6, "peritus keys list"),
+        (("revoke", "ci", "--tenant", "umbrella"), 6, "no key"),
+    ):
+        outcome = project.peritus("keys", *words)
+        assert (outcome.code, outcome.out) == (code, ""), outcome.said
+        assert said in outcome.said
+    assert project.peritus("keys", "revoke", key).code == 0
+    assert project.peritus("keys", "list", "--json").out == ""
