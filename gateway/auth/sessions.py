@@ -54,7 +54,7 @@ class Sessions:
         self._registry = registry
         self._now_ms = now_ms
         self._now_s = now_s
-        self._signing: tuple[float, bytes] | None = None
+        self._signing: tuple[float, bytes | None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
     def ends_ms(self, at_most_ms: int | None) -> int:
@@ -116,8 +116,9 @@ class Sessions:
                 return self._signing[1]
             asked_s = self._now_s()
             entry = await self._registry.get(KIND, TENANT, NAME)
-            self._signing = None if entry is None else (asked_s, entry.data)
-            return None if entry is None else entry.data
+            found = None if entry is None else entry.data
+            self._signing = (asked_s, found)  # also that there is none: bad cookies ask no more
+            return found
 
     async def _make(self) -> bytes:
         """Another gateway may make one at the same time: there is only one."""
@@ -126,6 +127,7 @@ class Sessions:
             await self._registry.put(KIND, TENANT, NAME, value, expected=0)
         except Conflict:
             pass
+        self._signing = None
         made = await self._value()
         if made is None:
             msg = "the signing value of sessions was taken back while it was made"

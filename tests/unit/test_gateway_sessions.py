@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from domain.errors import Unavailable
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
 from gateway.auth.sessions import SESSION_MS, SIGNING_AGE_S, Session, Sessions
@@ -111,3 +112,19 @@ async def test_before_there_ever_was_a_session_a_cookie_is_worth_nothing(
     sessions = sessions_of(backbone, clock)
     assert await sessions.open("e30.e30") is None
     assert await backbone.registry.list("session") == []
+
+
+async def test_bad_cookies_do_not_ask_the_registry_again_and_again(
+    clock: Clock,
+) -> None:
+    server = MemoryServer(now_ms=clock.ms)
+    sessions = sessions_of(server.backbone(), clock)
+    assert await sessions.open("e30.e30") is None
+    server.stop()
+    for _ in range(20):
+        assert await sessions.open("e30.e30") is None  # nobody was asked: the answer is known
+    clock.pass_by(SIGNING_AGE_S)
+    with pytest.raises(Unavailable):
+        await sessions.open("e30.e30")
+    server.start()
+    assert await sessions.open(await sessions.seal(session_of(sessions))) is not None
