@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.effects import ArmTimer, StartChild, effects
+from domain.effects import ArmTimer, CallTool, StartChild, effects
 from domain.envelope import decode
 from domain.errors import NoSuchRun
 from domain.events import DelegationRequested, Event
@@ -97,17 +97,24 @@ class Family:
             "children": list(self.children(run)),
         }
 
-    def held(self, run: str) -> bool:
-        """Whether nothing of a run and below it can go on unless a person does something."""
-        running = [look.state for look in self.under(run) if look.state.status == "running"]
-        return any(state.waits for state in running) and all(map(self._bides, running))
+    def held(self, run: str, *, asking: bool = False) -> bool:
+        """Whether nothing of a run and below it can go on unless a person does something.
 
-    def _bides(self, state: RunState) -> bool:
+        A call that asks in its middle is at work for whoever cares about its worker; with `asking`
+        it waits, too.
+        """
+        running = [look.state for look in self.under(run) if look.state.status == "running"]
+        waits = any(state.waits for state in running)
+        return waits and all(self._bides(state, asking=asking) for state in running)
+
+    def _bides(self, state: RunState, *, asking: bool) -> bool:
         if state.cancelling:
             return False
         for effect in effects(state):
             match effect:
                 case ArmTimer(timer) if timer.purpose in BIDING:
+                    continue
+                case CallTool(call) if asking and any(a.call == call.id for a in state.questions):
                     continue
                 case StartChild(child) if self.look(child).state.status == "running":
                     continue  # neither about to begin, nor about to tell its end

@@ -30,7 +30,7 @@ from gateway.problems import Problem
 from gateway.streams.hub import Hub
 from gateway.turns.files import store_file
 from gateway.turns.reading import read_model
-from gateway.turns.response import TurnStream
+from gateway.turns.response import TurnStream, admit
 from gateway.turns.saying import Known, Sayer, Saying
 from gateway.turns.turn import Turn
 
@@ -75,7 +75,7 @@ class Agui(Sayer):
         body = await read_model(asked.request, RunAgentInput)
         if max(len(body.thread_id), len(body.run_id)) > NAMES_CHARS_MAX:
             raise Problem(422, "invalid", f"threadId, runId: {NAMES_CHARS_MAX} characters at most")
-        await self._hub.opened()
+        await admit(self._hub)
         known = await self.known(job_of(asked.tenant, body.thread_id))
         turn = Turn(known.ref, await self._commands(asked, known, body))
         teller = AguiTeller(self.deps.backbone.blobs, turn, body)

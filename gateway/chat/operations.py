@@ -20,7 +20,7 @@ from gateway.problems import Problem
 from gateway.streams.hub import Hub
 from gateway.turns.files import store_file
 from gateway.turns.reading import read_model
-from gateway.turns.response import TurnStream
+from gateway.turns.response import TurnStream, admit
 from gateway.turns.saying import Known, Sayer, Saying
 from gateway.turns.turn import Turn
 from projections.waits import Wait
@@ -127,7 +127,7 @@ class Chats(Sayer):
         if not said_last(body.messages):
             detail = "messages: the last one has to be the user's"
             raise Problem(400, "empty_input", detail, param="messages")
-        await self._hub.opened()
+        await admit(self._hub)
         key, named = self.key(asked), _job(asked, body)
         name = named or derive_id("chat", asked.tenant, key)
         known = await self.known(RunRef(asked.tenant, name, name))

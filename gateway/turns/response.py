@@ -8,6 +8,7 @@ from typing import Protocol, cast
 from starlette.types import Message, Receive, Scope, Send
 
 from domain.ids import RunRef
+from gateway.problems import Problem
 from gateway.streams.hub import Hub
 from gateway.streams.response import ABORT, Pulse
 from gateway.streams.viewer import Viewer
@@ -68,6 +69,19 @@ class TurnStream:
                 await send(END)
             finally:
                 pulse.stop()
+
+
+async def admit(hub: Hub) -> None:
+    """Wait until the hub can feed one more.
+
+    Raises:
+        Problem: it feeds as many as it may.
+        Unavailable: the log is away.
+    """
+    if hub.viewers >= hub.bounds.viewers:
+        detail = f"This gateway has {hub.viewers} streams open; try another, or later."
+        raise Problem(503, "too_many_streams", detail)
+    await hub.opened()
 
 
 @asynccontextmanager

@@ -81,7 +81,7 @@ class Turn:
             return None
         if status != "running":
             return status
-        if self.waits and self.family.held(self.ref.run):
+        if self.waits and self.family.held(self.ref.run, asking=True):
             return "waiting"
         return None
 

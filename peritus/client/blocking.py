@@ -25,7 +25,7 @@ from peritus.client.core import (
 from peritus.client.exchange import Call, Reply, Send, Steps, Wait, exchange
 from peritus.client.following import SILENCE_S, Follower
 from peritus.client.frames import Frame
-from peritus.client.results import Rest, Result
+from peritus.client.results import RESTS, Rest, Result
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -190,7 +190,7 @@ class Client:
             PeritusError: it was refused, or the gateway stays away.
         """
         rest = Rest(calls.run_name(run))
-        with closing(self.stream(run)) as frames:
+        with closing(self.stream(run, types=RESTS)) as frames:
             for frame in frames:
                 rest.hear(frame)
         return self._drive(rest.result(self._setup.habits))

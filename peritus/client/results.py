@@ -13,6 +13,9 @@ from peritus.client.calls import download, get
 from peritus.client.exchange import Habits, Steps, exchange
 from peritus.client.frames import End, Ended, Frame, Heard
 
+RESTS = ("run.",)
+"""The events that say how a run comes to rest, and goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

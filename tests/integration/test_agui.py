@@ -15,7 +15,9 @@ from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
 from gateway.deps import one_definition, one_tenant
+from services.worker.skills import Question
 from tests.support.agui import asked, text, turn, types, whole
+from tests.support.asking_box import HOW_MANY, AskingBox
 from tests.support.gateway import BOUND_S, deps_of, gateway
 from tests.support.people import Office, at_work, calls, events_of, state_when, team, waits
 from tests.support.speaking import Speaker, speaking
@@ -160,6 +162,51 @@ async def test_answer_that_is_none_is_refused(
         first = await whole(client, asked("t1", "r1", "Go"), "clerk")
         name = first[-1]["outcome"]["interrupts"][0]["id"]
         resume = [{"interruptId": name, "status": "resolved", "payload": "perhaps"}]
+        refused = await client.post("/v1/agui", json=asked("t1", "r2", resume=resume))
+    assert (refused.status_code, refused.json()["code"]) == (422, "bad_answer")
+
+
+async def asked_by_a_tool(
+    client: httpx2.AsyncClient, backbone: Backbone, question: Question, answer: dict[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The interrupt that what a tool asks is, and the turn that answers it."""
+    replies = {"clerk": [calls(("look", "{}")), "Done."]}
+    async with at_work(backbone, replies, asking=lambda asks: AskingBox(asks, question)):
+        first = await whole(client, asked("t1", "r1", "Go"), "clerk")
+        (interrupt,) = first[-1]["outcome"]["interrupts"]
+        resume = [{"interruptId": interrupt["id"], "status": "resolved", **answer}]
+        return interrupt, await whole(client, asked("t1", "r2", resume=resume))
+
+
+@pytest.mark.parametrize(
+    ("answer", "action"),
+    [
+        ({"payload": {"count": 3}}, "accept"),
+        ({"payload": False}, "decline"),
+        ({"status": "cancelled"}, "cancel"),
+    ],
+)
+async def test_what_a_tool_asks_is_filled_in_declined_or_closed(
+    client: httpx2.AsyncClient, backbone: Backbone, answer: dict[str, Any], action: str
+) -> None:
+    interrupt, over = await asked_by_a_tool(client, backbone, HOW_MANY, answer)
+    assert interrupt["reason"] == "input_required"
+    assert interrupt["responseSchema"] == HOW_MANY.schema
+    assert text(over) == "Done."
+    (answered,) = [
+        one for one in await events_of(backbone, REF) if isinstance(one, e.ToolCallAnswered)
+    ]
+    assert answered.action == action
+
+
+async def test_answer_that_does_not_fit_the_form_of_a_tool_is_refused(
+    client: httpx2.AsyncClient, backbone: Backbone
+) -> None:
+    replies = {"clerk": [calls(("look", "{}")), "Done."]}
+    async with at_work(backbone, replies, asking=lambda asks: AskingBox(asks, HOW_MANY)):
+        first = await whole(client, asked("t1", "r1", "Go"), "clerk")
+        name = first[-1]["outcome"]["interrupts"][0]["id"]
+        resume = [{"interruptId": name, "status": "resolved", "payload": {"count": "many"}}]
         refused = await client.post("/v1/agui", json=asked("t1", "r2", resume=resume))
     assert (refused.status_code, refused.json()["code"]) == (422, "bad_answer")
 
