@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -22,6 +23,7 @@ TAG = "files"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MEDIA_TYPE_CHARS_MAX = 200
 
+UPLOAD_S = 300
 UPLOADS_AT_ONCE = 4
 """How many are taken in at once: each is held in memory until it is stored."""
 
@@ -59,6 +61,7 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             query=UploadQuery,
             body=NothingSent,
             body_media_type="application/octet-stream",
+            problems=(408,),
             tag=TAG,
         ),
     )
@@ -103,7 +106,7 @@ class BlobRoutes:
         said = asked.request.headers.get("content-length", "")
         if said.isdecimal() and (len(said) > len(str(most)) or int(said) > most):
             raise too_large
-        async with self._room:
+        async with self._room, _in_time():
             data, seen = bytearray(), hashlib.sha256()
             async for piece in _pieces(asked.request):
                 data += piece
@@ -120,6 +123,21 @@ class BlobRoutes:
             bytes=len(data),
             media_type=media_type.lower()[:MEDIA_TYPE_CHARS_MAX] or BINARY,
         )
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncGenerator[None]:
+    """Let nobody keep the others waiting who sends drop by drop.
+
+    Raises:
+        Problem: it took too long.
+    """
+    try:
+        async with asyncio.timeout(UPLOAD_S):
+            yield
+    except TimeoutError:
+        detail = f"An upload has to be there within {UPLOAD_S} seconds."
+        raise Problem(408, "too_slow", detail) from None
 
 
 def _pieces(request: Request) -> AsyncIterator[bytes]:

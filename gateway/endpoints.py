@@ -17,6 +17,9 @@ from gateway.operations import JSON_TYPE, Asked, NothingSent, Operation
 from gateway.parameters import read_query
 from gateway.problems import Problem
 
+NOT_KEPT = {"Cache-Control": "no-store"}
+"""Answers are of one caller and one moment."""
+
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
@@ -67,7 +70,7 @@ def endpoint(operation: Operation, deps: GatewayDeps) -> Endpoint:
 def encoded(answer: BaseModel, status: int = 200) -> Response:
     """An answer as JSON; what is not known is null, so that every answer has all its names."""
     data = answer.__pydantic_serializer__.to_json(answer, by_alias=True)
-    return Response(data, status_code=status, media_type=JSON_TYPE)
+    return Response(data, status_code=status, media_type=JSON_TYPE, headers=NOT_KEPT)
 
 
 async def _body(request: Request, operation: Operation, bytes_max: int) -> Body:

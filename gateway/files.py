@@ -19,12 +19,13 @@ from gateway.deps import GatewayDeps
 from gateway.finding import find_run
 from gateway.models.rest import File, Files
 from gateway.operations import Asked, Operation
-from gateway.parameters import NUMBER, Query
+from gateway.parameters import NUMBER, Query, number_of
 from gateway.problems import Problem
-from gateway.stored import Where
+from gateway.stored import Listed, StoredFile, Where
 
 TAG = "files"
 STEP_MAX = 1_000_000_000
+LIMIT_MAX = 10_000
 
 Step = Annotated[int, Field(ge=0, le=STEP_MAX), NUMBER]
 
@@ -36,6 +37,10 @@ class FilesQuery(Query):
     """As of the end of this step; without it, of the newest snapshot."""
     path: str = Field(default="", max_length=4096)
     """This file, or what is in this folder."""
+    limit: Annotated[int, Field(ge=1), NUMBER] | None = None
+    """How many at most; a number above the largest that is answered means that one."""
+    cursor: str | None = Field(default=None, max_length=400)
+    """`next_cursor` of the answer before."""
 
 
 class FileQuery(Query):
@@ -146,17 +151,14 @@ class FilesOfJobs:
             raise _problem(refused) from None
         if found is None:
             return Files(job=ref.job, run=ref.run, step=None, files=[])
-        files = [
-            File(
-                path=one.path,
-                kind=one.kind,
-                bytes=one.bytes,
-                digest=one.digest,
-                missing=one.missing or None,
-            )
-            for one in found.files
-        ]
-        return Files(job=ref.job, run=found.run, step=found.step, files=files)
+        start, end = _page(query, found)
+        return Files(
+            job=ref.job,
+            run=found.run,
+            step=found.step,
+            files=[_file(one) for one in found.files[start:end]],
+            next_cursor=f"{end}-{found.name}" if end < len(found.files) else None,
+        )
 
     async def _root(self, asked: Asked[Any, Any]) -> RunRef:
         """The first run of a job, which has its name."""
@@ -167,6 +169,32 @@ class FilesOfJobs:
         if ref is None or ref.job != job:
             raise Problem(404, "no_such_job", "There is no such job.")
         return ref
+
+
+def _file(one: StoredFile) -> File:
+    return File(
+        path=one.path,
+        kind=one.kind,
+        bytes=one.bytes,
+        digest=one.digest,
+        missing=one.missing or None,
+    )
+
+
+def _page(query: FilesQuery, found: Listed) -> tuple[int, int]:
+    """Which of the files are meant. A cursor belongs to one snapshot: places in it are numbers.
+
+    Raises:
+        Problem: the cursor is none, or there is another snapshot by now.
+    """
+    start, name = 0, found.name
+    if query.cursor is not None:
+        number, _, name = query.cursor.partition("-")
+        start = number_of(number) or 0
+    if name != found.name:
+        detail = "There are other files by now: leave the cursor out to begin again."
+        raise Problem(409, "other_snapshot", detail)
+    return start, start + min(query.limit or LIMIT_MAX, LIMIT_MAX)
 
 
 def _problem(refused: Rejected) -> Problem:

@@ -14,6 +14,7 @@ MEANINGS: Mapping[int, str] = {
     401: "A valid credential is needed.",
     403: "The caller may not.",
     404: "It is not there, or is another tenant's.",
+    408: "It took too long to come.",
     409: "It does not go together with the state of what is asked for.",
     413: "It is too large.",
     415: "It has another content type.",

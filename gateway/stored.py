@@ -21,6 +21,7 @@ class Listed(NamedTuple):
 
     run: str
     step: int
+    name: str  # of these files: others have another
     files: Sequence[StoredFile]
 
 

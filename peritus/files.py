@@ -143,6 +143,7 @@ class Snapshot(Version):
 
     run: str
     step: int
+    name: str  # equal for equal trees
     places: Places
 
     @classmethod
@@ -165,6 +166,7 @@ class Snapshot(Version):
             BlobContents(blobs, tenant, manifest.places),
             taken.run,
             taken.step,
+            manifest.digest,
             manifest.places,
         )
 

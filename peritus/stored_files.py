@@ -30,7 +30,8 @@ class SnapshotFiles:
         if where.step is None and history.newest is None:
             return None
         found = await self._version(where, history)
-        return Listed(found.run, found.step, [_file(one) for one in found.below(folder)])
+        files = [_file(one) for one in found.below(folder)]
+        return Listed(found.run, found.step, found.name, files)
 
     async def open(self, where: Where, path: str) -> Opened:
         """One file.

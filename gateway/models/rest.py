@@ -122,6 +122,8 @@ class Files(Answer):
     run: str
     step: int | None
     files: list[File]
+    next_cursor: str | None = None
+    """Asks for those that follow; None: these are the last."""
 
 
 class Health(Answer):

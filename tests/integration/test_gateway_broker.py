@@ -67,6 +67,33 @@ async def test_a_stream_and_the_view_outlive_a_restart_of_the_server(
     assert run.json()["status"] == "completed"
 
 
+async def test_what_was_attached_is_told_and_what_was_done_is_found(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    large = b"%PDF-1.7\n" + bytes(range(256)) * 8_000  # more than one message
+    async with (
+        projecting(backbone, tmp_path),
+        gateway(deps_of(backbone, tmp_path)) as http,
+        working(backbone),
+    ):
+        headers = {"Content-Type": "application/pdf"}
+        stored = await http.post("/v1/uploads", content=large, headers=headers)
+        digest = stored.json()["digest"]
+        assert (await http.get(f"/v1/blobs/{digest}")).content == large
+        assert (await http.get(f"/v1/blobs/{'0' * 64}")).status_code == 404
+        attachments = [{"digest": digest, "media_type": "application/pdf", "name": "plan.pdf"}]
+        begun = (await http.post("/v1/runs", json=BODY | {"attachments": attachments})).json()
+        end = (await until_closed(http, begun["events_url"]))[-1]
+        at = {"min_position": end.id or ""}
+        job = (await http.get(f"/v1/jobs/{begun['job']}", params=at)).json()
+        steps = (await http.get(f"/v1/runs/{begun['run']}/steps", params=at)).json()["steps"]
+        hits = (await http.get("/v1/search", params=at | {"q": "build"})).json()["hits"]
+        shown = (await http.get(f"/v1/runs/{begun['run']}/checkpoints/1")).json()
+    assert (job["status"], job["steps"], len(steps)) == ("completed", 1, 1)
+    assert [one["text"].partition("[")[0] for one in hits] == ["\x02build\x03 it"]
+    assert [part["kind"] for part in shown["messages"][0]["parts"]] == ["text", "file"]
+
+
 async def test_a_view_made_anew_from_a_real_log_is_the_same(
     backbone: Backbone, tmp_path: Path
 ) -> None:

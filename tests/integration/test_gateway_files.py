@@ -1,5 +1,6 @@
 """Files of snapshots, blobs, uploads and attachments over HTTP. Not how snapshots are taken."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -101,6 +102,23 @@ async def test_files_are_listed_as_of_a_step_and_in_a_folder(client: httpx2.Asyn
 
 
 @pytest.mark.usefixtures("stored")
+async def test_files_come_page_by_page_of_one_snapshot(client: httpx2.AsyncClient) -> None:
+    url, found, cursor = "/v1/jobs/job1/files", list[str](), None
+    while True:
+        page = await client.get(url, params={"limit": 2} | ({"cursor": cursor} if cursor else {}))
+        found += [one["path"] for one in page.json()["files"]]
+        cursor = page.json()["next_cursor"]
+        if cursor is None:
+            break
+    assert found == await paths(client, url)
+    first = (await client.get(f"{url}?limit=2")).json()["next_cursor"]
+    other = await client.get(url, params={"cursor": first, "step": 1})
+    wrong = await client.get(url, params={"cursor": "x"})
+    assert (other.status_code, other.json()["code"]) == (409, "other_snapshot")
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "cursor")
+
+
+@pytest.mark.usefixtures("stored")
 async def test_file_is_downloaded_whole_and_never_shown_as_a_page(
     client: httpx2.AsyncClient,
 ) -> None:
@@ -162,7 +180,7 @@ async def test_job_without_snapshots_has_no_files(
 ) -> None:
     await Pen(REF).write(backbone.log, *started())
     body = (await client.get("/v1/jobs/job1/files")).json()
-    assert body == {"job": "job1", "run": "job1", "step": None, "files": []}
+    assert body == {"job": "job1", "run": "job1", "step": None, "files": [], "next_cursor": None}
     assert (await client.get("/v1/jobs/job1/files?step=1")).status_code == 404
     assert (await client.get("/v1/jobs/nobody/files")).status_code == 404
 
@@ -302,3 +320,19 @@ async def test_attachment_that_no_expert_can_be_told_is_refused(
     refused = await client.post("/v1/runs", json=body)
     assert (refused.status_code, refused.json()["code"]) == (422, "bad_attachment")
     assert hint in refused.json()["detail"]
+
+
+async def test_upload_that_comes_drop_by_drop_is_ended(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.blobs.UPLOAD_S", 0.05)
+    url = client.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = (
+        f"POST /v1/uploads HTTP/1.1\r\nHost: {url.host}:{url.port}\r\nContent-Type: text/plain\r\n"
+    )
+    writer.write(f"{head}Content-Length: 100\r\n\r\nx".encode())
+    async with asyncio.timeout(10):
+        line = await reader.readline()
+    writer.close()
+    assert line.split()[1] == b"408"
