@@ -23,6 +23,10 @@ BATCH_MAX = 500
 READ_AHEAD_MAX = 2_000
 RETRY_S = 1.0
 REBORN_POLL_S = 1.0
+
+LOOK_S = 5.0
+"""How often a service looks whether there is something to be built, in seconds."""
+
 CATCH_UP_S = 30.0
 
 MOVES_MAX = 5
@@ -48,11 +52,13 @@ class Projection:
         store: Store,
         on_position: OnPosition = lambda _: None,
         batch_max: int = BATCH_MAX,
+        look_s: float = LOOK_S,
     ) -> None:
         self._log = log
         self._store = store
         self._on_position = on_position
         self._batch_max = batch_max
+        self._look_s = look_s
         self._position = Cursor("", 0)
 
     @property
@@ -70,6 +76,7 @@ class Projection:
                 await asyncio.sleep(RETRY_S)
             except* Moved as moved:
                 logger.info("the views were moved (%s); going on", moved.exceptions[0])
+            _heed_cancellation()
 
     async def catch_up(self, seq: int) -> None:
         """Follow the log up to a sequence, and build what is being built.
@@ -88,6 +95,7 @@ class Projection:
                 moved = str(errors.exceptions[0])
             except* Moved as errors:
                 moved, moves = str(errors.exceptions[0]), moves + 1
+            _heed_cancellation()
             if away or moves > MOVES_MAX:
                 msg = f"the views cannot be brought up to date: {away or moved}"
                 raise Unavailable(msg)
@@ -110,7 +118,10 @@ class Projection:
         standing = await self._store.begin(incarnation, goal=end)
         self._moved(Cursor(incarnation, min((one.seq for one in standing.live), default=0)))
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(until_reborn(self._log, incarnation))
+            watching = (
+                tasks.create_task(until_reborn(self._log, incarnation)),
+                tasks.create_task(self._look_around(standing)),
+            )
             keeping: list[asyncio.Task[None]] = []
             if standing.building:
                 keeping.append(tasks.create_task(self._build(tasks, standing)))
@@ -119,7 +130,8 @@ class Projection:
             if keeping:
                 await asyncio.wait(keeping)
             if keeping or until_seq is not None:
-                watching.cancel()
+                for one in watching:
+                    one.cancel()
 
     async def _keep(
         self,
@@ -137,6 +149,16 @@ class Projection:
             _alarm(await self._store.apply(standing, batch))
             self._moved(after._replace(seq=min(one.seq for one in standing.live)))
         reading.cancel()
+
+    async def _look_around(self, standing: Standing) -> None:
+        """While nothing is written, nothing else would tell that somebody asks for a rebuild.
+
+        Raises:
+            Moved: there is something to be built.
+        """
+        while True:
+            await asyncio.sleep(self._look_s)
+            await self._store.apply(standing, ())
 
     async def _build(self, tasks: asyncio.TaskGroup, standing: Standing) -> None:
         """Build views anew beside those that are read, and have them switched to.
@@ -182,6 +204,7 @@ async def open_projection(
     views: Sequence[AnyView] = ALL,
     on_position: OnPosition = lambda _: None,
     batch_max: int = BATCH_MAX,
+    look_s: float = LOOK_S,
 ) -> AsyncGenerator[Projection]:
     """A projection with its connections, for as long as the context is open.
 
@@ -190,7 +213,7 @@ async def open_projection(
         Rejected: there is no driver for the database.
     """
     async with open_store(where, views) as store:
-        yield Projection(log, store, on_position, batch_max)
+        yield Projection(log, store, on_position, batch_max, look_s)
 
 
 async def run_projection(
@@ -259,6 +282,17 @@ async def until_reborn(log: EventLog, incarnation: str) -> None:
         await asyncio.sleep(REBORN_POLL_S)
     msg = f"the log {incarnation!r} was made anew as {log.incarnation!r}"
     raise Reborn(msg)
+
+
+def _heed_cancellation() -> None:
+    """A task group whose tasks fail as it is cancelled tells of the failure alone, in Python 3.11.
+
+    Raises:
+        CancelledError: it was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _alarm(violations: Iterable[Violation]) -> None:

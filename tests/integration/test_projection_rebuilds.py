@@ -61,7 +61,8 @@ async def following(
     """Services `projections` while the context is open."""
 
     async def serve() -> None:
-        async with open_projection(backbone.log, path, views=views, batch_max=7) as projection:
+        opened = open_projection(backbone.log, path, views=views, batch_max=7, look_s=0.01)
+        async with opened as projection:
             await projection.run()
 
     async with asyncio.TaskGroup() as tasks:
@@ -164,3 +165,19 @@ async def test_a_view_alone_can_be_followed_and_the_others_are_made_later(
             )
             running.cancel()
         assert await reader.position("jobs") == Cursor("a0", last)
+
+
+async def test_a_service_that_is_stopped_in_the_moment_of_a_switch_stops(tmp_path: Path) -> None:
+    """A task group that is cancelled while one of its tasks fails tells of the failure alone."""
+    for number in range(12):
+        path, backbone = tmp_path / f"{number}.sqlite", MemoryServer(now_ms=lambda: 0).backbone()
+        await write(backbone, "alpha")
+        await catch_up(backbone.log, path, views=[Tally()])
+        views = [Tally(), Tally(name="more")]
+        async with asyncio.timeout(BOUND_S), following(backbone, path, views):
+            async with Reader(path, views) as reader:
+                await until(
+                    reader, lambda places: len([p for p in places if p.role == "live"]) == 2
+                )
+            for _ in range(number % 6):
+                await asyncio.sleep(0)
