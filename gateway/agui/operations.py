@@ -78,7 +78,8 @@ class Agui(Sayer):
         await admit(self._hub)
         known = await self.known(job_of(asked.tenant, body.thread_id))
         turn = Turn(known.ref, await self._commands(asked, known, body))
-        teller = AguiTeller(self.deps.backbone.blobs, turn, body)
+        ports = self.deps.backbone
+        teller = AguiTeller(ports.log, ports.blobs, turn, body)
         return TurnStream(self._hub, turn, teller, known.seq)
 
     async def _commands(

@@ -29,7 +29,7 @@ from ag_ui.core.version import PROTOCOL_VERSION
 
 from domain import events as e
 from domain.errors import IntegrityViolated, Unavailable
-from eventlog.port import Blobs
+from eventlog.port import Blobs, EventLog
 from gateway.agui.board import board, patch
 from gateway.agui.history import (
     THOUGHT_CHARS_MAX,
@@ -41,6 +41,7 @@ from gateway.agui.history import (
 )
 from gateway.agui.interrupts import interrupt_of, name_of
 from gateway.agui.names import call_of, result_of
+from gateway.agui.pasts import past_events
 from gateway.agui.speaking import Speaker
 from gateway.turns.listening import Enveloped, Item, Piece
 from gateway.turns.speech import text_at, whole_text
@@ -52,7 +53,8 @@ from projections.views.showing import thought
 class AguiTeller:
     """Makes the messages of one answer out of what is heard of the job."""
 
-    def __init__(self, blobs: Blobs, turn: Turn, asked: RunAgentInput) -> None:
+    def __init__(self, log: EventLog, blobs: Blobs, turn: Turn, asked: RunAgentInput) -> None:
+        self._log = log
         self._blobs = blobs
         self._turn = turn
         self._asked = asked
@@ -111,6 +113,8 @@ class AguiTeller:
             async for event in self._opening():
                 yield event
         for told in self._turn.hear(stored):
+            if isinstance(told.event, e.RunForked):
+                await self._remember(told, told.event)
             self._history.hear(told)
             self._spending.hear(told, counted=self._open)
             if self._open:
@@ -119,6 +123,12 @@ class AguiTeller:
         if self._open:
             async for event in self._after():
                 yield event
+
+    async def _remember(self, told: Told, forked: e.RunForked) -> None:
+        """What was said before the job was forked is a part of its conversation."""
+        found = await past_events(self._log, told.ref.tenant, forked.source, forked.results)
+        for event in found:
+            self._history.hear(told._replace(event=event))
 
     async def _after(self) -> AsyncGenerator[BaseEvent]:
         """After an envelope: what was told wrongly is taken back, and the state is as it is."""

@@ -19,7 +19,7 @@ from services.worker.skills import Question
 from tests.support.agui import asked, text, turn, types, whole
 from tests.support.asking_box import HOW_MANY, AskingBox
 from tests.support.gateway import BOUND_S, deps_of, gateway
-from tests.support.people import Office, at_work, calls, events_of, state_when, team, waits
+from tests.support.people import Office, at_work, calls, events_of, rests, state_when, team, waits
 from tests.support.speaking import Speaker, speaking
 
 pytestmark = pytest.mark.anyio
@@ -164,6 +164,31 @@ async def test_answer_that_is_none_is_refused(
         resume = [{"interruptId": name, "status": "resolved", "payload": "perhaps"}]
         refused = await client.post("/v1/agui", json=asked("t1", "r2", resume=resume))
     assert (refused.status_code, refused.json()["code"]) == (422, "bad_answer")
+
+
+async def test_fork_has_the_conversation_of_its_source_and_goes_on(
+    client: httpx2.AsyncClient, backbone: Backbone
+) -> None:
+    replies = [calls(("look", "{}"), text="I look."), "Seen.", "Seen again.", "And more."]
+    async with at_work(backbone, {"clerk": replies}):
+        await whole(client, asked("t1", "r1", "Look"), "clerk")
+        body = {"fromStep": 1, "job": "t2", "results": {"c1-0": "nothing there"}}
+        assert (await client.post("/v1/runs/t1/fork", json=body)).status_code == 202
+        ref = RunRef("acme", "t2", "t2")
+        await state_when(backbone, ref, rests)
+        again = await whole(client, asked("t2", "r1"))
+        more = await whole(client, asked("t2", "r2", "And?"))
+    first, second = (one[1]["messages"] for one in (again, more))
+    told = [(one["role"], one.get("content")) for one in first]
+    assert told == [
+        ("user", "Look"),
+        ("assistant", "I look."),
+        ("tool", "nothing there"),
+        ("assistant", "Seen."),
+    ]
+    assert [one["id"] for one in first[1:]] == ["t2.s1", "t2.c1-0.result", "t2.s2"]
+    assert second == [*first, {"id": "r2-u0", "role": "user", "content": "And?"}]
+    assert text(more) == "Seen again."
 
 
 async def asked_by_a_tool(
