@@ -13,8 +13,8 @@ import orjson
 from domain.errors import Unavailable
 from domain.ids import RunRef
 from eventlog.owners import Owners
-from eventlog.port import Backbone, Stored
-from gateway.streams.bounds import Bounds
+from eventlog.port import Backbone, Page, Stored
+from gateway.streams.bounds import PAGE, Bounds
 from gateway.streams.entries import Encoder, Entry, Told
 from gateway.streams.feed import Feed
 from gateway.streams.frames import frame
@@ -73,6 +73,8 @@ class Hub:
         self._wanted = asyncio.Event()
         self._open = asyncio.Event()
         self.viewers = 0
+        self._checking = asyncio.Lock()
+        self._flights: dict[tuple[str, RunRef, int], asyncio.Future[tuple[int, Page] | None]] = {}
 
     async def run(self) -> None:
         """Feed the viewers until cancelled; what is away is tried again."""
@@ -134,16 +136,49 @@ class Hub:
         Raises:
             Unavailable: the log is away.
         """
-        for ref in self.sayings.unchecked(feed.within):
-            seq, more = 0, True
-            while more:
-                tenant, job, run = ref
-                page = await self.log.read(after_seq=seq, tenant=tenant, job=job, run=run)
-                for stored in page.envelopes:
-                    self.sayings.pass_by(ref, stored.data)
-                    seq = stored.seq
-                more = page.more
-            self.sayings.check(ref)
+        if not self.sayings.unchecked(feed.within):
+            return
+        async with self._checking:
+            for ref in self.sayings.unchecked(feed.within):
+                await self._check(ref)
+
+    async def read(self, pattern: RunRef, after_seq: int) -> tuple[int, Page]:
+        """A page of the log, and where the ring was when it was asked for.
+
+        Whoever asks for the same page while it is under way gets that one: many viewers that come
+        at once cost one reading.
+
+        Raises:
+            Unavailable: the log is away.
+        """
+        key = (self.log.incarnation, pattern, after_seq)
+        while (flight := self._flights.get(key)) is not None:
+            found = await asyncio.shield(flight)
+            if found is not None:
+                return found
+        flight = self._flights[key] = asyncio.get_running_loop().create_future()
+        head, (tenant, job, run) = self.ring.head, pattern
+        try:
+            page = await self.log.read(
+                after_seq=after_seq, tenant=tenant, job=job, run=run, limit=PAGE
+            )
+            flight.set_result((head, page))
+        finally:
+            del self._flights[key]
+            if not flight.done():
+                flight.set_result(None)  # whoever waits for it reads by itself
+        return head, page
+
+    async def _check(self, ref: RunRef) -> None:
+        seq, more = 0, True
+        while more:
+            tenant, job, run = ref
+            page = await self.log.read(after_seq=seq, tenant=tenant, job=job, run=run)
+            for stored in page.envelopes:
+                self.sayings.pass_by(ref, stored.data)
+                seq = stored.seq
+            more = page.more
+        self.sayings.check(ref)
 
     async def _begin(self) -> None:
         incarnation = self.log.incarnation

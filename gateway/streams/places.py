@@ -3,8 +3,10 @@
 Cursors of runs and jobs are bound to them: one of another job is answered as one that never was.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakValueDictionary
 
 from domain.ids import TOKEN, RunRef
 from eventlog.port import Cursor, EventLog, Stored
@@ -109,13 +111,21 @@ class Rests:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._left: dict[RunRef, Left] = {}
+        self._locks: WeakValueDictionary[RunRef, asyncio.Lock] = WeakValueDictionary()
 
     async def of(self, ref: RunRef) -> Left:
         """How a run is left by all that is stored of it now.
 
+        Many may ask at once, after a restart: the first reads the run, the others what is new then.
+
         Raises:
             Unavailable: the log is away.
         """
+        lock = self._locks.setdefault(ref, asyncio.Lock())
+        async with lock:
+            return await self._read(ref)
+
+    async def _read(self, ref: RunRef) -> Left:
         left = self._left.pop(ref, Left())
         tenant, job, run = ref
         more = True

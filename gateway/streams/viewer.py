@@ -11,7 +11,7 @@ from collections import deque
 from domain.errors import IntegrityViolated, Unavailable
 from gateway.problems import problem_of
 from gateway.streams import frames
-from gateway.streams.bounds import CHUNK_BYTES, PAGE
+from gateway.streams.bounds import CHUNK_BYTES
 from gateway.streams.entries import MOVING, Entry, Rest, Told
 from gateway.streams.feed import Feed
 from gateway.streams.hub import Hub
@@ -185,9 +185,8 @@ class Viewer:
 
     async def _read_on(self) -> None:
         """Tell a page of the log. What was read to its end has all that the hub had before."""
-        hub, (tenant, job, run) = self._hub, self.feed.pattern
-        head = hub.ring.head
-        page = await hub.log.read(after_seq=self._seq, tenant=tenant, job=job, run=run, limit=PAGE)
+        hub = self._hub
+        head, page = await hub.read(self.feed.pattern, self._seq)
         if not self._same_life():
             await asyncio.sleep(hub.bounds.retry_s)
             return

@@ -12,6 +12,7 @@ from domain import events as e
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
+from gateway.streams.bounds import Bounds
 from tests.support.gateway import (
     BOUND_S,
     Message,
@@ -279,6 +280,15 @@ async def test_jobs_that_are_not_there_or_another_tenants_are_not_found(
     answers = [await client.get(f"/v1/jobs/{job}/events") for job in ("secret", "nobody", "a.b")]
     assert [answer.status_code for answer in answers] == [404] * 3
     assert len({answer.text for answer in answers}) == 1
+
+
+async def test_a_gateway_holds_only_so_many_streams(backbone: Backbone, tmp_path: Path) -> None:
+    await Team(backbone).start()
+    deps = deps_of(backbone, tmp_path, streams=Bounds(viewers=1))
+    async with gateway(deps) as http, listening(http, JOB) as messages:
+        await take(messages, 1)
+        answer = await http.get(JOB)
+    assert (answer.status_code, answer.json()["code"]) == (503, "too_many_streams")
 
 
 async def test_a_gateway_that_closes_says_goodbye_with_the_place_to_go_on_from(

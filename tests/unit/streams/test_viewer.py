@@ -9,6 +9,7 @@ from domain import events as e
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.owners import Owners, Whose
+from eventlog.port import Page
 from gateway.streams.bounds import Bounds
 from gateway.streams.feed import Feed
 from gateway.streams.hub import Hub
@@ -147,6 +148,51 @@ def test_live_frames_that_did_not_fit_are_made_good_by_what_was_said_so_far() ->
             feeding.cancel()
 
     asyncio.run(scenario())
+
+
+class CountingLog(WindingLog):
+    """Counts what is read of it."""
+
+    reads = 0
+
+    async def read(
+        self,
+        *,
+        after_seq: int,
+        tenant: str = "*",
+        job: str = "*",
+        run: str = "*",
+        limit: int = 1000,
+    ) -> Page:
+        self.reads += 1
+        return await super().read(after_seq=after_seq, tenant=tenant, job=job, run=run, limit=limit)
+
+
+def test_viewers_that_come_together_share_what_is_read_and_the_very_bytes() -> None:
+    async def reads_of(count: int) -> int:
+        backbone, pen = MemoryServer(now_ms=lambda: 0).backbone(), Pen(REF)
+        await pen.write(backbone.log, *started())
+        for _ in range(9):
+            await pen.write(backbone.log, NOTE)
+        log = CountingLog(backbone.log, 0)
+        hub = Hub(replace(backbone, log=log), QUICK, asyncio.Event())
+        async with asyncio.TaskGroup() as tasks:
+            feeding = tasks.create_task(hub.run())
+            await hub.opened()
+            viewers = [Viewer(hub, FEED, start_of("a0")) for _ in range(count)]
+            for _ in range(1 + 5):  # a hello, and pages of two envelopes
+                async with asyncio.TaskGroup() as takers:
+                    for viewer in viewers:
+                        takers.create_task(viewer.take())
+            waiting = [tasks.create_task(viewer.take()) for viewer in viewers]
+            await settle()
+            await pen.write(backbone.log, NOTE)
+            await settle()
+            assert len({id(one.result()) for one in waiting}) == 1
+            feeding.cancel()
+        return log.reads
+
+    assert asyncio.run(reads_of(50)) == asyncio.run(reads_of(1))
 
 
 def test_what_is_kept_of_a_deleted_job_goes_with_it() -> None:
