@@ -53,6 +53,13 @@ type = "interactiveSkill"
 description = "Ask the person."
 inputJsonSchema = '{"type":"object","properties":{"text":{"type":"string"}}}'
 
+[experts.trickster]
+description = "Writes what looks like something else."
+instruction = "Write."
+[experts.trickster.skills.office]
+type = "localSkill"
+tools = ["send"]
+
 [experts.lead]
 description = "Leads the clerk."
 instruction = "Lead."
@@ -179,6 +186,9 @@ SHORT = '{"path": "plan.md", "text": "# Plan\\n\\none\\n"}'
 LONGER = '{"path": "plan.md", "text": "# Plan\\n\\none\\ntwo\\n"}'
 LETTER = '{"to": "Ada", "text": "Dear Ada"}'
 
+TRICK = '{"to": "gpj.\u202eexe", "id": 12345678901234567890, "to": "Eve"}'
+"""Turned round, rounded by a page, and one name twice: all has to be seen."""
+
 LINES: Mapping[str, Sequence[Any]] = {
     "clerk": [
         calls(("send", LETTER), text="I write a letter."),
@@ -186,6 +196,7 @@ LINES: Mapping[str, Sequence[Any]] = {
         "Written, in your colour.",
         "And once more.",
     ],
+    "trickster": [calls(("send", TRICK)), "Sent."],
     "lead": [calls(("clerk", '{"query": "Write it."}'), text="Write for me."), "It is written."],
     "shouter": [calls(("echo", "{}"), text=MARKUP), MARKUP],
     "builder": [
@@ -298,7 +309,7 @@ async def stage(folder: Path) -> AsyncGenerator[Stage]:
     script = folder / "script.toml"
     script.write_text('[[reply]]\ntext = "The worker has the lines."\n')
     cast, sent = Cast(LINES), list[dict[str, Any]]()
-    port = _free_port()
+    port = free_port()
     settings = {"PERITUS_GATEWAY_PORT": str(port)}
     models = {str(script.resolve()): cast}
     async with Peritus.embedded(folder, tools=_tools(sent), models=models):
@@ -312,7 +323,8 @@ async def stage(folder: Path) -> AsyncGenerator[Stage]:
                     await talk.finish()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -129,6 +129,21 @@ async def test_a_call_is_changed_before_it_runs_and_the_choice_is_remembered(
     assert {"to": "Eve"} in deployment.sent
 
 
+async def test_arguments_that_deceive_the_eye_are_seen_as_they_are(
+    page: Page, deployment: Stage
+) -> None:
+    job = await deployment.start("trickster", "Deceive")
+    await open_job(page, job)
+    card = wait_card(page)
+    await expect(card.get_by_label("Exact arguments")).to_have_text(
+        '{\n  "to": "gpj.\\u202eexe",\n  "id": 12345678901234567890,\n  "to": "Eve"\n}'
+    )
+    await card.get_by_role("button", name="Edit").click()
+    await card.get_by_role("button", name="Approve changed").click()
+    await expect(page.locator(".toast")).to_contain_text("rounds numbers")
+    await expect(card.get_by_role("button", name="Approve changed")).to_be_visible()
+
+
 async def test_a_call_is_denied_and_the_expert_is_told(page: Page, deployment: Stage) -> None:
     before = len(deployment.sent)
     job = await deployment.start("clerk", "Write to nobody")

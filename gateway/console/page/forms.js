@@ -6,6 +6,7 @@
 import { field, h } from "./dom.js";
 import { isExact } from "./format.js";
 
+const NO_CHOICE = "—";
 const PLAIN = new Set(["string", "number", "integer", "boolean"]);
 
 /** Whether a form can ask for it field by field. */
@@ -40,15 +41,16 @@ export function schemaForm(schema) {
 function propertyField(name, property, required) {
   const label = `${property.title ?? name}${required ? "" : " (optional)"}`;
   const hint = property.description ?? null;
-  const choices = property.enum ?? property.oneOf?.map((one) => one.const);
-  if (choices) return choiceField(label, hint, choices, property, required);
+  const choices = choicesOf(property);
+  if (choices) return choiceField(label, hint, choices, property.default, required);
+  const several = property.type === "array" && choicesOf(property.items ?? {});
+  if (several) return choicesField(label, hint, several, property.default ?? []);
   if (property.type === "boolean") {
     const box = h("input", { type: "checkbox", checked: property.default === true });
     return { node: field(label, box, hint), value: () => box.checked };
   }
   if (!PLAIN.has(property.type)) {
-    const made = jsonForm(label, property.default === undefined ? "" : JSON.stringify(property.default));
-    return { ...made, node: made.node };
+    return jsonForm(label, property.default === undefined ? "" : JSON.stringify(property.default), hint);
   }
   const numeric = property.type !== "string";
   const input = h("input", {
@@ -64,14 +66,28 @@ function propertyField(name, property, required) {
   return { node: field(label, input, hint), value };
 }
 
-function choiceField(label, hint, choices, property, required) {
-  const names = property.enumNames ?? property.oneOf?.map((one) => one.title ?? one.const) ?? choices;
-  const options = choices.map((one, index) => h("option", { value: String(index) }, String(names[index])));
-  const select = h("select", { required }, required ? [] : h("option", { value: "" }, "—"), options);
-  const preset = choices.indexOf(property.default);
-  if (preset >= 0) select.value = String(preset);
-  const value = () => (select.value === "" ? undefined : choices[Number(select.value)]);
+/** What there is to choose from, as values with names; null where anything may be said. */
+function choicesOf(schema) {
+  const titled = schema.oneOf ?? schema.anyOf;
+  if (titled?.every((one) => "const" in one))
+    return titled.map((one) => [one.const, one.title ?? String(one.const)]);
+  return schema.enum?.map((value, index) => [value, schema.enumNames?.[index] ?? String(value)]) ?? null;
+}
+
+function choiceField(label, hint, choices, preset, required) {
+  const options = choices.map(([, name], index) => h("option", { value: String(index) }, name));
+  const select = h("select", { required }, required ? [] : h("option", { value: "" }, NO_CHOICE), options);
+  const chosen = choices.findIndex(([value]) => value === preset);
+  if (chosen >= 0) select.value = String(chosen);
+  const value = () => (select.value === "" ? undefined : choices[Number(select.value)][0]);
   return { node: field(label, select, hint), value };
+}
+
+function choicesField(label, hint, choices, preset) {
+  const boxes = choices.map(([value]) => h("input", { type: "checkbox", checked: preset.includes(value) }));
+  const lines = choices.map(([, name], index) => h("label", { class: "choice" }, boxes[index], " ", name));
+  const node = h("fieldset", {}, h("legend", {}, label), hint && h("p", { class: "hint" }, hint), lines);
+  return { node, value: () => choices.filter((_, index) => boxes[index].checked).map(([value]) => value) };
 }
 
 /** A field for any JSON. */
