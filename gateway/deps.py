@@ -15,6 +15,7 @@ from gateway.auth.means import Auth
 from gateway.callers import caller_of
 from gateway.stored import StoredFiles
 from gateway.streams.bounds import DEFAULT_BOUNDS, Bounds
+from gateway.webhooks.hooks import Hooks
 from projections.queries.reader import Reader
 
 HEARTBEAT_S = 10.0
@@ -94,6 +95,7 @@ class GatewayDeps:
     wait_s: float = WAIT_S
     body_bytes_max: int = BODY_BYTES_MAX
     upload_bytes_max: int = UPLOAD_BYTES_MAX
+    hooks: Hooks | None = None
     redactor: Callable[[], Redactor] = Redactor
     """What this process knows of secrets: none is in an answer that tells what went wrong."""
 

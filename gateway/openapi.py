@@ -41,6 +41,7 @@ TAGS: Mapping[str, str] = {
     "people": "What waits for people, and what they decide.",
     "files": "Files of workspaces, and content by digest.",
     "streams": "Events as they come.",
+    "webhooks": "Programs that are told of events by HTTP.",
 }
 
 

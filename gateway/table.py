@@ -24,6 +24,7 @@ from gateway.deps import GatewayDeps
 from gateway.operations import Operation
 from gateway.streams import operations as streams
 from gateway.streams.hub import Hub
+from gateway.webhooks import operations as webhooks
 
 
 def operations(deps: GatewayDeps, hub: Hub) -> tuple[Operation, ...]:
@@ -45,6 +46,7 @@ def operations(deps: GatewayDeps, hub: Hub) -> tuple[Operation, ...]:
         *streams.operations(deps, hub),
         *agui.operations(deps, hub),
         *chat.operations(deps, hub),
+        *webhooks.operations(deps),
     )
     return (*table, *documents.operations(table))
 

@@ -138,6 +138,7 @@ class Serving:
         from gateway.deps import LOOPBACK_HOSTS, GatewayDeps, one_tenant  # noqa: PLC0415
         from gateway.server import serve  # noqa: PLC0415
         from peritus.stored_files import SnapshotFiles  # noqa: PLC0415
+        from peritus.webhooks import hooks_of, telling  # noqa: PLC0415
 
         settings = self.settings
         guard = guard_of(settings, self.project.state, link.backbone)
@@ -153,12 +154,14 @@ class Serving:
             token=guard.token,
             auth=guard.auth,
             hosts=LOOPBACK_HOSTS | {settings.gateway_host},
+            hooks=hooks_of(settings, link.backbone),
             redactor=REDACTIONS.redactor,
             known=partial(self._known, link.backbone),
         )
         host, port = settings.gateway_host, settings.gateway_port
         app = create_app(deps)
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(telling(settings, link.backbone, deps.hooks))
             if settings.gateway_mcp:
                 from gateway.mcp.http import beside  # noqa: PLC0415 - for those who want it
                 from gateway.mcp.server import create_server  # noqa: PLC0415

@@ -255,6 +255,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     """The least severe lines that are logged to standard error."""
 
+    webhook_allow_cidrs: Words = ()
+    """Private networks that webhooks may be sent to, with commas, also without TLS."""
+
     gateway_host: str = "127.0.0.1"
     """Address the gateway listens on."""
 

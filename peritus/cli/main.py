@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Entry] = {
     "delete": Entry("delete", "Delete jobs that are at rest, for good."),
     "export": Entry("export", "Write a job into one file, with all it refers to."),
     "import": Entry("import_job", "Bring an exported job here."),
+    "webhooks": Entry("webhooks", "Have events sent to other programs."),
     "blobs": Entry("blobs", "Collect contents that nothing refers to any more."),
     "dead": Entry("dead", "List commands that were given up on, and send them again."),
 }
