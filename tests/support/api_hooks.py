@@ -8,6 +8,10 @@ KNOWN: dict[str, Any] = {"run": "j1", "job": "j1", "step": 1, "expert": "coder"}
 """Names in paths, and what there is of that name."""
 
 
+UNFIT = ("cursor", "digest", "min_position")
+"""Parameters whose values come from answers."""
+
+
 def often(value: object) -> bool:
     """Yes for most values, and always the same for one."""
     return sum(str(value).encode()) % 4 != 0
@@ -22,16 +26,25 @@ def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) ->
     }
 
 
+def map_query(context: Any, query: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Leave out what hardly ever fits what is there."""
+    del context
+    unfit = {name for name, value in (query or {}).items() if name in UNFIT and often(value)}
+    return query and {name: value for name, value in query.items() if name not in unfit}
+
+
 def map_body(context: Any, body: object) -> object:
-    """Start experts that are defined."""
+    """Start experts that are defined, with nothing that was never uploaded."""
     del context
     if not isinstance(body, dict):
         return body
-    said = cast("dict[str, object]", body)
+    said = dict(cast("dict[str, object]", body))
     if "expert" in said and often(said["expert"]):
-        return said | {"expert": "coder"}
+        said["expert"] = "coder"
+    if said.get("attachments") and often(said["attachments"]):
+        del said["attachments"]
     return said
 
 
-for _hook in (map_path_parameters, map_body):
+for _hook in (map_path_parameters, map_query, map_body):
     cast("Any", schemathesis).hook(_hook)
