@@ -106,10 +106,6 @@ class _Change:
         for name, count in more.items():
             adds[name] = adds.get(name, 0) + count
 
-    def fork(self, event: e.RunForked) -> None:
-        """The steps up to there are the source's."""
-        self.head = replace(self.head, step=event.step)
-
     def pin(self, event: e.ContextPinned) -> None:
         """The model from here on."""
         model = event.model
@@ -181,7 +177,6 @@ class _Change:
 
 
 _HEARD: Mapping[type[e.Event], Callable[[_Change, Any], None]] = {
-    e.RunForked: _Change.fork,
     e.ContextPinned: _Change.pin,
     e.GenerationRequested: _Change.request,
     e.GenerationCompleted: _Change.complete,

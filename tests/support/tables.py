@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import MetaData, Table
 from sqlalchemy.sql.elements import False_
 
+from domain.envelope import is_tombstone
 from domain.events import Event
 from domain.ids import RunRef
 from eventlog.port import Stored
@@ -47,6 +48,9 @@ class Rows:
         return self
 
     def hear(self, seen: Seen) -> None:
+        if seen.envelope is not None and is_tombstone(seen.envelope):
+            self._forget(seen.ref)
+            return
         head = self.heads.get(seen.ref) or self.view.fresh(seen.ref, seen.seq)
         folded = self.view.fold(head, seen)
         kept = self.view.load(self.view.dump(folded.head))
@@ -63,6 +67,14 @@ class Rows:
     def one(self, table: str, **wanted: Any) -> Row:
         (row,) = self.of(table, **wanted)
         return row
+
+    def _forget(self, ref: RunRef) -> None:
+        """Nothing is left of a job that was deleted, as in a store."""
+        for one in [one for one in self.heads if one[:2] == ref[:2]]:
+            del self.heads[one]
+        for rows in self._rows.values():
+            for key in [key for key, row in rows.items() if (row["tenant"], row["job"]) == ref[:2]]:
+                del rows[key]
 
     def _change(self, change: Put | Add | Drop) -> None:
         table, rows = self.tables[change.table], self._rows[change.table]

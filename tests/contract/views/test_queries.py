@@ -334,6 +334,7 @@ async def test_words_of_any_language_are_found(where: Where) -> None:
             assert hit.snippet.replace("\x03", "").replace("\x02", "") == f"one {word} two"
             assert hit.snippet.startswith(f"one \x02{word[:2]}")
             assert (await search(desk.reader, "acme", f"{word} three")).items == ()
+        assert (await search(desk.reader, "acme", "naive")).items == ()  # accents count
 
 
 async def test_texts_that_are_no_prose_are_no_hindrance(where: Where) -> None:
@@ -399,13 +400,15 @@ async def test_no_tenant_sees_anything_of_another(where: Where) -> None:
                 *(await activities_of(desk.reader, *ref)).items,
                 *(await audit(desk.reader, name)).items,
             ]
+            rows.append(await job(desk.reader, name, "j"))
             assert {row.tenant for row in rows} == {name}
-            assert len(rows) == 6
+            assert len(rows) == 7
             (hit,) = (await search(desk.reader, name, "secret")).items
             assert hit.snippet == f"\x02secret\x03 of {name}"
             assert [row.runs for row in (await usage(desk.reader, name)).rows] == [1]
         for name in ("", "acm", "acme x", "%", "acme' OR '1'='1"):
             assert (await jobs(desk.reader, name)).items == ()
+            assert await job(desk.reader, name, "j") is None
             assert (await search(desk.reader, name, "secret")).items == ()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain import events as e
-from domain.envelope import decode
+from domain.envelope import decode, is_tombstone
 from domain.ids import RunRef
 from eventlog.port import Stored
 from projections.view import AnyView
@@ -61,10 +61,11 @@ def told(view: AnyView, log: tuple[Stored, ...], *, with_unknown: bool) -> dict[
         envelope = decode(one.data)
         pen = pens.setdefault(one.ref, Pen(one.ref))
         pen.at_ms, pen.cause = envelope.at_ms, envelope.cause.type
-        strange = [UNKNOWN] if with_unknown else []
+        more = with_unknown and not is_tombstone(envelope)  # nothing comes after that, ever
+        strange = [UNKNOWN] if more else []
         events = [event for known in envelope.events for event in (*strange, known)]
         rows.tell(pen, events)
-        if with_unknown:
+        if more:
             pen.at_ms = envelope.at_ms
             rows.tell(pen, [UNKNOWN])
     return {name: [plain(row) for row in rows.of(name)] for name in rows.tables}

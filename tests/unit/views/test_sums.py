@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from domain import events as e
-from domain.envelope import decode
+from domain.envelope import decode, is_tombstone
 from domain.evolve import fold
 from domain.ids import RunRef
 from domain.state import RunState
@@ -42,6 +42,10 @@ class Log:
 
     def __post_init__(self) -> None:
         for one in self.stored:
+            if deleted(one):
+                forget(self.states, one)
+                forget(self.events, one)
+                continue
             self.states[one.ref] = after(self.states, one)
             self.events.setdefault(one.ref, []).extend(decode(one.data).events)
 
@@ -60,6 +64,16 @@ class Log:
             "tokens_charged": state.tokens_charged - sum(one.tokens for one in told),
             "money_charged": state.money_charged - sum(one.money for one in told),
         }
+
+
+def deleted(stored: Stored) -> bool:
+    return is_tombstone(decode(stored.data))
+
+
+def forget(found: dict[RunRef, Any], tombstone: Stored) -> None:
+    """Nothing is left of a job that was deleted."""
+    for ref in [ref for ref in found if ref[:2] == tombstone.ref[:2]]:
+        del found[ref]
 
 
 def after(found: Mapping[RunRef, RunState], stored: Stored) -> RunState:
@@ -173,6 +187,10 @@ def test_jobs_are_at_all_times_as_their_runs_are(log: Log) -> None:
     now: dict[RunRef, RunState] = {}
     for stored in log.stored:
         rows.tell_all([stored])
+        if deleted(stored):
+            forget(now, stored)
+            assert rows.of("jobs", tenant=stored.ref.tenant, job=stored.ref.job) == []
+            continue
         now[stored.ref] = after(now, stored)
         row = rows.one("jobs", tenant=stored.ref.tenant, job=stored.ref.job)
         mine = [state for ref, state in now.items() if ref[:2] == stored.ref[:2]]
