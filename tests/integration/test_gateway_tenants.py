@@ -19,6 +19,7 @@ from eventlog.memory import MemoryServer
 from gateway.app import create_app
 from gateway.callers import Role
 from gateway.operations import Operation
+from gateway.webhooks.hooks import Hooks
 from tests.support.credentials import Clock, auth_of, bearer
 from tests.support.gateway import DEFINITION, deps_of, gateway, projecting
 from tests.support.pen import Pen, completed, replied, requested, started
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 CANARY = "canary-7c41"
 BOUND_S = 15.0
-NOBODYS = Names("job0", "job0", "0" * 16, "0" * 64)
+NOBODYS = Names("job0", "job0", "0" * 16, "0" * 64, "1" * 16)
 TABLE: tuple[Operation, ...] = create_app(
     deps_of(MemoryServer(now_ms=lambda: 0).backbone(), Path("/nonexistent"))
 ).state.table
@@ -113,9 +114,11 @@ async def world(tmp_path: Path) -> AsyncGenerator[World]:
     _, umbrella = await auth.keys.create("umbrella", "theirs", "admin", by="test")
     _, acme = await auth.keys.create("acme", "ours", "admin", by="test")
     spare, _ = await auth.keys.create("acme", CANARY, "admin", by=CANARY)
-    deps = deps_of(backbone, tmp_path, auth=auth, heartbeat_s=0.1)
+    hooks = Hooks(backbone, now_ms=clock.ms, plain=True)
+    hook = await hooks.create("acme", f"http://one.example/{CANARY}", (), CANARY)
+    deps = deps_of(backbone, tmp_path, auth=auth, hooks=hooks, heartbeat_s=0.1)
     async with projecting(backbone, tmp_path), gateway(deps) as http:
-        names = Names("job1", "job1", spare.id, digest)
+        names = Names("job1", "job1", spare.id, digest, hook.id)
         made = World(http, server, names, acme, umbrella)
         await until_shown(made)
         yield made

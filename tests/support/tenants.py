@@ -19,12 +19,12 @@ class Names:
     job: str
     key: str
     digest: str
-    hook: str = "none"
+    hook: str
 
     @property
     def all(self) -> dict[str, str]:
         digest = {"digest": self.digest, "beginning of the digest": self.digest[:12]}
-        return {**digest, "key": self.key, "run": self.run, "job": self.job}
+        return {**digest, "key": self.key, "hook": self.hook, "run": self.run, "job": self.job}
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ ASKS: Mapping[str, Asks] = {
     "list_keys": listed(),
     "create_key": nobodys(body={"name": "other", "role": "viewer"}, owner=DONE, own_words=True),
     "revoke_key": lambda names: [Ask({"key": names.key})],
+    "list_webhooks": listed(),
+    "create_webhook": nobodys(body={"url": "http://one.example/"}, owner=DONE, own_words=True),
+    "remove_webhook": lambda names: [Ask({"webhook": names.hook}, shows=True)],
     "begin_session": nobodys(body={}, owner=DONE, own_words=True),
     "end_session": nobodys(owner=DONE),
     "list_experts": nobodys(),
