@@ -13,10 +13,13 @@ from domain import events as e
 from domain.ids import RunRef
 from eventlog.embedded.config import ServerConfig, free_port
 from eventlog.embedded.server import start
+from eventlog.jetstream.api import call
 from eventlog.jetstream.backbone import connect_backbone
+from eventlog.jetstream.connection import open_link
 from eventlog.port import Backbone
 from gateway.streams.bounds import Bounds
 from tests.contract.deployment import until
+from tests.integration.deployment import TOKEN, JetStreamDeployment
 from tests.support.gateway import BOUND_S, deps_of, gateway
 from tests.support.pen import Pen, completed, started
 from tests.support.raw_stream import RawStream, raw_stream
@@ -74,6 +77,40 @@ async def test_a_client_that_takes_nothing_is_cut_and_others_see_nothing_of_it(
         again = await streams.enter_async_context(raw_stream(http, URL, last=seen[-1]))
         await again.rest()
     assert [*seen, *durable(again)] == expected
+
+
+async def test_a_stream_outlives_a_log_that_was_lost_and_made_anew(
+    backbone: Backbone, deployment: JetStreamDeployment, tmp_path: Path
+) -> None:
+    """Two incarnations: the second is told from its start, after a reset (C9)."""
+    first = Pen(REF)
+    await first.write(backbone.log, *started())
+    before = backbone.log.incarnation
+    async with (
+        asyncio.timeout(2 * BOUND_S),
+        gateway(deps_of(backbone, tmp_path)) as http,
+        raw_stream(http, URL) as stream,
+    ):
+        await stream.until(5)
+        async with open_link(
+            deployment.server.url, token=TOKEN, name="test", timeout_s=2.0, connect_s=5.0
+        ) as link:
+            await call(link, "STREAM.DELETE.PERITUS_EVENTS")
+        await deployment.restart()
+
+        async def made_anew() -> bool:
+            return backbone.log.incarnation != before
+
+        await until(made_anew)
+        again = Pen(REF)
+        await again.write(backbone.log, *started("critic"))
+        await again.write(backbone.log, *completed(1))
+        *_, end = await stream.rest()
+    kinds = [frame.event for frame in stream.frames]
+    assert (kinds[5:7], end.event) == (["hello", "reset"], "end")
+    assert stream.frames[6].data["reason"] == "incarnation"
+    assert durable(stream)[4:] == await ids_of(again, backbone)
+    assert stream.frames[7].data["expert"] == "critic"
 
 
 class MonitoredConfig(ServerConfig):
