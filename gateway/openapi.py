@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from gateway.contents import BINARY
+from gateway.models.common import Accepted
 from gateway.models.problems import ProblemAnswer
 from gateway.once import KEY_CHARS_MAX
 from gateway.operations import JSON_TYPE, Operation
@@ -31,9 +32,16 @@ PATH_PARAMETERS: Mapping[str, Json] = {
 }
 """What is known of names in paths; any other is a text."""
 
+LINKS: Json = {
+    name: {"operationId": name, "parameters": {"run": "$response.body#/run"}}
+    for name in ("get_run", "list_steps", "list_waiting", "continue_run", "pause_run", "cancel_run")
+}
+"""What can be asked about a run that a write named."""
+
 TAGS: Mapping[str, str] = {
     "about": "The gateway itself, and who is asking.",
     "access": "API keys and sessions.",
+    "webhooks": "Programs that are told of events by HTTP.",
     "experts": "Whom there is to start.",
     "runs": "Runs: start them, say something to them, look at them.",
     "jobs": "Jobs: a run and all that it asked for.",
@@ -41,7 +49,6 @@ TAGS: Mapping[str, str] = {
     "people": "What waits for people, and what they decide.",
     "files": "Files of workspaces, and content by digest.",
     "streams": "Events as they come.",
-    "webhooks": "Programs that are told of events by HTTP.",
 }
 
 
@@ -203,9 +210,11 @@ def _body(one: Operation, models: Mapping[Model, Json]) -> Json:
 
 
 def _answer(one: Operation, models: Mapping[Model, Json]) -> Json:
+    told: Json
     if not isinstance(one.answer, str):
         schema = models[one.answer, "serialization"]
-        return {"description": one.summary, "content": {JSON_TYPE: {"schema": schema}}}
+        told = {"description": one.summary, "content": {JSON_TYPE: {"schema": schema}}}
+        return told | {"links": LINKS} if one.answer is Accepted else told
     if one.streams:
         frames = {name: models[frame, "serialization"] for name, frame in one.frames.items()}
         content: Json = {"schema": {"type": "string"}, "x-events": frames}
@@ -213,7 +222,7 @@ def _answer(one: Operation, models: Mapping[Model, Json]) -> Json:
         return {"description": about, "content": {one.answer: content}}
     if not one.answer:
         return {"description": one.summary}
-    told: Json = {"description": one.summary, "content": {one.answer: {}}}
+    told = {"description": one.summary, "content": {one.answer: {}}}
     if one.answer == BINARY:
         # Files say what they are by their names, if that is nothing a browser would run.
         told["content"] = {"*/*": {}}
