@@ -67,6 +67,7 @@ mcp-soak: setup ## 500 runs with MCP servers that misbehave; counts what is left
 
 bench: setup ## Measures the figures of the README; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.projections
 
 viewers: setup ## 1,000 clients follow one run of one gateway, ever faster; writes results.
 	$(BIN)/python -m benchmarks.streams

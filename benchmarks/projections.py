@@ -22,7 +22,7 @@ from eventlog.memory.server import MemoryServer
 from eventlog.port import EventLog
 from projections.engine import open_engine
 from projections.merging import Merged
-from projections.queries import Filters
+from projections.queries import LIMIT_DEFAULT, Filters
 from projections.queries.reader import Reader
 from projections.rows import RunRow
 from projections.runner import catch_up
@@ -30,6 +30,7 @@ from projections.store import open_store
 from projections.view import Put
 from projections.views import ALL, RUNS
 from projections.views.runs import row_values
+from tests.support.gateway import deps_of, gateway
 from tests.support.office import office
 from tests.support.runs import call, replies, result
 
@@ -196,11 +197,25 @@ async def list_times(path: Path) -> dict[str, float]:
     return found
 
 
+async def http_times(folder: Path) -> dict[str, float]:
+    """The same through `GET /v1/runs` of a gateway on loopback, in milliseconds."""
+    log = MemoryServer(now_ms=lambda: 0)
+    times: list[float] = []
+    async with gateway(deps_of(log.backbone(), folder)) as client:
+        for _ in range(ASKED):
+            begun = time.perf_counter()
+            answer = await client.get("/v1/runs")
+            times.append((time.perf_counter() - begun) * 1_000)
+            assert len(answer.json()["runs"]) == LIMIT_DEFAULT, answer.text
+    return {"http_runs_ms_p50": statistics.median(times), "http_runs_ms_p95": quantile(times, 0.95)}
+
+
 async def measure(folder: Path) -> dict[str, float]:
     figures = await apply_rate(folder)
-    path = folder / "listed.sqlite"
+    path = folder / "views.sqlite"
     await list_many(path)
-    return figures | {"runs_listed": RUNS_LISTED} | await list_times(path)
+    figures |= {"runs_listed": RUNS_LISTED} | await list_times(path)
+    return figures | await http_times(folder)
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from domain.errors import PeritusError, Rejected, Unavailable
 from peritus.definitions import LoadedDefinition, load_definition
 from peritus.keys import env_files, project_keys
+from peritus.lookup import views_at
 from peritus.project import Project, operator_of
 from peritus.runtime import Link, open_backbone
 from peritus.settings import Settings
@@ -101,7 +102,7 @@ def _state(project: Project, settings: Settings) -> Finding:
 async def _server(settings: Settings, project: Project) -> list[Finding]:
     try:
         async with open_backbone(settings, project.state) as link:
-            return await _connected(settings, link)
+            return [*await _connected(settings, link), await _views(settings, project, link)]
     except PeritusError as error:
         return [Finding("server", "broken", str(error))]
 
@@ -140,6 +141,26 @@ async def _connected(settings: Settings, link: Link) -> list[Finding]:
         detail = f"commands were given up on, the last: {dead[0].reason}; see `peritus dead list`"
         found.append(Finding("dead letters", "note", detail))
     return found
+
+
+async def _views(settings: Settings, project: Project, link: Link) -> Finding:
+    """How far the views are; they may be made at any time, so nothing about them is broken."""
+    from projections.lag import states_of  # noqa: PLC0415 - long to import
+    from projections.queries.reader import Reader  # noqa: PLC0415
+    from projections.views import ALL  # noqa: PLC0415
+
+    log = link.backbone.log
+    async with Reader(views_at(settings, project)) as reader:
+        places = await reader.places()
+    states = states_of(ALL, places, log.incarnation, (await log.bounds())[1])
+    live = [state for state in states if state.condition == "live"]
+    if not places:
+        return Finding("views", "ok", "made when something is looked up")
+    behind = max((state.behind for state in live), default=0)
+    detail = f"{len(live)} of {len(states)} live, at most {behind} envelopes behind"
+    if len(live) == len(states):
+        return Finding("views", "ok", detail)
+    return Finding("views", "note", f"{detail}; see `peritus projections list`")
 
 
 async def _sandbox(settings: Settings) -> Finding:

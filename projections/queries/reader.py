@@ -30,6 +30,10 @@ TRIES_MAX = 5
 RUNS = "runs"
 
 
+class Unbuilt(Unavailable):
+    """There are views, and none of this name that this release reads."""
+
+
 class Look:
     """One consistent look at one view. Where there is nothing yet, there are no rows."""
 
@@ -81,13 +85,16 @@ class Reader:
             self._engine = None
 
     async def position(self, view: str = RUNS) -> Cursor | None:
-        """How far a view has come; None before it was ever made.
+        """How far the view that is read has come; None while there is none.
 
         Raises:
-            Unavailable: it cannot be read, or is being built.
+            Unavailable: it cannot be read.
         """
-        async with self.look(view) as look:
-            return look.position
+        try:
+            async with self.look(view) as look:
+                return look.position
+        except Unbuilt:
+            return None
 
     async def places(self) -> list[Place]:
         """How far all views are, those that are being built too.
@@ -268,7 +275,7 @@ def _readable(view: AnyView, places: Iterable[Place]) -> Place | None:
     """The generation that this release reads; None while there is none at all of any view.
 
     Raises:
-        Unavailable: it is being built, or is to be.
+        Unbuilt: it is being built, or is to be, or is of a newer release.
     """
     places = list(places)
     mine = [place for place in places if place.view == view.name]
@@ -277,14 +284,14 @@ def _readable(view: AnyView, places: Iterable[Place]) -> Place | None:
             return place
     if any(place.version > view.version for place in mine):
         msg = f"the view {view.name!r} is of a newer release"
-        raise Unavailable(msg)
+        raise Unbuilt(msg)
     for place in mine:
         if place.role == "building":
             msg = f"the view {view.name!r} is being built ({place.percent} %)"
-            raise Unavailable(msg)
+            raise Unbuilt(msg)
     if places:
         msg = f"the view {view.name!r} is yet to be built: `peritus serve projections` does it"
-        raise Unavailable(msg)
+        raise Unbuilt(msg)
     return None
 
 

@@ -21,6 +21,7 @@ def test_the_doctor_finds_nothing_broken_and_never_shows_a_key(project: Project)
     assert found["provider openai"]["verdict"] == "ok"
     assert "nats-server 2." in found["server"]["detail"]
     assert "'os' declared" in found["durability"]["detail"]
+    assert found["views"]["verdict"] == "ok"
     assert "sk-" not in outcome.out + outcome.said
 
 

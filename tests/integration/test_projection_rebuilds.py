@@ -21,6 +21,7 @@ from projections.view import AnyView
 from projections.views import ALL, RUNS
 from tests.support.pen import Pen, completed, started
 from tests.support.tally import Tally
+from tests.support.views import opened
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +105,7 @@ async def test_whoever_looks_something_up_builds_what_this_release_reads(
     newer = Tally(version=2)
     async with Reader(path, [newer]) as reader:
         with pytest.raises(Unavailable, match="yet to be built"):
-            await reader.position("tally")
+            await opened(reader, "tally")
         await catch_up(backbone.log, path, views=[newer])
         assert await reader.position("tally") == Cursor("a0", last)
 
@@ -157,7 +158,7 @@ async def test_a_view_alone_can_be_followed_and_the_others_are_made_later(
     async with Reader(path) as reader:
         assert len((await reader.runs("acme")).runs) == 2
         with pytest.raises(Unavailable, match="'jobs' is yet to be built"):
-            await reader.position("jobs")
+            await opened(reader, "jobs")
         async with asyncio.timeout(BOUND_S), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(run_projection(backbone.log, path))
             await until(

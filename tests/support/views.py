@@ -63,6 +63,12 @@ async def open_desk(where: Where, views: Iterable[AnyView] = ALL) -> AsyncGenera
         yield Desk(store, reader, await store.begin(INCARNATION))
 
 
+async def opened(reader: Reader, view: str) -> None:
+    """Look at a view, and at nothing in it."""
+    async with reader.look(view):
+        pass
+
+
 def desk_path(folder: Path) -> Path:
     return folder / "views.sqlite"
 

@@ -21,7 +21,7 @@ from projections.view import Add, Change, Drop, Put
 from projections.where import Where
 from tests.support.pen import completed, replied, requested, started
 from tests.support.tally import Tally
-from tests.support.views import Desk, open_desk, pen_of
+from tests.support.views import Desk, open_desk, opened, pen_of
 
 pytestmark = pytest.mark.anyio
 
@@ -167,12 +167,13 @@ async def test_another_version_is_built_beside_the_old_one_and_then_switched_to(
             assert (one.view.version, standing.live) == (2, ())
             assert await store.build(standing, seen[:2]) == ([], [])
             async with Reader(where, [Tally(version=2)]) as reader:
+                assert await reader.position("tally") is None
                 with pytest.raises(Unavailable, match=r"is being built \(50 %\)"):
-                    await reader.position("tally")
+                    await opened(reader, "tally")
             assert len(await old.rows("tally", "runs")) == 1  # the old release reads its own
             assert await store.build(standing, seen[2:4]) == ([], ["tally"])
         with pytest.raises(Unavailable, match="newer release"):
-            await old.reader.position("tally")
+            await opened(old.reader, "tally")
         with pytest.raises(Moved):
             await old.feed(stored[3])
         assert (await old.store.begin("a0")).live == ()  # what is newer is left alone
@@ -243,7 +244,7 @@ async def test_a_view_that_comes_new_is_built_beside_the_ones_there_are(where: W
         await desk.feed(*stored)
     async with open_store(where, [Tally(), more]) as store, Reader(where, [more]) as reader:
         with pytest.raises(Unavailable, match="yet to be built"):
-            await reader.position("more")
+            await opened(reader, "more")
         standing = await store.begin("a0", goal=3)
         assert [one.view.name for one in standing.live] == ["tally"]
         assert [one.view.name for one in standing.building] == ["more"]
