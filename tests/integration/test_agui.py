@@ -87,6 +87,32 @@ async def test_old_turn_is_told_as_it_was_when_others_followed(
     assert types(second)[-1] == "RUN_FINISHED"
 
 
+async def test_several_interrupts_are_answered_in_one_turn(
+    client: httpx2.AsyncClient, backbone: Backbone
+) -> None:
+    question = ("question", '{"question": "Which colour?"}')
+    replies: dict[str, list[Any]] = {
+        "boss": [calls(("clerk", '{"query": "Write"}'), question), "All done."],
+        "clerk": [LETTER, "Sent."],
+    }
+    async with at_work(backbone, replies):
+        first = await whole(client, asked("t1", "r1", "Go"), "boss")
+        interrupts = first[-1]["outcome"]["interrupts"]
+        payloads = {"input_required": "blue", "tool_call": {"approved": True}}
+        resume = [
+            {"interruptId": one["id"], "status": "resolved", "payload": payloads[one["reason"]]}
+            for one in interrupts
+        ]
+        over = await whole(client, asked("t1", "r2", resume=resume))
+        again = await whole(client, asked("t1", "r2", resume=resume))
+    assert {one["reason"] for one in interrupts} == set(payloads)
+    (started,) = (one for one in first if one["type"] == "SUBAGENT_STARTED")
+    assert over[-1]["outcome"] == {"type": "success"}
+    assert text(over) == "Sent.All done."
+    assert {one.get("subagentRunId") for one in over} == {None, started["subagentRunId"]}
+    assert text(again) == text(over)
+
+
 async def test_nobody_at_work_yet_is_waited_for(
     client: httpx2.AsyncClient, backbone: Backbone
 ) -> None:

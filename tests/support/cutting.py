@@ -21,14 +21,21 @@ class Cutter:
     cuts: int
     bytes_max: int
     made: int = 0
-    places: list[int] = field(default_factory=list[int])
+    passed: list["Passed"] = field(default_factory=list["Passed"])
 
     def next(self) -> int | None:
         if self.made >= self.cuts:
             return None
         self.made += 1
-        self.places.append(self.dice.randrange(self.bytes_max))
-        return self.places[-1]
+        return self.dice.randrange(self.bytes_max)
+
+
+@dataclass
+class Passed:
+    """What went through one connection, either way."""
+
+    asked: bytearray = field(default_factory=bytearray)
+    answered: bytearray = field(default_factory=bytearray)
 
 
 @asynccontextmanager
@@ -39,16 +46,18 @@ async def cutting(url: str, cutter: Cutter) -> AsyncGenerator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(target.hostname, target.port)
+        passed = Passed()
+        cutter.passed.append(passed)
         try:
             async with asyncio.TaskGroup() as tasks:
-                up = tasks.create_task(_pass_on(reader, back, None))
-                down = tasks.create_task(_pass_on(there, writer, cutter.next()))
+                up = tasks.create_task(_pass_on(reader, back, None, passed.asked))
+                down = tasks.create_task(_pass_on(there, writer, cutter.next(), passed.answered))
                 await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
                 up.cancel()
                 down.cancel()
         finally:
-            for one in (writer, back):
-                one.transport.abort()
+            back.transport.abort()
+            writer.close()  # what was passed on still arrives
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
@@ -57,12 +66,14 @@ async def cutting(url: str, cutter: Cutter) -> AsyncGenerator[str]:
 
 
 async def _pass_on(
-    source: asyncio.StreamReader, sink: asyncio.StreamWriter, left: int | None
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, left: int | None, seen: bytearray
 ) -> None:
     """Pass bytes on, and no more than are left."""
     with suppress(ConnectionError):
         while data := await source.read(PIECE):
-            sink.write(data if left is None else data[:left])
+            kept = data if left is None else data[:left]
+            seen += kept
+            sink.write(kept)
             await sink.drain()
             if left is not None:
                 left -= len(data)

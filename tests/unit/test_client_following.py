@@ -104,7 +104,9 @@ def test_next_connection_asks_for_what_comes_after_the_last_frame() -> None:
     assert one.headers["Last-Event-ID"] == f"{LIFE}-3-1"
     assert one.lost() > 0
     one.opened()
-    assert heard(one.feed(hello(3) + event(4))) == [f"{LIFE}-4-0"]
+    greeting, *events = one.feed(hello(3) + event(4))
+    assert greeting == Hello(f"{LIFE}-3-0", "j1", "r1")  # nothing of what broke off is in it
+    assert heard(events) == [f"{LIFE}-4-0"]
 
 
 def test_what_was_told_already_is_told_no_more() -> None:
