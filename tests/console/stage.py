@@ -80,6 +80,13 @@ type = "mcpStdioSkill"
 command = "npx"
 packageName = "@perstack/base"
 
+[experts.flooder]
+description = "Reads a lot."
+instruction = "Read."
+[experts.flooder.skills.office]
+type = "localSkill"
+tools = ["flood"]
+
 [[policy]]
 verdict = "ask"
 tool = "send"
@@ -91,6 +98,9 @@ MARKUP = (
     "<b>bold</b> [link](javascript:alert(1)) <a href='javascript:alert(2)'>there</a> </pre></div>"
 )
 """What a page that took text for markup would run, or draw."""
+
+FLOOD = "".join(f"line {number}\n" for number in range(8_000))
+"""More than an event holds: what is stored beside it is fetched when somebody asks."""
 
 STORY = "Once upon a time, there was a log. Nothing in it ever changed. 👋 Grüße! "
 
@@ -197,6 +207,7 @@ LINES: Mapping[str, Sequence[Any]] = {
         "And once more.",
     ],
     "trickster": [calls(("send", TRICK)), "Sent."],
+    "flooder": [calls(("flood", "{}")), "Read."],
     "lead": [calls(("clerk", '{"query": "Write it."}'), text="Write for me."), "It is written."],
     "shouter": [calls(("echo", "{}"), text=MARKUP), MARKUP],
     "builder": [
@@ -298,8 +309,13 @@ def _tools(sent: list[dict[str, Any]]) -> list[RegisteredTool]:
         del arguments, call
         return MARKUP
 
+    def flood(arguments: dict[str, Any], call: ToolCall) -> str:
+        del arguments, call
+        return FLOOD
+
     schema = {"type": "object"}
-    return [tool("send", "Send.", schema, send), tool("echo", "Echo.", schema, echo)]
+    made = {"send": send, "echo": echo, "flood": flood}
+    return [tool(name, name, schema, function) for name, function in made.items()]
 
 
 @asynccontextmanager

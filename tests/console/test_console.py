@@ -222,6 +222,41 @@ async def test_markup_of_people_models_and_tools_stays_text(page: Page, deployme
     assert await page.evaluate("() => window.owned") is None
 
 
+async def test_what_is_too_large_for_an_event_is_fetched_when_somebody_asks(
+    page: Page, deployment: Stage
+) -> None:
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    job = await deployment.start("flooder", "Read a lot")
+    await open_job(page, job)
+    await expect(page.locator(".job-status")).to_contain_text("completed")
+    await page.locator("details.call summary").click()
+    call = page.locator("details.call")
+    show = call.get_by_role("button", name=re.compile(r"^Show .* KiB$")).last
+    await expect(show).to_be_visible()
+    assert [url for url in asked if "/v1/blobs/" in url] == []
+    await show.click()
+    await call.get_by_role("button", name=re.compile("^Show all")).last.click()
+    await expect(call.locator("pre").last).to_contain_text("line 7999")
+    assert len([url for url in asked if "/v1/blobs/" in url]) == 1
+
+
+async def test_a_key_that_is_taken_back_leads_to_the_login(
+    stranger: Page, deployment: Stage
+) -> None:
+    admin = {"Authorization": f"Bearer {deployment.key}"}
+    made = await stranger.request.post(
+        "/v1/keys", data={"name": "short", "role": "operator"}, headers=admin
+    )
+    job = await deployment.start("talker", "Talk to whoever is there")
+    await stranger.goto(f"/#/job/{job}/conversation")
+    await stranger.get_by_label("API key").fill((await made.json())["key"])
+    await stranger.get_by_role("button", name="Sign in").click()
+    await expect(stranger.locator(".job-line .connection")).to_have_text("Live")
+    await stranger.request.delete("/v1/keys/short", headers=admin)
+    await expect(stranger.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
 async def test_who_may_only_look_is_offered_nothing_else(
     stranger: Page, page: Page, deployment: Stage
 ) -> None:

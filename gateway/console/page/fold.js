@@ -3,7 +3,8 @@
  * Pure: no page, no clock, no network. What single events do is in `events.js`.
  */
 
-import { EVENTS, touch } from "./events.js";
+import { EVENTS } from "./events.js";
+import { touch } from "./histories.js";
 
 const DRAFTS_MAX = 500;
 const OUTPUT_CHARS_MAX = 100_000;

@@ -36,7 +36,7 @@ function show() {
   if (location.hash === "#main") return;
   const here = place();
   // A page may take a change of its own parameters without being built anew.
-  if (shown?.moved?.(here)) return mark(here);
+  if (me !== null && shown?.moved?.(here)) return mark(here);
   shown?.close?.();
   shown = null;
   if (me === null) {

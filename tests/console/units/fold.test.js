@@ -125,12 +125,23 @@ test("what was said so far takes the place of what was heard, and pieces go on f
   assert.equal(draftText(told), "Hello world");
 });
 
+test("what was said so far, if it is older than what was heard, takes nothing away", () => {
+  const told = stream();
+  told.begin();
+  told.ask();
+  told.delta("Hello wo", 0);
+  told.soFar("Hel");
+  told.delta("rld", 8);
+  assert.equal(draftText(told), "Hello world");
+});
+
 test("what was said so far comes before the history, and waits for it", () => {
   const told = stream();
   told.hear({ event: "hello", id: "a-0-0", data: { job: "j", cursor: "a-0-0" } });
   told.soFar("Hello");
   told.begin();
   told.ask();
+  assert.equal(draftText(told), "Hello");
   told.delta(" world", 5);
   assert.equal(draftText(told), "Hello world");
 });
