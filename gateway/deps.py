@@ -13,6 +13,7 @@ from domain.redaction import Redactor
 from eventlog.port import Backbone
 from gateway.auth.means import Auth
 from gateway.callers import caller_of
+from gateway.retained import Retaining
 from gateway.stored import StoredFiles
 from gateway.streams.bounds import DEFAULT_BOUNDS, Bounds
 from gateway.webhooks.hooks import Hooks
@@ -96,6 +97,7 @@ class GatewayDeps:
     body_bytes_max: int = BODY_BYTES_MAX
     upload_bytes_max: int = UPLOAD_BYTES_MAX
     hooks: Hooks | None = None
+    retaining: Retaining | None = None
     redactor: Callable[[], Redactor] = Redactor
     """What this process knows of secrets: none is in an answer that tells what went wrong."""
 

@@ -22,6 +22,9 @@ RETRY_AFTER_S = 1
 
 STATUS_BY_CODE: Mapping[str, int] = {
     "no_such_run": 404,
+    "no_such_job": 404,
+    "bad_url": 422,
+    "bad_filter": 422,
     "bad_id": 404,
     "unknown_expert": 422,
     "unknown_provider": 422,

@@ -14,6 +14,7 @@ from gateway import (
     overviews,
     people_operations,
     reads,
+    retained,
     run_parts,
     writes,
 )
@@ -46,6 +47,7 @@ def operations(deps: GatewayDeps, hub: Hub) -> tuple[Operation, ...]:
         *streams.operations(deps, hub),
         *agui.operations(deps, hub),
         *chat.operations(deps, hub),
+        *retained.operations(deps.retaining),
         *webhooks.operations(deps),
     )
     return (*table, *documents.operations(table))

@@ -29,7 +29,7 @@ from peritus.lane import sandbox_lane, skill_lane
 from peritus.logs import REDACTIONS
 from peritus.lookup import views_at
 from peritus.project import Project, need_config, operator_of
-from peritus.retention import retention
+from peritus.retention import Retainer, retention
 from peritus.runtime import (
     Link,
     open_backbone,
@@ -155,6 +155,7 @@ class Serving:
             auth=guard.auth,
             hosts=LOOPBACK_HOSTS | {settings.gateway_host},
             hooks=hooks_of(settings, link.backbone),
+            retaining=Retainer(link.backbone),
             redactor=REDACTIONS.redactor,
             known=partial(self._known, link.backbone),
         )

@@ -1,7 +1,6 @@
 """`peritus export`: a job as one file. Not how it is read back: `import_job`."""
 
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +12,8 @@ from peritus.cli import options
 from peritus.cli.exits import Exit
 from peritus.cli.loop import notice, run_async
 from peritus.cli.observing import Place, here, observing
-from peritus.ids import now_ms
-from services.retention.exporting import Origin, export_job
+from peritus.retention import origin
+from services.retention.exporting import export_job
 
 
 def command(
@@ -42,8 +41,7 @@ async def _export(place: Place, job: str, path: Path) -> Exit:
     try:
         with os.fdopen(descriptor, "w+b") as file:
             async with observing(place) as observer:
-                origin = Origin(version("peritus"), now_ms())
-                manifest = await export_job(observer.backbone, name, file, origin)
+                manifest = await export_job(observer.backbone, name, file, origin())
             size = file.tell()
         beside.replace(path)
     finally:
