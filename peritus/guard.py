@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.auth import Auth
     from gateway.auth.issuer import Issuer
     from gateway.auth.keys import KeyRing
+    from gateway.auth.sessions import Sessions
 
 KEY_FILE = "gateway.key"
 KEY_BYTES = 32
@@ -79,17 +80,15 @@ def guard_of(settings: Settings, state: Path, backbone: Backbone) -> Guard:
     """
     from gateway.auth.means import Auth  # noqa: PLC0415 - HTTP is for the gateway alone
     from gateway.auth.rates import Rates  # noqa: PLC0415
-    from gateway.auth.sessions import Sessions  # noqa: PLC0415
 
     check_guard(settings)
     if settings.gateway_auth == "none":
         return Guard(None, None)
-    registry, clock = backbone.registry, time.monotonic
     auth = Auth(
         keys=key_ring(backbone),
-        sessions=Sessions(registry, now_ms=now_ms, now_s=clock),
+        sessions=sessions_of(backbone),
         issuer=_issuer(settings),
-        rates=Rates(settings.gateway_rate, clock) if settings.gateway_rate else None,
+        rates=Rates(settings.gateway_rate, time.monotonic) if settings.gateway_rate else None,
         origins=frozenset(settings.gateway_cors_origins),
     )
     if settings.gateway_token is not None:
@@ -105,6 +104,13 @@ def key_ring(backbone: Backbone) -> "KeyRing":
     from gateway.auth.keys import KeyRing  # noqa: PLC0415 - HTTP is for the gateway alone
 
     return KeyRing(backbone.registry, now_ms=now_ms, now_s=time.monotonic)
+
+
+def sessions_of(backbone: Backbone) -> "Sessions":
+    """The sessions of the deployment."""
+    from gateway.auth.sessions import Sessions  # noqa: PLC0415 - HTTP is for the gateway alone
+
+    return Sessions(backbone.registry, now_ms=now_ms, now_s=time.monotonic)
 
 
 def local_key(file: Path) -> str:

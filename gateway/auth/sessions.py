@@ -101,6 +101,15 @@ class Sessions:
             return None
         return None if self.is_past(session.expires_at_ms) else session
 
+    async def end_all(self) -> None:
+        """End every session there is, of all tenants: within seconds at other gateways.
+
+        Raises:
+            Unavailable: they may go on.
+        """
+        await self._registry.remove(KIND, TENANT, NAME)
+        self._signing = None
+
     async def mark(self, token: str) -> str:
         """What tells whether a token is still the one a session was made from; not the token.
 

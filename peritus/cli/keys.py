@@ -14,7 +14,7 @@ from peritus.cli.loop import Out, notice, run_async
 from peritus.cli.observing import Place, here, observing
 from peritus.cli.wording import columns
 from peritus.definitions.amounts import parse_duration
-from peritus.guard import key_ring
+from peritus.guard import key_ring, sessions_of
 from peritus.ids import now_ms
 from peritus.people import this_user
 
@@ -93,6 +93,13 @@ def revoke(
     raise typer.Exit(Exit.COMPLETED)
 
 
+@app.command("end-sessions")
+def end_sessions(config: options.Config = None) -> None:
+    """End the sessions of all browsers, of every tenant; keys stay as they are."""
+    run_async(_end_sessions(here(config)))
+    raise typer.Exit(Exit.COMPLETED)
+
+
 async def _create(
     place: Place,
     name: str,
@@ -137,6 +144,12 @@ async def _revoke(place: Place, whose: str, which: str) -> None:
         message = f"tenant {whose} has no key {which!r}; see `peritus keys list`"
         raise Rejected("no_such_key", message)
     notice(f"key {key.name} ({key.id}) is good no more")
+
+
+async def _end_sessions(place: Place) -> None:
+    async with observing(place) as observer:
+        await sessions_of(observer.backbone).end_all()
+    notice("all sessions of browsers are over")
 
 
 def _tenant(place: Place, given: str | None) -> str:

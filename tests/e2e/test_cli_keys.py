@@ -63,6 +63,15 @@ async def test_a_key_is_made_used_taken_back_and_shown_nowhere_else(project: Pro
             assert (listed["name"], listed["experts"]) == ("ci", ["helper"])
             assert listed["created_by"].startswith("cli:")
 
+            begun = await http.post("/v1/session", json={"key": own})
+            assert begun.status_code == 201
+            assert (await http.get("/v1/me")).json()["via"] == "session"
+            await asyncio.to_thread(keys, project, nats.url, "end-sessions")
+
+            async def signed_out() -> bool:
+                return (await http.get("/v1/me")).status_code == 401
+
+            await until("the session to be over", signed_out)
             await asyncio.to_thread(keys, project, nats.url, "revoke", "ci")
 
             async def refused() -> bool:

@@ -96,10 +96,12 @@ async def test_when_the_signing_value_is_removed_all_sessions_are_over(
 ) -> None:
     sessions = sessions_of(backbone, clock)
     value = await sessions.seal(session_of(sessions))
-    [entry] = await backbone.registry.list("session")
-    await backbone.registry.remove(entry.kind, entry.tenant, entry.name)
-    clock.pass_by(SIGNING_AGE_S)
+    there = sessions_of(backbone, clock)
+    assert await there.open(value) is not None
+    await sessions.end_all()
     assert await sessions.open(value) is None
+    clock.pass_by(SIGNING_AGE_S)
+    assert await there.open(value) is None
     later = await sessions.seal(session_of(sessions))
     assert later != value
     assert await sessions.open(later) is not None
