@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 
 from tests.e2e.cli_project import Outcome, Project
+from tests.support import postgres
 
 pytestmark = [pytest.mark.broker, pytest.mark.sandbox]
 
@@ -58,3 +59,22 @@ def test_a_file_of_views_of_an_older_release_is_made_anew(project: Project) -> N
     outcome = project.peritus("runs", "--json")
     assert outcome.code == 0, outcome.said
     assert len(outcome.out.splitlines()) == 1
+
+
+@pytest.mark.backends
+def test_views_in_postgresql_are_those_of_the_file_and_no_file_is_made(project: Project) -> None:
+    if (why := postgres.missing()) is not None:
+        pytest.skip(why)
+    project.write("one.toml", '[[reply]]\ntext = "done"\n')
+    assert project.run("one.toml").code == 0
+    with postgres.served() as url:
+        there = {"PERITUS_VIEWS_URL": url, "PERITUS_PREFIX": "peritus"}
+        runs = project.peritus("runs", "--json", env=there)
+        built = project.peritus("projections", "rebuild", env=there)
+        live = lines(project.peritus("projections", "list", "--json", env=there))
+        found = project.peritus("show", json.loads(runs.out)["run"][:8], env=there)
+    assert built.code == 0, built.said
+    assert {(one["condition"], one["behind"]) for one in live.values()} == {("live", 0)}
+    assert found.code == 0, found.said
+    assert not (project.folder / ".peritus" / "views.sqlite").exists()
+    assert project.peritus("runs", "--json").out == runs.out
