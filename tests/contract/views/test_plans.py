@@ -15,6 +15,7 @@ from projections.queries.audit import AuditFilters, audit
 from projections.queries.jobs import JobFilters, job, jobs
 from projections.queries.paging import Asked
 from projections.queries.reader import Reader
+from projections.queries.roots import paused_jobs, roots_of
 from projections.queries.search import SearchFilters, search
 from projections.queries.steps import CallFilters, calls_of, steps_of
 from projections.queries.usage import usage
@@ -34,6 +35,9 @@ QUESTIONS: dict[str, Question] = {
     "jobs that wait": lambda r: jobs(r, "acme", JobFilters(status="waiting"), Asked(cursor="9")),
     "forks of a job": lambda r: jobs(r, "acme", JobFilters(forked_from="j"), Asked(cursor="9")),
     "a job": lambda r: job(r, "acme", "job1"),
+    "some jobs": lambda r: jobs(r, "acme", JobFilters(among=["job1", "job2"]), Asked(cursor="9")),
+    "first runs of jobs": lambda r: roots_of(r, "acme", ["job1", "job2"]),
+    "paused jobs": lambda r: paused_jobs(r, "acme"),
     "steps": lambda r: steps_of(r, "acme", "job1", "alpha", Asked(cursor="1")),
     "calls of a job": lambda r: calls_of(r, "acme", "job1", asked=Asked(cursor="1-1")),
     "calls by tool": lambda r: calls_of(r, "acme", "job1", filters=CallFilters(tool="look")),
