@@ -15,7 +15,7 @@ from eventlog.port import Backbone
 from tests.support.credentials import Clock, auth_of, bearer
 from tests.support.gateway import deps_of, gateway, projecting, until_closed, working
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "support" / "schemathesis.toml"
@@ -100,6 +100,7 @@ async def asked_at_random(
     assert process.returncode == 0, said.decode(errors="replace")[-20_000:]
 
 
+@pytest.mark.slow
 async def test_every_operation_answers_as_the_document_says(
     hasty: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
