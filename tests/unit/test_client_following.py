@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import Unavailable
@@ -117,6 +117,7 @@ def test_what_was_told_already_is_told_no_more() -> None:
     assert heard(one.feed(hello(1) + event(1) + event(2) + event(3))) == [f"{LIFE}-3-0"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 400), max_size=6))
 def test_cuts_anywhere_lose_and_repeat_nothing(cuts: list[int]) -> None:
     one, found = follower(), list[Frame]()

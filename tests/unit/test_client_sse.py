@@ -1,7 +1,7 @@
 """Server-sent events out of bytes in any pieces, as the standard says. Not what events mean."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peritus.client import sse
@@ -34,18 +34,21 @@ def parsed(data: bytes, cuts: list[int]) -> list[Message]:
     return found
 
 
+@settings(deadline=None)
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=12))
 def test_pieces_do_not_matter(stream: tuple[bytes, list[Message]], cuts: list[int]) -> None:
     data, meant = stream
     assert parsed(data, cuts) == meant
 
 
+@settings(deadline=None)
 @given(streams())
 def test_one_byte_at_a_time_is_the_same(stream: tuple[bytes, list[Message]]) -> None:
     data, meant = stream
     assert parsed(data, list(range(len(data)))) == meant
 
 
+@settings(deadline=None)
 @given(streams(), st.integers(0, 10_000))
 def test_what_breaks_off_was_never_there(stream: tuple[bytes, list[Message]], cut: int) -> None:
     data, meant = stream
@@ -53,6 +56,7 @@ def test_what_breaks_off_was_never_there(stream: tuple[bytes, list[Message]], cu
     assert found == meant[: len(found)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=8))
 def test_any_bytes_are_taken(pieces: list[bytes]) -> None:
     parser = Parser()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from ag_ui.core.types import AssistantMessage, Message, ToolMessage, UserMessage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.agui.board import patch
@@ -18,6 +18,7 @@ from gateway.turns.speech import Speech
 PIECES = st.lists(st.text("ab cü", min_size=1, max_size=5), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, min_size=1, max_size=3), st.data())
 def test_what_is_told_is_exact_whatever_pieces_are_lost_or_come_twice(
     parts: list[list[str]], data: st.DataObject
@@ -75,6 +76,7 @@ def applied(state: Any, operations: list[dict[str, Any]]) -> Any:
     return state
 
 
+@settings(deadline=None)
 @given(STATES, STATES)
 def test_patch_of_two_states_makes_one_of_the_other(old: Any, new: Any) -> None:
     assert applied(old, patch(old, new)) == new
