@@ -63,6 +63,8 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             body_media_type="application/octet-stream",
             problems=(408,),
             tag=TAG,
+            description="Images, PDFs and texts can be attached when a run starts or goes on. The "
+            "content type is told back, and not kept.",
         ),
     )
 

@@ -34,6 +34,8 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             status=202,
             body=ForkBody,
             problems=(409,),
+            description="The fork has the past of its source up to there, with other results of "
+            "calls if you say so; its files begin as they were then.",
             examples={"another way": {"fromStep": 2, "query": "Do it in Rust instead"}},
         ),
     )

@@ -51,6 +51,7 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             query=JobsQuery,
             problems=(409,),
             tag=TAG,
+            description="A job is a run that somebody started, and all runs that came of it.",
         ),
         Operation(
             "GET",

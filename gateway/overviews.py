@@ -71,6 +71,8 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             query=SearchQuery,
             problems=(409,),
             tag="overviews",
+            description="In inputs, replies, tool calls, results, questions and answers. Matches "
+            "are between U+0002 and U+0003.",
         ),
         Operation(
             "GET",

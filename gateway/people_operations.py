@@ -63,6 +63,8 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             people.decide,
             body=DecideBody,
             examples=DECISIONS,
+            description="It has to carry the digest that was told with what waits: it is about "
+            "the arguments the person was shown, and no others.",
         ),
         _deed(
             "steer",
@@ -103,6 +105,7 @@ def _deed(
     *,
     body: type[Body] = NoBody,
     examples: Examples = NONE,
+    description: str = "",
 ) -> Operation:
     """Something that a person does to a run."""
     return Operation(
@@ -118,4 +121,5 @@ def _deed(
         problems=(409,),
         tag=TAG,
         examples=examples,
+        description=description,
     )

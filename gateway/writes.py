@@ -33,6 +33,8 @@ def operations(deps: GatewayDeps) -> tuple[Operation, ...]:
             status=202,
             body=StartBody,
             problems=(409,),
+            description="The answer comes when the start is decided, or stored to be: `position` "
+            "says which. The same key again starts nothing.",
             examples={
                 "text": {"expert": "coder", "query": "Write a haiku into haiku.txt"},
                 "limits": {"expert": "coder", "query": "Tidy up", "job": "tidy-1", "maxSteps": 20},
