@@ -58,7 +58,7 @@ class MemoryServer:
         self.limits = LimitStore()
         self.registry = RegistryStore()
         self.blob_times = BlobTimes(now_ms)
-        self._stores = Stores(
+        self.stores = Stores(
             log=self.log,
             snapshots=self.snapshots,
             open_runs=self.open_runs,
@@ -94,7 +94,7 @@ class MemoryServer:
             live=MemoryLive(client, self._air),
             requests=MemoryRequests(client, self._desk),
             registry=MemoryRegistry(client, self.registry),
-            retention=MemoryRetention(client, self._stores),
+            retention=MemoryRetention(client, self.stores),
         )
 
     def backbone(self, *, faults: Faults | None = None, hook: Hook | None = None) -> Backbone:

@@ -222,7 +222,7 @@ class LocalRoom:
     def _doubt(self) -> None:
         """What was stored long ago may have been collected, if no event came to name it."""
         self._known, self._places, self._shards = {}, {}, {}
-        self._stored, self._stored_shards = set(), frozenset()
+        self._stored, self._stored_shards = set[str](), frozenset[str]()
 
     def learn(self, manifest: Manifest, now_ns: int) -> None:
         """The workspace was made to be this snapshot, all of which is in BLOBS."""

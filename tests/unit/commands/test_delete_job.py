@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
 from commands import fork_run as forking
 from commands.delete_job import GONE, Deleter, read_gone, with_forks
+from commands.runs import RunStore
 from commands.survey import JobName, Survey
 from domain import commands as c
 from domain.envelope import decode, tombstone_in
@@ -55,9 +57,11 @@ def deleter(desk: Office) -> Deleter:
 
 
 def deleter_of(backbone: Backbone, desk: Office) -> Deleter:
-    other = office("retention", desk)
-    other.runs._log = backbone.log
-    return Deleter(backbone, other.runs, Survey(backbone.log), other.desk.new_id)
+    ids = count(1)
+    runs = RunStore(
+        backbone, epoch="retention", now_ms=desk.now_ms, new_id=lambda: f"retention-{next(ids)}"
+    )
+    return Deleter(backbone, runs, Survey(backbone.log), lambda: f"d{next(ids)}")
 
 
 def forks(version: int) -> c.ForkRun:
@@ -191,7 +195,7 @@ async def test_a_fork_that_begins_while_its_source_is_deleted_keeps_the_history(
     desk = await worked()
     command = forks((await desk.state(ROOT)).version)
     await desk.backbone.open_runs.add(FORK)
-    origin = await forking._origin(desk.desk, FORK, command)
+    origin = await forking._origin(desk.desk, FORK, command)  # pyright: ignore[reportPrivateUsage]
     remover = deleter(desk)
     async with asyncio.timeout(BOUND_S), asyncio.TaskGroup() as tasks:
         deleting = tasks.create_task(remover.delete(JOB, BY))
@@ -237,7 +241,7 @@ async def test_what_comes_between_the_tombstone_and_the_purge_goes_too() -> None
             seen.append(pattern)
             await super().purge(pattern, before_seq=before_seq)
 
-    retention = Late(desk.client, desk.server._stores)
+    retention = Late(desk.client, desk.server.stores)
     await deleter_of(replace(desk.backbone, retention=retention), desk).delete(JOB, BY)
     assert seen == [ROOT._replace(run="*")] * 2
     tombstones = [one for one in desk.server.log.all if tombstone_in(one.data)]

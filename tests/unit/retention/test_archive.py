@@ -220,22 +220,22 @@ def resumed(content: bytes, **more: object) -> bytes:
     return json.dumps(json.loads(content) | more).encode()
 
 
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("envelopes.jsonl", lambda old: old[:-200]),
-        ("envelopes.jsonl", lambda old: old.replace(b'"seq":2,', b'"seq":7,')),
-        ("envelopes.jsonl", lambda old: b"\n".join(reversed(old.splitlines())) + b"\n"),
-        ("blobs/", lambda old: old[:-1] + b"?"),
-        ("blobs/", lambda old: old + b"?"),
-        ("manifest.json", lambda old: resumed(old, envelopes=1)),
-        ("manifest.json", lambda old: resumed(old, runs=[])),
-        ("manifest.json", lambda old: resumed(old, jobs=["other"])),
-    ],
-)
-async def test_a_file_that_was_changed_brings_nothing(
-    name: str, change: Callable[[bytes], bytes]
-) -> None:
+Change = Callable[[bytes], bytes]
+
+CHANGES: list[tuple[str, Change]] = [
+    ("envelopes.jsonl", lambda old: old[:-200]),
+    ("envelopes.jsonl", lambda old: old.replace(b'"seq":2,', b'"seq":7,')),
+    ("envelopes.jsonl", lambda old: b"\n".join(reversed(old.splitlines())) + b"\n"),
+    ("blobs/", lambda old: old[:-1] + b"?"),
+    ("blobs/", lambda old: old + b"?"),
+    ("manifest.json", lambda old: resumed(old, envelopes=1)),
+    ("manifest.json", lambda old: resumed(old, runs=[])),
+    ("manifest.json", lambda old: resumed(old, jobs=["other"])),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES)
+async def test_a_file_that_was_changed_brings_nothing(name: str, change: Change) -> None:
     data, there = changed(await exported(await worked()), name, change), office()
     with pytest.raises(IntegrityViolated):
         await brought(data, there)
@@ -248,12 +248,12 @@ async def test_an_envelope_that_does_not_follow_the_one_before_is_found() -> Non
     here = await worked()
     stored = here.server.log.all
     lied = stored[-1].data.replace(b"all done", b"all lost")
-    here.server.log._runs[ROOT][-1] = stored[-1]._replace(data=lied)
+    here.server.log._runs[ROOT][-1] = stored[-1]._replace(data=lied)  # pyright: ignore[reportPrivateUsage]
     there = office()
     data = await exported(here)  # the last one is named by no other
     assert await brought(data, there) == ("j1",)
-    first = here.server.log._runs[ROOT][0]
-    here.server.log._runs[ROOT][0] = first._replace(data=first.data.replace(b'"go"', b'"no"'))
+    first = here.server.log._runs[ROOT][0]  # pyright: ignore[reportPrivateUsage]
+    here.server.log._runs[ROOT][0] = first._replace(data=first.data.replace(b'"go"', b'"no"'))  # pyright: ignore[reportPrivateUsage]
     with pytest.raises(IntegrityViolated):
         await exported(here)
 

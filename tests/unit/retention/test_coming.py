@@ -63,10 +63,10 @@ async def test_a_reconciler_that_has_seen_the_job_come_takes_it_up_when_it_is_al
     there = await half_here()
     one = reconciler(there)
     await one.look()
-    assert ROOT[:2] in one._coming
+    assert ROOT[:2] in one._coming  # pyright: ignore[reportPrivateUsage]
     await import_job(there.backbone, "acme", io.BytesIO(await exported(await worked())), NOW)
     await one.look()
-    assert one._coming == set()
+    assert one._coming == set()  # pyright: ignore[reportPrivateUsage]
     assert await there.backbone.open_runs.list() == []  # it is at rest
     assert work_of(there) == []
 

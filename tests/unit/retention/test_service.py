@@ -2,7 +2,6 @@
 
 import pytest
 
-from commands.delete_job import Deleter
 from commands.importing import IMPORTED, Brought
 from commands.survey import Survey
 from domain import commands as c
@@ -14,6 +13,7 @@ from eventlog.memory import CrashAt, Crashed, FaultPoint
 from services.retention.service import RetentionService
 from tests.support.office import Office, office
 from tests.support.runs import goes_on, replies, says
+from tests.unit.commands.test_delete_job import deleter_of
 from tests.unit.retention.test_archive import JOB, ROOT, remover
 
 pytestmark = pytest.mark.anyio
@@ -87,10 +87,8 @@ async def test_what_was_begun_is_finished_also_when_nothing_is_deleted_by_age(
     await ended(desk)
     hook = CrashAt(FaultPoint.RETENTION_REMOVE, occurrence=occurrence, after=True)
     ports = desk.server.ports(desk.server.client(hook=hook))
-    other = office("r2", desk)
-    other.runs._log = ports.log
     with pytest.raises(Crashed):
-        await Deleter(ports, other.runs, Survey(ports.log), other.desk.new_id).delete(JOB)
+        await deleter_of(ports, desk).delete(JOB)
     await service(desk, None).round()
     assert await desk.backbone.retention.runs(*JOB) == {ROOT: 1}
     assert await remover(desk).unfinished() == []

@@ -1,5 +1,7 @@
 """Blobs are collected when nothing refers to them, never otherwise. Not how jobs are deleted."""
 
+from dataclasses import replace
+
 import pytest
 
 from commands.survey import JobName
@@ -11,7 +13,7 @@ from domain.events import OpaqueEvent, SnapshotTaken
 from domain.ids import RunRef
 from domain.record import canonical, digest_of
 from eventlog.memory.retention import MemoryRetention
-from eventlog.port import Backbone, StoredBlob
+from eventlog.port import StoredBlob
 from services.retention.sweep import GRACE_S, sweep
 from services.sandbox.snapshots.format import encode_root, encode_shard
 from services.sandbox.snapshots.tree import Entry, Piece
@@ -117,11 +119,8 @@ async def test_a_blob_that_is_put_again_while_it_is_collected_stays() -> None:
             assert await desk.backbone.blobs.put("acme", b"an old file") == digest
             await super().remove_blob(blob)
 
-    retention = Slow(desk.client, desk.server._stores)
-    backbone = Backbone(
-        **{name: getattr(desk.backbone, name) for name in Backbone.__slots__}
-        | {"retention": retention}
-    )
+    retention = Slow(desk.client, desk.server.stores)
+    backbone = replace(desk.backbone, retention=retention)
     found = [one.digest async for one in sweep(backbone, desk.now + LATER_MS)]
     assert found == [digest]
     assert await desk.backbone.blobs.get("acme", digest) == b"an old file"

@@ -111,7 +111,7 @@ async def disabled(desk: Office, hook: Hook) -> bool:
 
 
 async def idle(one: Sender) -> bool:
-    return not one._tasks
+    return not one._tasks  # pyright: ignore[reportPrivateUsage]
 
 
 async def tells(one: Sender, receiver: Receiver, holds: Callable[[], bool]) -> None:
