@@ -20,6 +20,7 @@ from gateway.app import create_app
 from gateway.callers import Role
 from gateway.operations import Operation
 from gateway.webhooks.hooks import Hooks
+from peritus.retention import Retainer
 from tests.support.credentials import Clock, auth_of, bearer
 from tests.support.gateway import DEFINITION, deps_of, gateway, projecting
 from tests.support.pen import Pen, completed, replied, requested, started
@@ -116,7 +117,14 @@ async def world(tmp_path: Path) -> AsyncGenerator[World]:
     spare, _ = await auth.keys.create("acme", CANARY, "admin", by=CANARY)
     hooks = Hooks(backbone, now_ms=clock.ms, plain=True)
     hook = await hooks.create("acme", f"http://one.example/{CANARY}", (), CANARY)
-    deps = deps_of(backbone, tmp_path, auth=auth, hooks=hooks, heartbeat_s=0.1)
+    deps = deps_of(
+        backbone,
+        tmp_path,
+        auth=auth,
+        hooks=hooks,
+        retaining=Retainer(backbone),
+        heartbeat_s=0.1,
+    )
     async with projecting(backbone, tmp_path), gateway(deps) as http:
         names = Names("job1", "job1", spare.id, digest, hook.id)
         made = World(http, server, names, acme, umbrella)

@@ -122,6 +122,8 @@ ASKS: Mapping[str, Asks] = {
     "pause_run": to_run({}, DONE | REFUSED),
     "resume_run": to_run({}, DONE | REFUSED),
     "change_policy": to_run({"rules": []}, DONE | REFUSED),
+    "delete_job": of_job(),
+    "export_job": of_job(),
     "get_tree": of_job(shows=True),
     "list_run_files": of_run(query={"step": "1"}, shows=True),
     "list_job_files": of_job(shows=True),
