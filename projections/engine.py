@@ -39,6 +39,8 @@ MISTAKES = (ProgrammingError, IntegrityError, DataError, NotSupportedError)
 
 Use = Literal["write", "read"]
 
+# No error of these engines shows parameters: they are what people and tools have said (C15).
+
 
 def prepare(where: Where) -> None:
     """Make the file, if it is one and is not there; what is no database is replaced. Blocking.
@@ -93,7 +95,7 @@ def _sqlite(path: Path, use: Use) -> AsyncEngine:
     url = URL.create("sqlite+aiosqlite", database=path.absolute().as_uri(), query=query)
     given: dict[str, Any] = {"timeout": BUSY_S, "isolation_level": None}
     pool: dict[str, Any] = {"poolclass": NullPool} if use == "read" else {}
-    engine = create_async_engine(url, connect_args=given, **pool)
+    engine = create_async_engine(url, connect_args=given, hide_parameters=True, **pool)
     pragma = "query_only = ON" if use == "read" else "synchronous = NORMAL"
     # NORMAL: the log is the record; this can be made anew.
 
@@ -118,7 +120,9 @@ def _postgres(where: Postgres, use: Use) -> AsyncEngine:
         raise Rejected("missing_package", message) from error
     url = make_url(where.url).set(drivername="postgresql+psycopg")
     level = "REPEATABLE READ" if use == "read" else "READ COMMITTED"
-    engine = create_async_engine(url, isolation_level=level, pool_pre_ping=True)
+    engine = create_async_engine(
+        url, isolation_level=level, pool_pre_ping=True, hide_parameters=True
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def connected(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's

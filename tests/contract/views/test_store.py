@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import MetaData, Table, inspect, select
+from sqlalchemy.exc import DBAPIError
 
 from domain import events as e
 from domain.content import TextPart
@@ -322,3 +323,20 @@ async def table_names(where: Where) -> list[str]:
         names = await db.run_sync(lambda one: inspect(one).get_table_names())
     await engine.dispose()
     return sorted(names)
+
+
+async def test_what_rows_hold_is_in_no_error(where: Where) -> None:
+    """C15: a statement that fails is told without what people said."""
+    table = Table("scratch_g1", MetaData(), key("id"), number("n"))
+    merged = Merged(table)
+    merged.hear(Put("scratch", {"id": "confidential"}, {"n": "confidential too", "gone": 1}))
+    async with open_store(where, []) as store:
+        await store.begin("a0")
+    engine = open_engine(where, "write")
+    async with engine.begin() as db:
+        await db.run_sync(table.metadata.create_all)
+    with pytest.raises(DBAPIError) as failed:
+        async with engine.begin() as db:
+            await merged.write(db)
+    await engine.dispose()
+    assert "confidential" not in str(failed.value)
