@@ -60,6 +60,7 @@ class History:
         self._ref = ref
         self._rows: list[_Said | _Reply | _Result] = []
         self._replies: dict[tuple[str, int], _Reply] = {}
+        self.unheard = False  # whether something was said that the client does not have
         known = list(known)
         self._groups = list(_groups(known))
         self._tool_names = {one.tool_call_id: one.id for one in known if one.role == "tool"}
@@ -112,13 +113,16 @@ class History:
         self, blobs: Blobs, said: _Said, groups: list[list[UserMessage]]
     ) -> list[Message]:
         """The client's own messages, where it said this; they may have been several."""
-        text = await content_text(blobs, self._ref.tenant, said.parts)
+        words = tuple(part for part in said.parts if isinstance(part, TextPart))
+        text = await content_text(blobs, self._ref.tenant, words)
         for at, group in enumerate(groups):
             joined = text_of_group(group)
             if text == joined or text.startswith(f"{joined}\n\n{CONTEXT_TITLE}\n"):
                 del groups[: at + 1]
                 return [*group]
-        return [UserMessage(id=said.id, content=text)]
+        self.unheard = self.unheard or bool(self._groups)
+        whole = await content_text(blobs, self._ref.tenant, said.parts)
+        return [UserMessage(id=said.id, content=whole)]
 
     async def _reply(self, blobs: Blobs, reply: _Reply) -> list[Message]:
         ref, found = reply.ref, list[Message]()

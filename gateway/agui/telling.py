@@ -148,7 +148,8 @@ class AguiTeller:
             speaker.torn = False
             for event in speaker.hush():
                 yield event
-        yield MessagesSnapshotEvent(messages=await self._history.messages(self._blobs))
+        async for event in self._conversation(await self._history.messages(self._blobs)):
+            yield event
         for speaker in speaking:
             for event in speaker.again():
                 yield event
@@ -165,7 +166,8 @@ class AguiTeller:
         """The turn begins: what was before is told as a whole."""
         self._open = True
         if not self._history.empty or any(map(is_ours, self._asked.messages)):
-            yield MessagesSnapshotEvent(messages=await self._before())
+            async for event in self._conversation(await self._before()):
+                yield event
         self._shown = board(self._turn)
         yield StateSnapshotEvent(snapshot=self._shown)
         for look in self._turn.family.under(self._turn.ref.run):
@@ -176,6 +178,12 @@ class AguiTeller:
                 making = state.generation
                 if making is not None and making.phase == "open":
                     self._speaker(state.ref.run).resumed(making.step, making.attempt)
+
+    async def _conversation(self, messages: list[Any]) -> AsyncGenerator[BaseEvent]:
+        """All messages. Clients append what they do not have, so in between is only after none."""
+        if self._history.unheard:
+            yield MessagesSnapshotEvent(messages=[])
+        yield MessagesSnapshotEvent(messages=messages)
 
     async def _before(self) -> list[Any]:
         """The conversation so far, with what the client says now."""

@@ -12,11 +12,12 @@ import pytest
 from domain import events as e
 from domain.content import FilePart
 from domain.ids import RunRef
+from domain.limits import Limits
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
 from gateway.deps import one_definition, one_tenant
 from services.worker.skills import Question
-from tests.support.agui import asked, text, turn, types, whole
+from tests.support.agui import asked, snapshot, text, turn, types, whole
 from tests.support.asking_box import HOW_MANY, AskingBox
 from tests.support.gateway import BOUND_S, deps_of, gateway
 from tests.support.people import Office, at_work, calls, events_of, rests, state_when, team, waits
@@ -204,7 +205,7 @@ async def test_fork_has_the_conversation_of_its_source_and_goes_on(
         await state_when(backbone, ref, rests)
         again = await whole(client, asked("t2", "r1"))
         more = await whole(client, asked("t2", "r2", "And?"))
-    first, second = (one[1]["messages"] for one in (again, more))
+    first, second = snapshot(again), snapshot(more)
     told = [(one["role"], one.get("content")) for one in first]
     assert told == [
         ("user", "Look"),
@@ -215,6 +216,23 @@ async def test_fork_has_the_conversation_of_its_source_and_goes_on(
     assert [one["id"] for one in first[1:]] == ["t2.s1", "t2.c1-0.result", "t2.s2"]
     assert second == [*first, {"id": "r2-u0", "role": "user", "content": "And?"}]
     assert text(more) == "Seen again."
+
+
+async def test_soft_limit_is_an_interrupt(backbone: Backbone, tmp_path: Path) -> None:
+    definition = team(limits=Limits(tokens_soft=1))
+    deps = deps_of(backbone, tmp_path, definitions=one_definition(lambda: definition))
+    async with (
+        asyncio.timeout(BOUND_S),
+        gateway(deps) as client,
+        at_work(backbone, {"clerk": [calls(("look", "{}")), "Done."]}),
+    ):
+        first = await whole(client, asked("t1", "r1", "Go"), "clerk")
+        (interrupt,) = first[-1]["outcome"]["interrupts"]
+        resume = [{"interruptId": interrupt["id"], "status": "resolved", "payload": True}]
+        over = await whole(client, asked("t1", "r2", resume=resume))
+    assert interrupt["reason"] == "peritus:budget"
+    assert interrupt["metadata"]["peritus"]["soft"] == 1
+    assert text(over) == "Done."
 
 
 async def asked_by_a_tool(
@@ -276,7 +294,7 @@ async def test_files_and_context_are_told_to_the_expert(
     assert said.parts[0].text == "Look\n\nContext:\n- page: start"  # type: ignore[union-attr]
     assert isinstance(said.parts[1], FilePart)
     assert text(told) == "Seen."
-    assert again[1]["messages"][0]["content"].startswith("Look")
+    assert snapshot(again)[0]["content"].startswith("Look")
 
 
 @pytest.mark.parametrize(

@@ -324,6 +324,27 @@ async def test_page_that_comes_again_has_the_history(site: Site) -> None:
     assert more.said()[-2:] == [("user", "And?"), ("assistant", "More.")]
 
 
+async def test_what_others_said_is_in_its_place(site: Site) -> None:
+    async with at_work(site.backbone, {"clerk": ["One.", "Two.", "Three."]}), site.page() as page:
+        await page.act(say="First")
+        headers = {"Authorization": f"Bearer {KEY}"}
+        body = {"query": "Second"}
+        said = await site.http.post("/v1/runs/t1/continue", json=body, headers=headers)
+        assert said.status_code == 202
+        await state_when(site.backbone, RunRef("acme", "t1", "t1"), lambda one: one.step == 2)
+        await state_when(site.backbone, RunRef("acme", "t1", "t1"), rests)
+        done = await page.act(say="Third")
+    assert done.failed is None
+    assert [text for _, text in done.said()] == [
+        "First",
+        "One.",
+        "Second",
+        "Two.",
+        "Third",
+        "Three.",
+    ]
+
+
 async def test_page_that_leaves_in_the_middle_stops_nothing_and_comes_back_into_the_turn(
     site: Site,
 ) -> None:

@@ -53,6 +53,12 @@ def text(events: list[dict[str, Any]]) -> str:
     return "".join(one["delta"] for one in events if one["type"] == "TEXT_MESSAGE_CONTENT")
 
 
+def snapshot(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages that they end with before anything is said."""
+    found = [one["messages"] for one in events if one["type"] == "MESSAGES_SNAPSHOT"]
+    return found[-1]  # type: ignore[no-any-return]
+
+
 async def _events(response: httpx2.Response) -> AsyncGenerator[dict[str, Any]]:
     async for line in response.aiter_lines():
         if line.startswith("data: "):
