@@ -85,7 +85,7 @@ class Store:
             places = await read_places(db, lock=[one.number for one in standing.live])
             self._check_building(standing, places)
             held = [(one, _place(one, places, standing, "live")) for one in standing.live]
-            done = await _fold(db, held, batch)
+            done = await _fold(db, held, batch) if batch else []
         return _settled(done)
 
     async def build(

@@ -237,6 +237,23 @@ async def test_a_rebuild_that_was_broken_off_goes_on_where_it_was(where: Where) 
         assert await everything(desk) == before
 
 
+@pytest.mark.parametrize("told", [0, 3])
+async def test_a_rebuild_that_has_all_is_switched_to_although_nothing_more_is_written(
+    where: Where, told: int
+) -> None:
+    """Of an empty log, too; and where whoever built it died before it switched."""
+    async with open_desk(where, [Tally()]) as desk:
+        pen = pen_of()
+        seen = [see(desk.stored(pen, *events)) for events in history()[:told]]
+        await desk.store.apply(desk.standing, seen)
+        await desk.store.rebuild("a0", ["tally"], goal=told)
+        standing = await desk.store.begin("a0", goal=told + 1)
+        assert await desk.store.build(standing, seen) == ([], [])
+        standing = await desk.store.begin("a0", goal=told)
+        assert await desk.store.build(standing, ()) == ([], ["tally"])
+        assert [place.generation for place in await desk.reader.places()] == [2]
+
+
 async def test_a_view_that_comes_new_is_built_beside_the_ones_there_are(where: Where) -> None:
     more = Tally(name="more")
     async with open_desk(where, [Tally()]) as desk:
