@@ -4,6 +4,7 @@ It never waits for a viewer. Which frames a viewer gets, and when, is the viewer
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
@@ -31,6 +32,9 @@ BREATH = 64
 REBORN_POLL_S = 1.0
 OPEN_S = 5.0
 """How long a viewer waits for the upstream when it is the first, in seconds."""
+
+EAR_S = 1.0
+"""How long it waits beyond that to hear what was said before, in seconds."""
 
 
 class Listener(Protocol):
@@ -72,6 +76,7 @@ class Hub:
         self._viewers: dict[RunRef, set[Listener]] = {}
         self._wanted = asyncio.Event()
         self._open = asyncio.Event()
+        self._ear = asyncio.Event()  # what was said before us is known, or cannot be had
         self.viewers = 0
         self._checking = asyncio.Lock()
         self._flights: dict[tuple[str, RunRef, int], asyncio.Future[tuple[int, Page] | None]] = {}
@@ -103,6 +108,11 @@ class Hub:
         except TimeoutError:
             msg = "the log is away"
             raise Unavailable(msg) from None
+        # Who came before that would never hear the beginning of what is being said. Without LIVE
+        # the events alone have to do, so this is not waited for long.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EAR_S):
+                await self._ear.wait()
 
     def join(self, viewer: Listener) -> None:
         """Tell this one what comes from now on."""
@@ -235,10 +245,12 @@ class Hub:
                 async with self._live.subscribe(EVERYTHING) as said:
                     for earlier in await self._live.recent(EVERYTHING):
                         self.sayings.hear(earlier.ref, piece_of(earlier.data), checked=False)
+                    self._ear.set()
                     async for ref, data in said:
                         self._say(ref, data)
             except Unavailable as away:
                 logger.warning("the streams have no live frames: %s", away)
+                self._ear.set()
             await asyncio.sleep(self.bounds.retry_s)
 
     def _say(self, ref: RunRef, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from domain import events as e
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
-from eventlog.port import Backbone
+from eventlog.port import Backbone, LiveChannel, Said
 from tests.support.gateway import Message, deps_of, gateway, listening, take
 from tests.support.pen import Pen, replied, requested, started
 
@@ -103,6 +104,30 @@ async def test_a_gateway_that_starts_in_the_middle_reads_what_was_said_lately(
     await begin(backbone)
     await say(backbone, delta(0, "said before "), delta(12, "anybody listened"))
     async with gateway(deps_of(backbone, tmp_path)) as http:
+        (so_far,) = await join(http, 1)
+    assert so_far.json["text"] == "said before anybody listened"
+
+
+class SlowToRecall:
+    """LIVE whose last minute is read only after all others had their turn many times."""
+
+    def __init__(self, live: LiveChannel) -> None:
+        self._live = live
+        self.publish, self.subscribe = live.publish, live.subscribe
+
+    async def recent(self, ref: RunRef) -> list[Said]:
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        return await self._live.recent(ref)
+
+
+async def test_the_first_viewer_waits_until_what_was_said_lately_is_read(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    await begin(backbone)
+    await say(backbone, delta(0, "said before "), delta(12, "anybody listened"))
+    slow = replace(backbone, live=SlowToRecall(backbone.live))
+    async with gateway(deps_of(slow, tmp_path)) as http:
         (so_far,) = await join(http, 1)
     assert so_far.json["text"] == "said before anybody listened"
 

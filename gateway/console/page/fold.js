@@ -53,7 +53,8 @@ export function fold(state, frame) {
       hearLive(state, data);
       break;
     case "so_far":
-      hearDelta(state, data, 0);
+      if (data.call) hearOutput(state, data);
+      else hearDelta(state, data, 0);
       break;
     default:
       hearEvent(state, data);

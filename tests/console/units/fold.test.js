@@ -313,6 +313,17 @@ test("output of a running call is kept by its offsets and given up for the recor
   assert.deepEqual([told.run().calls.get("c1-0").output, told.state.outputs.size], [null, 0]);
 });
 
+test("output that was said so far is the end of it, and its beginning is marked as lost", () => {
+  const told = stream();
+  const names = { run: "j", job: "j", call: "c1-0" };
+  told.hear({ event: "so_far", id: null, data: { ...names, offset: 100, text: "the end" } });
+  told.begin();
+  told.call("c1-0");
+  told.hear({ event: "so_far", id: null, data: { ...names, offset: 103, text: " end, or so" } });
+  assert.equal(told.run().calls.get("c1-0").output.text, " … the end, or so");
+  assert.equal(told.state.drafts.size, 0);
+});
+
 test("money of an abandoned reply that came late is given back", () => {
   const told = stream();
   told.begin();
