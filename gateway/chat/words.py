@@ -28,7 +28,7 @@ class Words:
         self._attempt: tuple[int, int] | None = None
 
     async def say(self, items: AsyncIterator[Item]) -> AsyncGenerator[str]:
-        """The text as it grows, "" for a sign of life; ends when the turn is over.
+        """The text as it grows, "" when the turn begins and as a sign of life; ends with the turn.
 
         Raises:
             Unavailable: it cannot be told to its end.
@@ -37,12 +37,14 @@ class Words:
         async for item in items:
             match item:
                 case Enveloped():
-                    for told in self.turn.hear(item):
-                        self.spending.hear(told, counted=self.turn.begun)
-                        if self.turn.begun and told.ref == self.turn.ref:
-                            yield await self._told(told)
+                    opening = self.turn.opens(item)
+                    text = await self._heard(item)
+                    if opening or text:
+                        yield text
                 case Piece(run=run) if run == self.turn.ref.run and self.turn.begun:
-                    yield self._piece(item)
+                    text = self._piece(item)
+                    if text:
+                        yield text
                 case "beat":
                     yield ""
                 case _:
@@ -50,6 +52,14 @@ class Words:
             if self.turn.over is not None:
                 yield await self._result()
                 return
+
+    async def _heard(self, envelope: Enveloped) -> str:
+        found = ""
+        for told in self.turn.hear(envelope):
+            self.spending.hear(told, counted=self.turn.begun)
+            if self.turn.begun and told.ref == self.turn.ref:
+                found += await self._told(told)
+        return found
 
     async def _told(self, told: Told) -> str:
         match told.event:

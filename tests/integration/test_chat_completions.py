@@ -8,6 +8,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
+from domain.content import text_of
+from domain.events import InputReceived
 from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
@@ -54,9 +56,13 @@ def peritus_of(completion: Any) -> dict[str, Any]:
 
 async def query_of(backbone: Backbone, job: str) -> str:
     """What the first input of a job says."""
-    first = await events_of(backbone, RunRef("acme", job, job))
-    inputs = [event for event in first if event.type == "input.received.v2"]
-    return "".join(part.text for part in inputs[0].parts)  # type: ignore[union-attr]
+    return (await said_to(backbone, job))[0]
+
+
+async def said_to(backbone: Backbone, job: str) -> list[str]:
+    """What was said to a job, one by one."""
+    events = await events_of(backbone, RunRef("acme", job, job))
+    return [text_of(event.parts) for event in events if isinstance(event, InputReceived)]
 
 
 async def test_an_expert_answers_as_a_model_does(
@@ -98,6 +104,8 @@ async def test_a_stream_says_what_the_whole_says_in_many_pieces(
     assert chunks[-1].choices == []
     assert chunks[-1].usage == whole.usage
     assert len({one.id for one in chunks}) == 1
+    assert len({one.created for one in chunks}) == 1
+    assert chunks[0].created > 0
 
 
 async def test_a_stream_tells_each_piece_as_it_comes(
@@ -167,9 +175,7 @@ async def test_a_job_that_is_named_goes_on(
         )
     assert said(second) == "Second."
     assert peritus_of(second)["job"] == job
-    events = await events_of(backbone, RunRef("acme", job, job))
-    texts = [event.parts[0].text for event in events if event.type == "input.received.v2"]  # type: ignore[union-attr]
-    assert texts == ["Hello", "And?"]
+    assert await said_to(backbone, job) == ["Hello", "And?"]
 
 
 async def test_the_same_key_is_one_run(client: openai.AsyncOpenAI, backbone: Backbone) -> None:
