@@ -10,6 +10,7 @@ from commands.history import Loaded, catch_up
 from commands.route import route
 from domain.commands import CancelRun, Command, ContinueRun, StartRun
 from domain.content import BlobRef, Text, TextPart
+from domain.decisions.deletion import must_be_there
 from domain.definition import Definition
 from domain.errors import NoSuchRun, Rejected, Unavailable
 from domain.events import TERMINAL_TYPES
@@ -107,12 +108,14 @@ async def load_state(log: EventLog, ref: RunRef) -> tuple[RunState, int]:
 
     Raises:
         NoSuchRun: the log knows nothing of it.
+        Rejected: `gone`: its job was deleted.
         Unavailable: the log is away.
         IntegrityViolated: an envelope cannot be read.
     """
     loaded = await catch_up(log, Loaded(RunState(ref=ref)))
     if not loaded.seq:
         raise NoSuchRun(ref.run)
+    must_be_there(loaded.state)
     return loaded.state, loaded.seq
 
 

@@ -36,4 +36,4 @@ def must_be_there(state: RunState) -> None:
 
 def gone(job: str) -> Rejected:
     """What is said of a job that was deleted."""
-    return Rejected("gone", f"job {job!r} was deleted; take another name")
+    return Rejected("gone", f"job {job!r} was deleted")

@@ -8,6 +8,8 @@ import orjson
 import typer
 
 from commands.past import fork_in, read_past
+from domain.decisions.deletion import gone
+from domain.envelope import tombstone_in
 from domain.errors import IntegrityViolated, NoSuchRun
 from domain.state import RunState
 from eventlog.port import Backbone, Stored
@@ -42,6 +44,8 @@ async def _replay(place: Place, name: str, *, as_json: bool) -> Exit:
         stored = await observer.backbone.log.load(ref)
         if not stored:
             raise NoSuchRun(name)
+        if tombstone_in(stored[-1].data):
+            raise gone(ref.job)
         head = await observer.runs.head_of(ref, stored[-1].seq)
         report = await replay(
             [item.data for item in stored],

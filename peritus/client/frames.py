@@ -12,7 +12,7 @@ from domain.events import Event, OpaqueEvent
 from peritus.client.sse import Message
 
 DeltaKind = Literal["text", "thinking", "arguments"]
-Ended = Literal["completed", "stopped", "failed", "cancelled"]
+Ended = Literal["completed", "stopped", "failed", "cancelled", "deleted"]
 
 
 @dataclass(frozen=True, slots=True)

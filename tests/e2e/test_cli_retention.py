@@ -77,7 +77,14 @@ def test_a_job_moves_to_another_deployment_and_is_deleted_here(tmp_path: Path) -
     assert deleted.code == 0, deleted.said
     assert deleted.events[0]["runs"] == 1
     assert rows(here) == set()
-    for words in (("import", str(file)), ("export", "moves"), ("delete", "nothing", "--yes")):
+    for words in (
+        ("import", str(file)),
+        ("export", "moves"),
+        ("replay", "moves"),
+        ("cancel", "moves"),
+        ("fork", "moves", "--from", "1", "--query", "x"),
+        ("delete", "nothing", "--yes"),
+    ):
         refused = here.peritus(*words)
         assert refused.code == 6, (words, refused.said)
     again = here.run("script.toml", "--job", "moves")
