@@ -1,6 +1,6 @@
 """The changes of one batch, one row each, written a shape at a time. Not where they come from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -76,16 +76,19 @@ class Merged:
             if row.present:
                 sets, adds = tuple(sorted(row.sets)), tuple(sorted(row.adds))
                 values = (*key, *map(row.sets.__getitem__, sets), *map(row.adds.__getitem__, adds))
-                shapes.setdefault((sets, adds), []).append(tuple(map(storable, values)))
+                shapes.setdefault((sets, adds), []).append(storable(values))
         for shape, rows in shapes.items():
             await db.exec_driver_sql(upsert_sql(self._table, shape, db.dialect), rows)
 
 
-def storable(value: Value) -> Value:
-    """The value as every database takes it: PostgreSQL has no text with a NUL in it."""
-    if isinstance(value, str) and "\x00" in value:
-        return value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    return value
+def storable(values: Iterable[Value]) -> tuple[Value, ...]:
+    """The values as every database takes them: PostgreSQL has no text with a NUL in it."""
+    return tuple(
+        value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        if isinstance(value, str) and "\x00" in value
+        else value
+        for value in values
+    )
 
 
 def upsert_sql(table: Table, shape: Shape, dialect: Dialect) -> str:
