@@ -1,5 +1,6 @@
 """Experts asked by the real client of OpenAI, over a real gateway. Not what experts do."""
 
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 from domain.content import text_of
 from domain.events import InputReceived
 from domain.ids import RunRef
+from domain.limits import Limits
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
 from gateway.deps import one_definition
@@ -28,12 +30,14 @@ LONG = "A long answer, told in many pieces. " * 20
 
 @pytest.fixture
 def backbone() -> Backbone:
-    return MemoryServer(now_ms=lambda: 0).backbone()
+    return MemoryServer(now_ms=lambda: time.time_ns() // 1_000_000).backbone()
 
 
 @pytest.fixture
 async def client(backbone: Backbone, tmp_path: Path) -> AsyncGenerator[openai.AsyncOpenAI]:
-    deps = deps_of(backbone, tmp_path, definitions=one_definition(team), token=TOKEN)
+    limits = Limits(retry_base_ms=1, retry_max_ms=1)
+    definitions = one_definition(lambda: team(limits=limits))
+    deps = deps_of(backbone, tmp_path, definitions=definitions, token=TOKEN)
     async with (
         gateway(deps) as http,
         openai.AsyncOpenAI(
@@ -123,6 +127,23 @@ async def test_a_stream_tells_each_piece_as_it_comes(
         speaker.stop()
         rest = [chunk async for chunk in chunks]
     assert [one.choices[0].finish_reason for one in rest] == ["stop"]
+
+
+async def test_a_reply_that_breaks_off_stays_and_the_next_one_follows(
+    client: openai.AsyncOpenAI, backbone: Backbone
+) -> None:
+    speaker = Speaker()
+    async with speaking(backbone, speaker):
+        stream = await client.chat.completions.create(model="clerk", messages=HELLO, stream=True)
+        chunks = aiter(stream)
+        await anext(chunks)
+        speaker.say("Half of")
+        assert (await anext(chunks)).choices[0].delta.content == "Half of"
+        speaker.fall()
+        speaker.say("All of it.")
+        speaker.stop()
+        rest = [chunk.choices[0].delta.content or "" async for chunk in chunks]
+    assert "".join(rest) == "\n\nAll of it."
 
 
 async def test_a_stream_without_usage_has_none(
