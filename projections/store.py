@@ -262,20 +262,37 @@ def _place(one: Generation, places: Sequence[Place], standing: Standing, role: R
 async def _fold(
     db: AsyncConnection, held: Sequence[tuple[Generation, Place]], batch: Sequence[Seen]
 ) -> list[_Folded]:
+    """Fold what is fresh to each view, and write it: one view is folded as the last is written."""
+    loop = asyncio.get_running_loop()
     done: list[_Folded] = []
+    last: tuple[Generation, asyncio.Future[Work]] | None = None
     for one, place in held:
         fresh = [seen for seen in batch if seen.seq > place.seq]
         if not fresh:
             done.append(_Folded(one, None, place.seq))
             continue
         heads = await one.heads(db, (seen.ref for seen in fresh), place.seq)
-        work = await asyncio.to_thread(one.fold, fresh, heads)
-        await one.write(db, work)
-        done.append(_Folded(one, work, fresh[-1].seq))
+        folding = loop.run_in_executor(None, one.fold, fresh, heads)
+        await _write(db, last, batch[-1].seq, done)
+        last = one, folding
+    await _write(db, last, batch[-1].seq if batch else 0, done)
     moved = [folded.one.number for folded in done if folded.work is not None]
     if moved:
         await change_places(db, moved, seq=batch[-1].seq)
     return done
+
+
+async def _write(
+    db: AsyncConnection,
+    last: tuple[Generation, asyncio.Future[Work]] | None,
+    seq: int,
+    done: list[_Folded],
+) -> None:
+    if last is not None:
+        one, folding = last
+        work = await folding
+        await one.write(db, work)
+        done.append(_Folded(one, work, seq))
 
 
 async def _switch(db: AsyncConnection, folded: _Folded, places: Sequence[Place], goal: int) -> bool:
