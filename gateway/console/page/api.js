@@ -38,6 +38,21 @@ export async function get(path, query = {}, more = {}) {
   return (await ask("GET", path, { query, ...more })).json();
 }
 
+let written = null; // the position of our newest write
+
+/** `GET` of a view, which is first to come to what we wrote: nobody misses his own deed in a list. */
+export async function look(path, query = {}, more = {}) {
+  const position = query.min_position ?? written;
+  try {
+    return await get(path, { ...query, min_position: position }, more);
+  } catch (error) {
+    // Of another life of the log, or not there in time: what there is, is better than nothing.
+    if (position === null || !["reset", "behind"].includes(error.code)) throw error;
+    written = null;
+    return get(path, { ...query, min_position: null }, more);
+  }
+}
+
 /** `GET`, answered as it is: files and blobs. */
 export const fetchRaw = (path, query = {}) => ask("GET", path, { query });
 
@@ -45,7 +60,9 @@ export const fetchRaw = (path, query = {}) => ask("GET", path, { query });
 export async function post(path, body = {}, key = freshKey()) {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
   const response = await ask("POST", path, { headers, body: JSON.stringify(body) });
-  return response.status === 204 ? null : response.json().catch(() => null);
+  const answer = response.status === 204 ? null : await response.json().catch(() => null);
+  written = answer?.position ?? written;
+  return answer;
 }
 
 export const remove = (path) => ask("DELETE", path);

@@ -17,15 +17,14 @@ function argumentsOf(wait, job) {
   return pretty(typeof wait.arguments === "string" ? wait.arguments : JSON.stringify(wait.arguments));
 }
 
-const digestLine = (wait) =>
-  wait.digest &&
-  h(
-    "p",
-    { class: "facts" },
-    "Digest ",
-    h("code", { title: wait.digest, "data-digest": wait.digest }, wait.digest.slice(0, DIGEST_CHARS)),
-    ": what runs is this, and nothing else.",
-  );
+const digestOf = (wait) =>
+  h("code", { title: wait.digest, "data-digest": wait.digest }, wait.digest.slice(0, DIGEST_CHARS));
+
+/** What the digest stands for, now that the arguments are as they were, or are being changed. */
+const digestLine = (wait, changed) =>
+  changed
+    ? ["You were shown the call with the digest ", digestOf(wait), ": what you make of it runs in its place."]
+    : ["Digest ", digestOf(wait), ": what runs is this, and nothing else."];
 
 /** May a call run? With its arguments as they were written, and the digest that goes back. */
 export function approvalCard(wait, send, job) {
@@ -40,6 +39,7 @@ export function approvalCard(wait, send, job) {
   );
   const exact = h("pre", { class: "arguments", tabindex: "0", "aria-label": "Exact arguments" }, text);
   const place = h("div", {}, exact);
+  const digest = h("p", { class: "facts" }, digestLine(wait, false));
   let edit = null;
   const base = () => ({
     approval: wait.id,
@@ -62,6 +62,7 @@ export function approvalCard(wait, send, job) {
         ? null
         : jsonForm("Arguments to run instead", text, "The change is recorded, with a digest of its own.");
       put(place, edit ? edit.node : exact);
+      put(digest, digestLine(wait, edit !== null));
       put(node, edit ? "Discard changes" : "Edit");
       put(yes, edit ? "Approve changed" : "Approve");
       if (edit) place.querySelector("textarea").focus();
@@ -79,7 +80,7 @@ export function approvalCard(wait, send, job) {
   );
   return [
     h("span", {}, "May ", h("code", {}, wait.tool), " run?"),
-    [why, place, digestLine(wait)],
+    [why, place, digest],
     [more, h("div", { class: "actions" }, yes, no, editing)],
   ];
 }

@@ -1,6 +1,6 @@
 /** Who did what, and when, newest first. */
 
-import { get, seg } from "./api.js";
+import { look, seg } from "./api.js";
 import { button, h, put, table } from "./dom.js";
 import { moment } from "./format.js";
 import { attempt, busy, empty, heading } from "./shell.js";
@@ -12,7 +12,7 @@ export function auditPage() {
   const trail = [null];
 
   async function load() {
-    const found = await attempt(() => get("/audit", { limit: 50, cursor: trail.at(-1) }));
+    const found = await attempt(() => look("/audit", { limit: 50, cursor: trail.at(-1) }));
     if (!found) return put(list, empty("The list cannot be read now."));
     const rows = found.entries.map((one) => [
       moment(one.at_ms),

@@ -1,6 +1,6 @@
 /** The jobs, newest first, kept up to date by the tenant's event feed. Not one job: `job.js`. */
 
-import { get, seg } from "./api.js";
+import { look, seg } from "./api.js";
 import { button, h, put } from "./dom.js";
 import { chip } from "./entries.js";
 import { ago, money, moment, plural } from "./format.js";
@@ -74,7 +74,7 @@ export function jobsPage(here) {
       cursor: trail.at(-1),
       min_position: position,
     };
-    const found = await attempt(() => get("/jobs", query, { signal }));
+    const found = await attempt(() => look("/jobs", query, { signal }));
     if (found && !signal.aborted && !closing.signal.aborted) show(found);
     return found;
   }

@@ -29,7 +29,7 @@ export function loginPage(signedIn) {
     h(
       "form",
       { onsubmit: submit, class: "card" },
-      field("API key", key, "From `peritus keys`, or what the gateway printed when it began."),
+      field("API key", key, "Made with “peritus keys”, or the content of gateway.key in the state folder."),
       trouble,
       h("div", { class: "actions" }, h("button", { type: "submit", class: "primary" }, "Sign in")),
     ),

@@ -1,6 +1,6 @@
 /** Searches what was said in all histories. Words are looked for as they are; no query language. */
 
-import { get, seg } from "./api.js";
+import { look, seg } from "./api.js";
 import { button, h, put } from "./dom.js";
 import { moment } from "./format.js";
 import { attempt, empty, heading } from "./shell.js";
@@ -34,7 +34,7 @@ export function searchPage(here) {
 
   async function load(cursor) {
     put(state, "Searching…");
-    const found = await attempt(() => get("/search", { q: asked, cursor, limit: 30 }));
+    const found = await attempt(() => look("/search", { q: asked, cursor, limit: 30 }));
     if (!found) return put(state);
     list.append(...found.hits.map(hitNode));
     put(

@@ -1,6 +1,6 @@
 /** What was used and what it cost: by day, by expert, by model; pictures with a table each. */
 
-import { get } from "./api.js";
+import { look } from "./api.js";
 import { field, h, put, table } from "./dom.js";
 import { barsAcross, columns } from "./charts.js";
 import { count, modelName, money } from "./format.js";
@@ -40,7 +40,7 @@ export function usagePage() {
   function load() {
     const days = Number(range.value);
     const query = { from: dayOf(Date.now() - (days - 1) * DAY_MS), to: dayOf(Date.now()) };
-    const asked = Promise.all(["day", "expert", "model"].map((by) => get("/usage", { ...query, by })));
+    const asked = Promise.all(["day", "expert", "model"].map((by) => look("/usage", { ...query, by })));
     put(
       body,
       loaded(asked, ([byDay, byExpert, byModel]) => {
