@@ -68,6 +68,7 @@ class Reader:
         self._tables: dict[tuple[str, int], Mapping[str, Table]] = {}
 
     async def __aenter__(self) -> Self:
+        self._open()  # a driver that is missing is told of now, not to the first who asks
         return self
 
     async def __aexit__(
@@ -222,10 +223,13 @@ class Reader:
         if isinstance(self._where, Path) and not self._where.exists():
             yield None
             return
+        async with speaking("the views cannot be read"), self._open().connect() as db:
+            yield db
+
+    def _open(self) -> AsyncEngine:
         if self._engine is None:
             self._engine = open_engine(self._where, "read")
-        async with speaking("the views cannot be read"), self._engine.connect() as db:
-            yield db
+        return self._engine
 
 
 def _run(row: Row[Any]) -> RunRow:

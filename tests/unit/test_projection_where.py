@@ -9,7 +9,8 @@ from domain.errors import Rejected
 from peritus.lookup import views_at
 from peritus.project import find_project
 from peritus.settings import Settings
-from projections.engine import open_engine
+from projections.queries.reader import Reader
+from projections.store import open_store
 from projections.where import Postgres, parse_where
 
 URL = "postgresql://ada:hidden@db.invalid/views"
@@ -54,10 +55,13 @@ def test_the_url_goes_above_the_path_and_the_prefix_names_the_schema(tmp_path: P
     assert views_at(Settings(), project) == project.state / "views.sqlite"
 
 
-def test_without_its_driver_postgresql_is_refused_with_what_to_install(
+@pytest.mark.anyio
+async def test_without_its_driver_postgresql_is_refused_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(Rejected, match=r"pip install 'peritus\[postgres\]'") as rejected:
-        open_engine(Postgres(URL), "read")
-    assert rejected.value.code == "missing_package"
+    for opened in (Reader(Postgres(URL)), open_store(Postgres(URL), [])):
+        with pytest.raises(Rejected, match=r"pip install 'peritus\[postgres\]'") as rejected:
+            async with opened:
+                pass
+        assert rejected.value.code == "missing_package"
