@@ -125,7 +125,10 @@ class Reconciler:
         """
         jobs = {ref[:2] for ref in refs}
         if self._coming or not jobs <= self._known:
-            self._coming = await coming(self.desk.backbone.registry)
+            try:
+                self._coming = await coming(self.desk.backbone.registry)
+            except Unavailable:
+                self._coming = jobs - self._known  # what is new waits, nothing else does
         self._known = jobs - self._coming
 
     async def _look_at(self, ref: RunRef) -> None:

@@ -2,12 +2,16 @@
 
 import asyncio
 import io
+from dataclasses import replace
 
 import pytest
 
 from commands.importing import IMPORT
 from domain.errors import Unavailable
+from domain.ids import RunRef
 from eventlog.memory import CrashAt, Crashed, FaultPoint
+from eventlog.memory.registry import MemoryRegistry
+from eventlog.newest import Entry
 from services.loop.reconciler import Reconciler
 from services.loop.watch import Watch
 from services.retention.importing import import_job
@@ -71,8 +75,29 @@ async def test_a_reconciler_that_has_seen_the_job_come_takes_it_up_when_it_is_al
     assert work_of(there) == []
 
 
-async def test_without_the_registry_nothing_new_is_looked_at() -> None:
+async def test_without_the_registry_what_is_new_waits_and_nothing_else() -> None:
     there = await half_here()
-    there.server.stop()
-    with pytest.raises(Unavailable):
-        await reconciler(there).look()
+    old = RunRef("acme", "old", "old")
+    there.bench.room = False
+    await there.start(old)
+    there.server.lose_work()
+    await there.backbone.registry.remove(IMPORT, "acme", "j1")
+    one = reconciler(there)
+    one._known = {old[:2]}  # pyright: ignore[reportPrivateUsage]
+    registry = Away(there.client, there.server.registry)
+    object.__setattr__(there.desk, "backbone", replace(there.backbone, registry=registry))
+    for _ in range(3):
+        there.now += 60_000
+        await one.look()
+    assert {ref.job for ref in refs_of(there)} == {"old"}
+
+
+class Away(MemoryRegistry):
+    """A registry that cannot be read."""
+
+    async def list(self, kind: str, tenant: str = "*") -> list[Entry]:
+        raise Unavailable(f"{kind} of {tenant}: nobody answers")
+
+
+def refs_of(desk: Office) -> set[RunRef]:
+    return {one.ref for queue in desk.server.work.values() for one in queue.messages.values()}
