@@ -127,7 +127,8 @@ class FaultPlan:
     def client(self, name: str) -> "ClientFaults":
         """The faults of one process; the same name again goes on where it was."""
         if name not in self._clients:
-            self._clients[name] = ClientFaults(self, name, Random(f"{self._seed}/{name}"))
+            own = f"{self._seed}/{name}"
+            self._clients[name] = ClientFaults(self, name, Random(own), Random(f"{own}/aside"))
         return self._clients[name]
 
     def at(self, point: FaultPoint) -> Fault:
@@ -149,10 +150,11 @@ class FaultPlan:
 class ClientFaults:
     """The faults of one process: its own random numbers, so that others do not shift them."""
 
-    def __init__(self, plan: FaultPlan, name: str, random: Random) -> None:
+    def __init__(self, plan: FaultPlan, name: str, random: Random, aside: Random) -> None:
         self._plan = plan
         self._name = name
         self._random = random
+        self._aside = aside
         self._cut = False
         self._factor = plan.rates.slow_factor if random.random() < plan.rates.slow_worker else 1.0
 
@@ -176,6 +178,15 @@ class ClientFaults:
 
     def at(self, point: FaultPoint) -> Fault:
         """What happens to the call that passes this point now."""
+        if point is FaultPoint.REGISTRY_READ:  # seldom: it is not to shift what happens elsewhere
+            self._random, self._aside = self._aside, self._random
+            try:
+                return self._at(point)
+            finally:
+                self._random, self._aside = self._aside, self._random
+        return self._at(point)
+
+    def _at(self, point: FaultPoint) -> Fault:
         rates = self._plan.rates
         what, kind = self._choose(point, rates)
         slow = point in MAY and self._random.random() < rates.slow
