@@ -79,7 +79,7 @@ class Generation:
         tables = {name: Merged(table) for name, table in self.tables.items()}
         work = Work({}, tables, [], gone_in(batch))
         for seen in batch:
-            if seen.ref[:2] in work.gone:
+            if seen.ref[:2] in work.gone and not (view.hears_deletions and buries(seen)):
                 continue  # what is read before a tombstone is not there for whoever begins anew
             head = work.heads.get(seen.ref)
             if head is None:
@@ -126,11 +126,12 @@ class Generation:
 
 def gone_in(batch: Sequence[Seen]) -> frozenset[tuple[str, str]]:
     """The jobs whose tombstones are among these; a view has nothing of a job that was deleted."""
-    return frozenset(
-        (seen.ref.tenant, seen.ref.job)
-        for seen in batch
-        if seen.envelope is not None and is_tombstone(seen.envelope)
-    )
+    return frozenset((seen.ref.tenant, seen.ref.job) for seen in batch if buries(seen))
+
+
+def buries(seen: Seen) -> bool:
+    """Whether it is the tombstone of its job."""
+    return seen.envelope is not None and is_tombstone(seen.envelope)
 
 
 def heads_table(view: AnyView, metadata: MetaData, number: int) -> Table:

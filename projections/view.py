@@ -75,6 +75,8 @@ class View(Protocol[Head]):
 
     name: str
     version: int
+    hears_deletions: bool
+    """Whether it folds the tombstone of a deleted job, the one envelope that is left of it."""
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """Its tables by the names that changes use; in the database each name ends in `suffix`."""

@@ -53,6 +53,7 @@ class ActivitiesView:
 
     name = "activities"
     version = 1
+    hears_deletions = False
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """The one table, by run; of a job, in the order of the log."""

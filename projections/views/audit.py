@@ -41,6 +41,7 @@ class AuditView:
 
     name = "audit"
     version = 1
+    hears_deletions = True
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """The one table, by time."""
@@ -201,6 +202,10 @@ class _Change:
         if event.limit is None and not above:
             self._add("cancelled", event.command, event.by, event.reason)
 
+    def delete(self, event: e.RunDeleted) -> None:
+        """Somebody deletes the job; what was done to it before is in no row any more."""
+        self._add("deleted", event.command, event.by, f"runs: {event.runs}")
+
 
 _HEARD: Mapping[type[e.Event], Callable[[_Change, Any], None]] = {
     e.RunStarted: _Change.start,
@@ -215,5 +220,6 @@ _HEARD: Mapping[type[e.Event], Callable[[_Change, Any], None]] = {
     e.RunPaused: _Change.pause,
     e.RunResumed: _Change.resume,
     e.CancelRequested: _Change.cancel,
+    e.RunDeleted: _Change.delete,
 }
 """What is an act; all else, and what this release does not know, is none (C17)."""

@@ -52,6 +52,7 @@ class CallsView:
 
     name = "calls"
     version = 1
+    hears_deletions = False
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """The one table, by run; of a job, in the order in which they were asked for."""

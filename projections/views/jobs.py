@@ -50,6 +50,7 @@ class JobsView:
 
     name = "jobs"
     version = 1
+    hears_deletions = False
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """The one table; listed by when the job was begun, newest first."""

@@ -41,6 +41,7 @@ class RunsView:
 
     name = "runs"
     version = 1
+    hears_deletions = False
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """`runs` and `checkpoints`."""

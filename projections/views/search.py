@@ -39,6 +39,7 @@ class SearchView:
 
     name = "search"
     version = 1
+    hears_deletions = False
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """The one table; what finds words in it is made and dropped with it."""

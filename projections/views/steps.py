@@ -34,6 +34,7 @@ class StepsView:
 
     name = "steps"
     version = 1
+    hears_deletions = False
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """The one table, by run."""

@@ -62,6 +62,7 @@ class UsageView:
 
     name = "usage"
     version = 1
+    hears_deletions = False
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         """The one table, by day."""

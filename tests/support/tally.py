@@ -31,6 +31,7 @@ class Tally:
     version: int = 1
     breaks: Callable[[int], bool] = lambda _: False
     name: str = "tally"
+    hears_deletions: bool = False
 
     def tables(self, metadata: MetaData, suffix: str) -> Mapping[str, Table]:
         ref = (key("tenant"), key("job"), key("run"))

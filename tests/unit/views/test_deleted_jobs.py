@@ -1,6 +1,6 @@
-"""What a deletion does to every view: its job was never there. Not how jobs are deleted."""
+"""What a deletion leaves of its job in the views: who deleted it. Not how jobs are deleted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -41,8 +41,8 @@ def mixed(*logs: Sequence[Stored]) -> list[Stored]:
     return [one._replace(seq=at) for at, one in enumerate(turns, start=1)]
 
 
-async def everything(desk: Desk) -> dict[str, list[object]]:
-    found: dict[str, list[object]] = {}
+async def everything(desk: Desk) -> dict[str, list[Mapping[str, object]]]:
+    found: dict[str, list[Mapping[str, object]]] = {}
     for view in ALL:
         for table in view.tables(MetaData(), ""):
             found[f"{view.name}.{table}"] = list(await desk.rows(view.name, table))
@@ -79,7 +79,10 @@ async def test_what_comes_too_late_goes_with_the_next_tombstone(
     async with open_desk(desk_path(tmp_path)) as desk:
         for one in (*mine, end, late, again):
             await desk.store.apply(desk.standing, [see(one)])
-        assert not any((await everything(desk)).values())
+        rows = await everything(desk)
+    acts = [one["action"] for one in rows.pop("audit.audit")]
+    assert acts == ["deleted"]
+    assert not any(rows.values())
 
 
 def test_every_row_of_every_view_says_of_which_job_it_is() -> None:
