@@ -178,25 +178,18 @@ class ClientFaults:
 
     def at(self, point: FaultPoint) -> Fault:
         """What happens to the call that passes this point now."""
-        if point is FaultPoint.REGISTRY_READ:  # seldom: it is not to shift what happens elsewhere
-            self._random, self._aside = self._aside, self._random
-            try:
-                return self._at(point)
-            finally:
-                self._random, self._aside = self._aside, self._random
-        return self._at(point)
-
-    def _at(self, point: FaultPoint) -> Fault:
+        # What is read seldom has dice of its own, so that it does not shift what happens elsewhere.
+        random = self._aside if point is FaultPoint.REGISTRY_READ else self._random
         rates = self._plan.rates
-        what, kind = self._choose(point, rates)
-        slow = point in MAY and self._random.random() < rates.slow
-        pause = kind is Kind.NONE and self._random.random() < rates.pause
+        what, kind = self._choose(point, rates, random)
+        slow = point in MAY and random.random() < rates.slow
+        pause = kind is Kind.NONE and random.random() < rates.pause
         span = rates.late_s if what == "late" else rates.slow_s if slow else rates.latency_s
         fault = Fault(
             kind,
-            delay_s=self._within(span) * (1.0 if slow or what == "late" else self._factor),
-            answer_s=self._within(rates.latency_s) * self._factor,
-            pause_s=self._within(rates.pause_s) if pause else 0.0,
+            delay_s=_within(span, random) * (1.0 if slow or what == "late" else self._factor),
+            answer_s=_within(rates.latency_s, random) * self._factor,
+            pause_s=_within(rates.pause_s, random) if pause else 0.0,
         )
         what = what or ("pause" if pause else "slow" if slow else "")
         if what:
@@ -204,10 +197,10 @@ class ClientFaults:
             self._plan.record(Injected(now, self._name, point, what, fault))
         return fault
 
-    def _choose(self, point: FaultPoint, rates: Rates) -> tuple[str, Kind]:
+    def _choose(self, point: FaultPoint, rates: Rates, random: Random) -> tuple[str, Kind]:
         if self._cut:
             return "cut", Kind.DROP
-        drawn = self._random.random()
+        drawn = random.random()
         for name, kind in MAY[point]:
             rate: float = getattr(rates, name)
             if drawn < rate:
@@ -215,6 +208,7 @@ class ClientFaults:
             drawn -= rate
         return "", Kind.NONE
 
-    def _within(self, span: Span) -> float:
-        low, high = span
-        return low + (high - low) * self._random.random()
+
+def _within(span: Span, random: Random) -> float:
+    low, high = span
+    return low + (high - low) * random.random()

@@ -49,7 +49,9 @@ def test_no_command_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such command 'nonsense'" in capsys.readouterr().err
 
 
-def test_neither_a_model_sdk_nor_http_nor_a_database_is_imported_by_run_before_it_is_needed() -> None:
+def test_neither_a_model_sdk_nor_http_nor_a_database_is_imported_by_run_before_it_is_needed() -> (
+    None
+):
     heavy = (
         "anthropic",
         "openai",
