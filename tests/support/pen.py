@@ -8,6 +8,7 @@ from domain.envelope import FIRST_HASH, Cause, Envelope, encode, hash_of
 from domain.events import Event
 from domain.ids import RunRef
 from domain.limits import Limits, ModelChoice, Usage
+from domain.tools import Lane, Safety
 from eventlog.port import EventLog
 
 MODEL = ModelChoice(provider="scripted", model="m1")
@@ -84,3 +85,36 @@ def continued(command: str = "c1", step: int = 2) -> tuple[Event, ...]:
         e.InputReceived(input=command, speaker="user", parts=parts),
         requested(step),
     )
+
+
+def forked() -> e.RunForked:
+    """The first event of a run that goes on from the end of step 4 of another."""
+    return e.RunForked(
+        command="f",
+        source=e.Source(job="j0", run="r0", version=9, hash="f" * 64),
+        generation=1,
+        step=4,
+        expert="boss",
+        definition="d",
+        limits=Limits(),
+    )
+
+
+def called(name: str, lane: Lane = Lane.TOOL) -> e.ToolCallRequested:
+    """A call of step 1."""
+    return e.ToolCallRequested(
+        call=name,
+        step=1,
+        provider_id="p",
+        tool="look",
+        skill="own",
+        lane=lane,
+        safety=Safety.READ_ONLY,
+        arguments="{}",
+        key="k",
+    )
+
+
+def ended(name: str, outcome: e.Outcome = "succeeded") -> e.ToolCallEnded:
+    """The end of a call, without a word."""
+    return e.ToolCallEnded(call=name, outcome=outcome, content=())

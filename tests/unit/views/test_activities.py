@@ -8,7 +8,6 @@ from domain.base_tools import BASE_TOOLS
 from domain.content import AssistantPart, BlobRef, TextPart, ThinkingPart
 from domain.definition import BASE_SKILL
 from domain.ids import RunRef
-from domain.limits import Limits
 from domain.tools import Lane, Safety
 from eventlog.port import Stored
 from projections.seeing import see
@@ -18,7 +17,7 @@ from projections.views.activities import (
     ActivitiesView,
 )
 from tests.support.asking import SAY
-from tests.support.pen import Pen, completed, continued, replied, requested, started
+from tests.support.pen import Pen, completed, continued, forked, replied, requested, started
 from tests.support.tables import Row, Rows
 
 REF = RunRef("acme", "j1", "j1")
@@ -316,17 +315,9 @@ def test_a_limit_stops_a_run() -> None:
 
 
 def test_a_fork_begins_with_where_it_comes_from() -> None:
-    source = e.Source(job="j0", run="r0", version=9, hash="f" * 64)
-    forked = e.RunForked(
-        command="f",
-        source=source,
-        generation=1,
-        step=4,
-        expert="boss",
-        definition="d",
-        limits=Limits(),
+    first, second = (
+        Rows(ActivitiesView()).tell(Pen(REF), (forked(), *started()[1:])).of("activities")
     )
-    first, second = Rows(ActivitiesView()).tell(Pen(REF), (forked, *started()[1:])).of("activities")
     assert (first["type"], first["summary"], first["expert"]) == (
         "forked",
         "run r0, step 4",

@@ -4,14 +4,24 @@ from domain import events as e
 from domain.asks import Elicitation
 from domain.content import BlobRef, TextPart
 from domain.ids import RunRef
-from domain.limits import Limits, Usage
-from domain.tools import Lane, Safety
+from domain.limits import Usage
+from domain.tools import Lane
 from eventlog.port import Stored
 from projections.seeing import see
 from projections.view import Seen
 from projections.views.jobs import QUERY_CHARS_MAX, JobsView
 from tests.support.asking import SAY
-from tests.support.pen import Pen, completed, continued, replied, requested, started
+from tests.support.pen import (
+    Pen,
+    called,
+    completed,
+    continued,
+    ended,
+    forked,
+    replied,
+    requested,
+    started,
+)
 from tests.support.tables import Rows
 
 ROOT = RunRef("acme", "j1", "j1")
@@ -22,24 +32,6 @@ UNKNOWN = e.OpaqueEvent(type="mood.changed.v7", body={"to": "sunny"})
 
 def jobs() -> Rows:
     return Rows(JobsView())
-
-
-def call(name: str, lane: Lane = Lane.TOOL) -> e.ToolCallRequested:
-    return e.ToolCallRequested(
-        call=name,
-        step=1,
-        provider_id="p",
-        tool="look",
-        skill="own",
-        lane=lane,
-        safety=Safety.READ_ONLY,
-        arguments="{}",
-        key="k",
-    )
-
-
-def ended(name: str, outcome: e.Outcome = "succeeded") -> e.ToolCallEnded:
-    return e.ToolCallEnded(call=name, outcome=outcome, content=())
 
 
 def test_a_job_is_as_its_root_is() -> None:
@@ -63,7 +55,9 @@ def test_a_child_adds_to_the_sums_and_says_nothing_of_what_the_job_is() -> None:
 def test_what_a_child_has_spent_is_counted_once_whatever_its_parent_is_told() -> None:
     """C12."""
     pen, kid = Pen(ROOT), Pen(CHILD)
-    rows = jobs().tell(pen, started("boss"), (replied(1, tokens=100), call("c1-0", Lane.DELEGATE)))
+    rows = jobs().tell(
+        pen, started("boss"), (replied(1, tokens=100), called("c1-0", Lane.DELEGATE))
+    )
     rows.tell(kid, started("helper", PARENT), completed(1))
     told = e.DelegationSettled(
         call="c1-0", child="kid", status="completed", steps=1, tokens=8, tool_calls=0
@@ -81,17 +75,7 @@ def test_a_continued_job_is_running_again_and_keeps_what_it_was_asked_first() ->
 
 
 def test_a_fork_is_a_job_of_its_own_with_nothing_of_its_sources_steps_and_charges() -> None:
-    source = e.Source(job="j0", run="r0", version=9, hash="f" * 64)
-    forked = e.RunForked(
-        command="f",
-        source=source,
-        generation=1,
-        step=4,
-        expert="boss",
-        definition="d",
-        limits=Limits(),
-    )
-    row = jobs().tell(Pen(ROOT), (forked, requested(5)), (replied(5),)).one("jobs")
+    row = jobs().tell(Pen(ROOT), (forked(), requested(5)), (replied(5),)).one("jobs")
     assert (row["forked_from"], row["steps"], row["tokens_charged"]) == ("j0", 1, 8)
     assert (row["status"], row["expert"], row["query"]) == ("running", "boss", "")
 
@@ -137,8 +121,8 @@ def test_runs_that_wait_for_a_person_are_counted_until_nothing_of_them_does() ->
 
 def test_calls_that_are_refused_do_not_count_and_those_of_the_loop_never_do() -> None:
     pen, rows = Pen(ROOT), jobs()
-    todo, asks = call("c1-2", Lane.LOOP), call("c1-1", Lane.PERSON)
-    rows.tell(pen, started(), (call("c1-0"), asks, todo, ended("c1-2")))
+    todo, asks = called("c1-2", Lane.LOOP), called("c1-1", Lane.PERSON)
+    rows.tell(pen, started(), (called("c1-0"), asks, todo, ended("c1-2")))
     assert rows.one("jobs")["tool_calls"] == 2
     rows.tell(pen, (ended("c1-0", "refused"), ended("c1-1", "outcome_unknown")))
     assert rows.one("jobs")["tool_calls"] == 1

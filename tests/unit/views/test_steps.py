@@ -3,12 +3,12 @@
 from domain import events as e
 from domain.asks import SampleReply
 from domain.ids import RunRef
-from domain.limits import Limits, ModelChoice, Usage
+from domain.limits import ModelChoice, Usage
 from eventlog.port import Stored
 from projections.seeing import see
 from projections.views.steps import StepsView
 from tests.support.asking import SAY
-from tests.support.pen import Pen, completed, continued, replied, requested, started
+from tests.support.pen import Pen, completed, continued, forked, replied, requested, started
 from tests.support.tables import Row, Rows
 
 REF = RunRef("acme", "j1", "j1")
@@ -142,17 +142,7 @@ def test_a_continued_run_goes_on_with_a_step_of_its_own() -> None:
 
 
 def test_the_steps_before_a_fork_are_its_sources() -> None:
-    source = e.Source(job="j0", run="r0", version=9, hash="f" * 64)
-    forked = e.RunForked(
-        command="f",
-        source=source,
-        generation=1,
-        step=4,
-        expert="boss",
-        definition="d",
-        limits=Limits(),
-    )
-    (row,) = steps((forked, pinned("m2", "start"), requested(5)), (replied(5),))
+    (row,) = steps((forked(), pinned("m2", "start"), requested(5)), (replied(5),))
     assert (row["step"], row["model"], row["tokens_charged"]) == (5, "m2", 8)
 
 

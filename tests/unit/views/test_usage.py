@@ -2,12 +2,12 @@
 
 from domain import events as e
 from domain.ids import RunRef
-from domain.limits import Limits, ModelChoice, Usage
-from domain.tools import Lane, Safety
+from domain.limits import ModelChoice, Usage
+from domain.tools import Lane
 from eventlog.port import Stored
 from projections.seeing import see
 from projections.views.usage import MS_A_DAY, UsageView, day_of
-from tests.support.pen import Pen, completed, replied, requested, started
+from tests.support.pen import Pen, called, completed, ended, forked, replied, requested, started
 from tests.support.tables import Row, Rows
 
 REF = RunRef("acme", "j1", "j1")
@@ -54,24 +54,6 @@ def failed(kind: str = "network") -> e.GenerationFailed:
     return e.GenerationFailed(
         step=1, attempt=1, failure=failure, retryable=True, usage=Usage(input=3), charged=3
     )
-
-
-def call(name: str, lane: Lane = Lane.TOOL) -> e.ToolCallRequested:
-    return e.ToolCallRequested(
-        call=name,
-        step=1,
-        provider_id="p",
-        tool="look",
-        skill="own",
-        lane=lane,
-        safety=Safety.READ_ONLY,
-        arguments="{}",
-        key="k",
-    )
-
-
-def ended(name: str, outcome: e.Outcome = "succeeded") -> e.ToolCallEnded:
-    return e.ToolCallEnded(call=name, outcome=outcome, content=())
 
 
 def test_a_reply_is_booked_for_the_expert_and_model_that_made_it() -> None:
@@ -189,17 +171,7 @@ def test_what_children_have_spent_is_in_their_own_rows() -> None:
 
 
 def test_a_fork_is_a_run_and_has_nothing_of_its_sources_charges() -> None:
-    source = e.Source(job="j0", run="r0", version=9, hash="f" * 64)
-    forked = e.RunForked(
-        command="f",
-        source=source,
-        generation=1,
-        step=4,
-        expert="boss",
-        definition="d",
-        limits=Limits(),
-    )
-    (row,) = usage((forked, pinned("m2", "start"), requested(5)), (replied(5),))
+    (row,) = usage((forked(), pinned("m2", "start"), requested(5)), (replied(5),))
     assert (row["expert"], row["model"], row["runs"], row["tokens_charged"]) == ("boss", "m2", 1, 8)
 
 
@@ -211,7 +183,12 @@ def test_a_child_that_was_cancelled_before_it_started_is_no_run() -> None:
 def test_tool_calls_count_when_they_are_over_unless_they_were_refused() -> None:
     pen = Pen(REF)
     rows = Rows(UsageView())
-    asked = (call("c1-0"), call("c1-1"), call("c1-2", Lane.LOOP), call("c1-3", Lane.DELEGATE))
+    asked = (
+        called("c1-0"),
+        called("c1-1"),
+        called("c1-2", Lane.LOOP),
+        called("c1-3", Lane.DELEGATE),
+    )
     rows.tell(pen, started(), (replied(1), *asked, ended("c1-2"), ended("c1-3")))
     assert [row["tool_calls"] for row in rows.of("usage")] == [0]
     pen.at_ms = 2 * MS_A_DAY

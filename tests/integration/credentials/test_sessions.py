@@ -1,51 +1,20 @@
 """Sessions of browsers at the gateway, and what pages of other sites cannot do with them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from eventlog.memory import MemoryServer
-from eventlog.port import Backbone
 from gateway.auth.issuer import LEEWAY_S
 from gateway.deps import GatewayDeps
-from tests.support.credentials import Authority, Clock, auth_of, authority, bearer, issuer_of
-from tests.support.gateway import deps_of, gateway, projecting
+from tests.support.credentials import Authority, Clock, auth_of, bearer, issuer_of
+from tests.support.gateway import gateway
 from tests.support.house import OWN_PAGE, TOKEN, House, house_of
 
 pytestmark = pytest.mark.anyio
 
 BOUND_S = 15.0
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def backbone(clock: Clock) -> Backbone:
-    return MemoryServer(now_ms=clock.ms).backbone()
-
-
-@pytest.fixture
-def deps(backbone: Backbone, clock: Clock, tmp_path: Path) -> GatewayDeps:
-    return deps_of(backbone, tmp_path, token=TOKEN, auth=auth_of(backbone, clock))
-
-
-@pytest.fixture
-async def house(deps: GatewayDeps, clock: Clock, tmp_path: Path) -> AsyncGenerator[House]:
-    async with projecting(deps.backbone, tmp_path), gateway(deps) as http:
-        yield house_of(http, deps, clock)
-
-
-@pytest.fixture
-async def made(clock: Clock) -> AsyncGenerator[Authority]:
-    async with authority(clock) as there:
-        there.new_key("k1")
-        yield there
 
 
 async def test_a_key_that_is_taken_back_ends_its_sessions(house: House) -> None:

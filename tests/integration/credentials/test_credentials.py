@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,41 +16,13 @@ from gateway.auth.keys import KEYS_AGE_S
 from gateway.auth.sessions import COOKIE
 from gateway.callers import Role
 from gateway.deps import GatewayDeps
-from tests.support.credentials import Authority, Clock, auth_of, authority, bearer, issuer_of
-from tests.support.gateway import deps_of, gateway, projecting
+from tests.support.credentials import Authority, Clock, auth_of, bearer, issuer_of
+from tests.support.gateway import deps_of, gateway
 from tests.support.house import TOKEN, House, house_of
 from tests.support.pen import Pen, started
 from tests.support.tenants import thread
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def backbone(clock: Clock) -> Backbone:
-    return MemoryServer(now_ms=clock.ms).backbone()
-
-
-@pytest.fixture
-def deps(backbone: Backbone, clock: Clock, tmp_path: Path) -> GatewayDeps:
-    return deps_of(backbone, tmp_path, token=TOKEN, auth=auth_of(backbone, clock))
-
-
-@pytest.fixture
-async def house(deps: GatewayDeps, clock: Clock, tmp_path: Path) -> AsyncGenerator[House]:
-    async with projecting(deps.backbone, tmp_path), gateway(deps) as http:
-        yield house_of(http, deps, clock)
-
-
-@pytest.fixture
-async def made(clock: Clock) -> AsyncGenerator[Authority]:
-    async with authority(clock) as there:
-        there.new_key("k1")
-        yield there
 
 
 async def test_the_one_token_is_an_administrator_of_the_deployments_tenant(house: House) -> None:
