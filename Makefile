@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 SEEDS ?= 200
+# Tests wait more than they compute: three at once keep two cores busy.
+AT_ONCE ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 PACKAGES := domain eventlog commands projections services gateway peritus
 CODE := $(PACKAGES) tests benchmarks
 
@@ -16,8 +18,8 @@ demo: setup ## Runs the example expert on the scripted model: no key, no Docker.
 	@examples/bugfix/demo.sh
 
 test: setup ## Runs the tests (under 10 minutes on 2 cores).
-	@echo "test: about 7,500 tests on all cores, with a real NATS server and real sandboxes"
-	$(BIN)/pytest -q -n auto -m "not (thorough or backends or registries or faults or slow or browser)"
+	@echo "test: about 9,200 tests on all cores, with a real NATS server and real sandboxes"
+	$(BIN)/pytest -q -n $(AT_ONCE) -m "not (thorough or backends or registries or faults or slow or browser)"
 
 faults: setup ## Kills and stops processes, counts what long runs leave behind; and other slow tests.
 	$(BIN)/pytest -q -n auto -m "(faults or slow) and not (thorough or backends or registries or browser)"

@@ -150,6 +150,7 @@ def test_fork_of_what_is_over_needs_something_to_say(project: Project) -> None:
     assert note(project, "more") == "two"
 
 
+@pytest.mark.slow
 def test_fork_of_a_fork_has_all_their_checkpoints(project: Project) -> None:
     first = forked(project, "--from", "2", "--job", "child")
     assert first.code == 0, first.said
@@ -171,6 +172,7 @@ def test_fork_of_a_fork_has_all_their_checkpoints(project: Project) -> None:
     assert "the same messages" in diff.out
 
 
+@pytest.mark.slow
 def test_forks_are_told_from_runs_that_were_started(project: Project) -> None:
     ended = forked(project, "--from", "2", "--job", "shown", "--detach")
     assert ended.code == 0, ended.said

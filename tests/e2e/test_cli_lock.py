@@ -40,6 +40,7 @@ def test_what_servers_offer_is_written_beside_the_definition_and_starts_need_no_
     assert {"remove", "search"} <= {tool["name"] for tool in pinned["event"]["tools"]}
 
 
+@pytest.mark.slow
 def test_a_second_lock_of_the_same_changes_nothing(project: Project) -> None:
     project.write("perstack.toml", DEFINITION + mini_skill("helper", "find", SEARCH))
     lock = project.folder / "perstack.lock"

@@ -339,6 +339,7 @@ def test_a_hard_budget_stops_a_run_with_its_exit_code_and_a_larger_one_lets_it_g
     assert more.events[-1]["event"]["result"] == "Second."
 
 
+@pytest.mark.slow
 def test_a_soft_limit_asks_and_the_run_waits_or_ends_with_its_own_code(team: Project) -> None:
     team.write("perstack.toml", DEFINITION + "[limits]\ntokensSoft = 30000\n")
     team.write("spends.toml", SPENDS)
@@ -387,6 +388,7 @@ def test_the_answer_can_be_given_as_perstack_does(team: Project) -> None:
     assert outcome.events[-1]["event"]["result"] == "Blue it is."
 
 
+@pytest.mark.slow
 def test_events_are_filtered_by_type_and_the_log_tells_the_rest(team: Project) -> None:
     begin(team, "asks.toml", "--no-wait").end()
     team.peritus("answer", "one", "dark blue")

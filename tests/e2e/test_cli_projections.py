@@ -16,6 +16,7 @@ def lines(outcome: Outcome) -> dict[str, dict[str, object]]:
     return {one["view"]: one for one in map(json.loads, outcome.out.splitlines())}
 
 
+@pytest.mark.slow
 def test_views_are_absent_then_live_then_built_anew_with_the_same_rows(project: Project) -> None:
     project.write("one.toml", '[[reply]]\ntext = "done"\n')
     assert project.run("one.toml").code == 0

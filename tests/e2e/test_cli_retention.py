@@ -48,6 +48,7 @@ def rows(project: Project) -> set[str]:
     return {row["run"] for row in project.peritus("runs", "--json").events}
 
 
+@pytest.mark.slow
 def test_a_job_moves_to_another_deployment_and_is_deleted_here(tmp_path: Path) -> None:
     here, there = project_in(tmp_path / "here"), project_in(tmp_path / "there")
     assert here.run("script.toml", "--job", "moves").code == 0
@@ -92,6 +93,7 @@ def test_a_job_moves_to_another_deployment_and_is_deleted_here(tmp_path: Path) -
     assert "was deleted" in again.said
 
 
+@pytest.mark.slow
 def test_a_source_goes_only_with_its_forks(tmp_path: Path) -> None:
     project = project_in(tmp_path / "p")
     assert project.run("script.toml", "--job", "first").code == 0
@@ -121,6 +123,7 @@ def test_a_source_goes_only_with_its_forks(tmp_path: Path) -> None:
     assert rows(project) == set()
 
 
+@pytest.mark.slow
 def test_old_jobs_go_and_blobs_that_nothing_needs_are_told_of(tmp_path: Path) -> None:
     project = project_in(tmp_path / "p")
     assert project.run("script.toml", "--job", "first").code == 0

@@ -44,6 +44,7 @@ def receiver() -> Iterator[tuple[str, Got]]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_a_webhook_is_told_of_a_run(tmp_path: Path, receiver: tuple[str, Got]) -> None:
     url, got = receiver
     project = Project(tmp_path, ALLOWED)

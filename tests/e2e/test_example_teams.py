@@ -36,6 +36,7 @@ def test_three_reviewers_work_at_once_and_their_findings_are_merged(tmp_path: Pa
     assert verified(stories) == 13
 
 
+@pytest.mark.slow
 def test_tests_decide_and_are_not_changed(tmp_path: Path) -> None:
     ended = demo("build", tmp_path)
     assert ended.returncode == 0, ended.stderr

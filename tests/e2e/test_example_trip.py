@@ -16,6 +16,7 @@ TRIP = EXAMPLES / "trip"
 ANSWER = "We are two, and at most 60."
 
 
+@pytest.mark.slow
 def test_the_demo_answers_lifts_the_budget_and_approves_the_booking(tmp_path: Path) -> None:
     ended = demo("trip", tmp_path)
     assert ended.returncode == 0, ended.stderr

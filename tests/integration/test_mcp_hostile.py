@@ -204,6 +204,7 @@ async def test_a_call_asks_a_person_so_often_and_no_more(ground: Ground) -> None
         assert len(here.person.asked) == 32
 
 
+@pytest.mark.slow
 async def test_what_is_asked_with_too_much_beside_it_reaches_nobody(ground: Ground) -> None:
     """It would be kept as long as nobody answers."""
     async with stage("hostile", "asks_heavily", ground=ground) as here:
