@@ -1,5 +1,6 @@
 """What a server nobody here wrote asks a person, answered in the console with a form."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ async def test_a_form_of_a_server_is_filled_in(browser: Browser, tmp_path: Path)
     running = project.start(*words)
     running.until("tool_call.asked.v1")
     settings = {"PERITUS_GATEWAY_PORT": str(port), "PERITUS_GATEWAY_AUTH": "none"}
-    with team(tmp_path, settings) as services:
+    with closing(project), team(tmp_path, settings) as services:
         services.start("gateway", "projections")
         await services.ready()
         page = await browser.new_page(base_url=f"http://127.0.0.1:{port}")
@@ -47,4 +48,4 @@ async def test_a_form_of_a_server_is_filled_in(browser: Browser, tmp_path: Path)
         await card.get_by_role("button", name="Send").click()
         await expect(page.locator(".job-status")).to_contain_text("completed")
         await page.close()
-    assert running.end() == 0
+        assert running.end() == 0

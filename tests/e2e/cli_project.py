@@ -171,6 +171,11 @@ class Project:
         """`peritus run` with a script, to its end."""
         return self.peritus("run", "helper", query, *scripted(script), *words)
 
+    def close(self) -> None:
+        """End the server that processes which were killed have left: the last to leave stops it."""
+        left = (self.folder / ".peritus" / "endpoint.json").exists()
+        assert not left or self.peritus("runs").code == 0
+
     def start(self, *words: str, env: Mapping[str, str] | None = None) -> Started:
         """Begin a command."""
         return Started(
