@@ -68,7 +68,7 @@ def document(table: Iterable[Operation]) -> Json:
             "title": "Peritus",
             "version": VERSION,
             "description": "Writes, queries and streams of one deployment. Fields, parameters and "
-            "operations may be added; nothing of `/v1` goes away or changes.",
+            "operations may be added; nothing of /v1 goes away or changes.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
