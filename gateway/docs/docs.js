@@ -16,6 +16,11 @@ function make(name, attributes = {}, ...children) {
   return node;
 }
 
+// What a description says, with what stands between backticks set as code.
+function said(text) {
+  return String(text || "").split("`").map((one, at) => (at % 2 ? make("code", {}, one) : one));
+}
+
 function resolved(schema) {
   const seen = new Set();
   while (schema && schema.$ref && !seen.has(schema.$ref)) {
@@ -62,7 +67,7 @@ function fields(shape, depth) {
     list.append(make("dt", {}, name, " ", make("span", { class: "kind" }, kindOf(one) + must)));
     const about = make("dd");
     const text = [one.description || resolved(one).description, boundsOf(one)].filter(Boolean).join(" — ");
-    if (text) about.append(text);
+    if (text) about.append(...said(text));
     const inner = innerOf(one);
     if (inner && depth < DEPTH_MAX) about.append(later(kindOf(one), () => fields(inner, depth + 1)));
     if (about.childNodes.length) list.append(about);
@@ -71,7 +76,7 @@ function fields(shape, depth) {
 }
 
 function later(title, build) {
-  const node = make("details", {}, make("summary", { class: "quiet" }, title));
+  const node = make("details", {}, make("summary", { class: "quiet" }, ...said(title)));
   node.addEventListener("toggle", () => {
     if (node.open && node.childNodes.length === 1) node.append(build());
   });
@@ -105,7 +110,7 @@ function parametersOf(operation) {
     list.append(make("dt", {}, one.name, " ",
       make("span", { class: "kind" }, `${kindOf(one.schema)}, in the ${one.in}${must}`)));
     const text = [one.description, boundsOf(one.schema)].filter(Boolean).join(" — ");
-    if (text) list.append(make("dd", {}, text));
+    if (text) list.append(make("dd", {}, ...said(text)));
   }
   return list;
 }
@@ -230,7 +235,7 @@ function inside(path, method, operation) {
   const who = operation.security && !operation.security.length ? "Anybody may ask this."
     : `Needs the role ${operation["x-role"]}.`;
   node.append(make("p", { class: "quiet" }, `${operation.operationId}. ${who}`));
-  if (operation.description) node.append(make("p", {}, operation.description));
+  if (operation.description) node.append(make("p", {}, ...said(operation.description)));
   if ((operation.parameters || []).length) node.append(make("h3", {}, "Parameters"), parametersOf(operation));
   if (operation.requestBody) {
     node.append(make("h3", {}, "Body"), schemaOf(operation.requestBody.content), examplesOf(operation));
@@ -242,7 +247,7 @@ function inside(path, method, operation) {
 function entry(path, method, operation) {
   const node = make("details", { class: "operation", id: operation.operationId },
     make("summary", {}, make("span", { class: `method ${method}` }, method.toUpperCase()),
-      make("span", { class: "path" }, path), make("span", { class: "summary" }, operation.summary)));
+      make("span", { class: "path" }, path), make("span", { class: "summary" }, ...said(operation.summary))));
   node.dataset.words = `${method} ${path} ${operation.operationId} ${operation.summary}`.toLowerCase();
   node.addEventListener("toggle", () => {
     if (node.open && node.childNodes.length === 1) node.append(inside(path, method, operation));
@@ -259,7 +264,7 @@ function list() {
     for (const [method, operation] of Object.entries(methods)) {
       const tag = operation.tags[0];
       if (!sections.has(tag)) {
-        sections.set(tag, make("section", {}, make("h2", {}, tag), make("p", { class: "quiet" }, about.get(tag) || "")));
+        sections.set(tag, make("section", {}, make("h2", {}, tag), make("p", { class: "quiet" }, ...said(about.get(tag)))));
         place.append(sections.get(tag));
       }
       sections.get(tag).append(entry(path, method, operation));
@@ -289,7 +294,7 @@ async function begin() {
     document.getElementById("operations").replaceChildren(`The document could not be read: ${error.message}`);
     return;
   }
-  document.getElementById("about").textContent = spec.info.description;
+  document.getElementById("about").replaceChildren(...said(spec.info.description));
   list();
   const wanted = location.hash && document.getElementById(location.hash.slice(1));
   if (wanted) {
