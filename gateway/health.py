@@ -5,6 +5,7 @@ from typing import Any
 from gateway.deps import GatewayDeps
 from gateway.models.rest import Health, Me
 from gateway.operations import Asked, Operation
+from gateway.shapes import told
 
 TAG = "about"
 
@@ -49,7 +50,7 @@ class About:
             incarnation=log.incarnation,
             first_seq=first_seq,
             last_seq=last_seq,
-            position=None if position is None else str(position),
+            position=told(position),
         )
 
     async def me(self, asked: Asked[Any, Any]) -> Me:

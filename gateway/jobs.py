@@ -12,7 +12,7 @@ from gateway.models.runs import ForkedFrom, Job, Jobs
 from gateway.operations import Asked, Operation
 from gateway.parameters import Listing, Reading
 from gateway.problems import Problem
-from gateway.shapes import source_of, tokens_of, url_of
+from gateway.shapes import rest_of, source_of, tokens_of, url_of
 from projections.queries.jobs import JobFilters, JobRow, job, jobs
 from projections.queries.roots import paused_jobs, roots_of
 from projections.rows import RunRow
@@ -92,8 +92,7 @@ class JobRoutes(Looking):
         roots = await roots_of(self.reader, tenant, [one.job for one in page.items])
         return Jobs(
             jobs=[job_of(asked, one, roots.get(one.job)) for one in page.items],
-            next_cursor=page.cursor,
-            position=None if page.position is None else str(page.position),
+            **rest_of(page),
         )
 
     async def get(self, asked: Asked[Reading, Any]) -> Job:

@@ -9,7 +9,7 @@ from gateway.looking import Looking
 from gateway.models.rest import Audit, AuditEntry, Hit, Hits, Usage, UsageRow
 from gateway.operations import Asked, Operation
 from gateway.parameters import NUMBER, Listing, Reading, separated
-from gateway.shapes import tokens_of
+from gateway.shapes import rest_of, tokens_of, told
 from projections.queries.audit import AuditFilters, audit
 from projections.queries.search import SearchFilters, search
 from projections.queries.usage import GROUPS, usage
@@ -127,8 +127,7 @@ class Overviews(Looking):
             )
             for one in found.items
         ]
-        position = None if found.position is None else str(found.position)
-        return Hits(hits=hits, next_cursor=found.cursor, position=position)
+        return Hits(hits=hits, **rest_of(found))
 
     async def usage(self, asked: Asked[UsageQuery, Any]) -> Usage:
         """`GET /v1/usage`.
@@ -158,7 +157,7 @@ class Overviews(Looking):
             )
             for one in found.rows
         ]
-        return Usage(rows=rows, position=None if found.position is None else str(found.position))
+        return Usage(rows=rows, position=told(found.position))
 
     async def audit(self, asked: Asked[AuditQuery, Any]) -> Audit:
         """`GET /v1/audit`.
@@ -185,5 +184,4 @@ class Overviews(Looking):
             )
             for one in found.items
         ]
-        position = None if found.position is None else str(found.position)
-        return Audit(entries=entries, next_cursor=found.cursor, position=position)
+        return Audit(entries=entries, **rest_of(found))

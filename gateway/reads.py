@@ -10,7 +10,7 @@ from gateway.looking import Looking
 from gateway.models.runs import Checkpoints, Run, Runs
 from gateway.operations import Asked, Operation
 from gateway.parameters import Listing, Reading, number_of
-from gateway.shapes import checkpoint_of, run_of
+from gateway.shapes import checkpoint_of, run_of, told
 from projections.queries import Filters
 from projections.rows import CheckpointRow, RunRow
 
@@ -88,7 +88,7 @@ class Reads(Looking):
         return Runs(
             runs=[run_of(asked.request, row) for row in page.runs],
             next_cursor=None if page.before is None else str(page.before),
-            position=None if page.position is None else str(page.position),
+            position=told(page.position),
         )
 
     async def get(self, asked: Asked[Reading, Any]) -> Run:

@@ -10,9 +10,8 @@ from gateway.models.runs import Activities, Activity, Call, Calls, Step, Steps
 from gateway.operations import Asked, Operation
 from gateway.parameters import Listing
 from gateway.problems import Problem
-from gateway.shapes import tokens_of
+from gateway.shapes import rest_of, tokens_of
 from projections.queries.activities import ActivityRow, activities_of
-from projections.queries.paging import Listing as Found
 from projections.queries.steps import CallFilters, CallRow, StepRow, calls_of, steps_of
 
 
@@ -90,7 +89,7 @@ class RunParts(Looking):
         await self.wait(asked.query.position, "steps")
         row = await self.row(asked.tenant, asked.part("run"))
         found = await steps_of(self.reader, asked.tenant, row.job, row.run, asked.query.page)
-        return Steps(steps=[step_of(one) for one in found.items], **_rest(found))
+        return Steps(steps=[step_of(one) for one in found.items], **rest_of(found))
 
     async def calls(self, asked: Asked[CallsQuery, Any]) -> Calls:
         """`GET /v1/runs/{run}/calls`.
@@ -111,7 +110,7 @@ class RunParts(Looking):
             filters=CallFilters(query.status, query.tool),
             asked=query.page,
         )
-        return Calls(calls=[call_of(one) for one in found.items], **_rest(found))
+        return Calls(calls=[call_of(one) for one in found.items], **rest_of(found))
 
     async def activities_of_run(self, asked: Asked[Listing, Any]) -> Activities:
         """`GET /v1/runs/{run}/activities`.
@@ -147,18 +146,13 @@ class RunParts(Looking):
         self, asked: Asked[Listing, Any], job: str, run: str | None
     ) -> Activities:
         found = await activities_of(self.reader, asked.tenant, job, run, asked.query.page)
-        return Activities(activities=[activity_of(one) for one in found.items], **_rest(found))
+        return Activities(activities=[activity_of(one) for one in found.items], **rest_of(found))
 
 
 def _of_job(problem: Problem) -> Problem:
     if problem.code == "no_such_run":
         return Problem(404, "no_such_job", "There is no such job.")
     return problem
-
-
-def _rest(found: Found[Any]) -> dict[str, str | None]:
-    position = None if found.position is None else str(found.position)
-    return {"next_cursor": found.cursor, "position": position}
 
 
 def step_of(row: StepRow) -> Step:

@@ -5,9 +5,11 @@ from typing import Any
 from starlette.requests import Request
 
 from domain.ids import RunRef
+from eventlog.port import Cursor
 from gateway.models.common import Tokens
 from gateway.models.runs import Checkpoint, Run
 from projections.queries.jobs import JobRow
+from projections.queries.paging import Listing
 from projections.queries.steps import StepRow
 from projections.queries.usage import UsageRow
 from projections.rows import CheckpointRow, RunRow
@@ -22,6 +24,16 @@ def links(request: Request, ref: RunRef | RunRow) -> dict[str, str]:
 def url_of(request: Request, path: str) -> str:
     """A path of the gateway, below where it is mounted."""
     return f"{request.scope.get('app_root_path', request.scope.get('root_path', ''))}{path}"
+
+
+def told(position: Cursor | None) -> str | None:
+    """How far a view is, as clients hand it in again."""
+    return None if position is None else str(position)
+
+
+def rest_of(found: Listing[Any]) -> dict[str, str | None]:
+    """What asks for the rest of a list, and how far its view is: the fields of a `Page`."""
+    return {"next_cursor": found.cursor, "position": told(found.position)}
 
 
 def tokens_of(row: JobRow | StepRow | UsageRow) -> Tokens:

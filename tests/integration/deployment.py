@@ -6,7 +6,11 @@ from pathlib import Path
 
 from eventlog.embedded.server import EmbeddedServer
 from eventlog.jetstream.backbone import Timing, connect_backbone
+from eventlog.jetstream.connection import Link
 from eventlog.jetstream.durability import Durability
+from eventlog.jetstream.reader import Reader
+from eventlog.jetstream.streams import Streams
+from eventlog.jetstream.subjects import Names
 from eventlog.port import Backbone
 from tests.support.freezing import freeze, thaw
 
@@ -50,3 +54,13 @@ class JetStreamDeployment:
     async def start(self) -> None:
         """It comes back."""
         await self.server.start()
+
+
+async def replicated(link: Link, kind: str, replicas: int) -> tuple[Streams, Reader]:
+    """What ports are made of in a deployment with so many replicas, over a stream with one."""
+    streams = Streams(link, Names("peritus"), 1, "process")
+    await streams.ensure(kind)
+    streams.replicas = replicas
+    reader = Reader(link)
+    await reader.start()
+    return streams, reader

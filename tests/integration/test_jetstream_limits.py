@@ -1,18 +1,13 @@
 """LIMITS on a real server where it differs from the in-memory form. Not what both promise."""
 
-from collections.abc import AsyncGenerator
-
 import pytest
 
 from domain.rate import Scope
 from eventlog.jetstream.api import call
-from eventlog.jetstream.connection import Link, open_link
+from eventlog.jetstream.connection import Link
 from eventlog.jetstream.limits import JetStreamLimits
-from eventlog.jetstream.reader import Reader
-from eventlog.jetstream.streams import Streams
-from eventlog.jetstream.subjects import Names
 from eventlog.newest import Noted
-from tests.integration.deployment import TOKEN, JetStreamDeployment
+from tests.integration.deployment import replicated
 
 pytestmark = [pytest.mark.anyio, pytest.mark.broker]
 
@@ -20,22 +15,9 @@ ONE = Scope("anthropic", "account", "model")
 TWO = Scope("openai", "account", "model")
 
 
-@pytest.fixture
-async def link(deployment: JetStreamDeployment) -> AsyncGenerator[Link]:
-    async with open_link(
-        deployment.server.url, token=TOKEN, name="test", timeout_s=2.0, connect_s=5.0
-    ) as opened:
-        yield opened
-
-
 async def limits_of(link: Link, replicas: int) -> JetStreamLimits:
     """The port as a deployment with so many replicas has it, over a stream with one."""
-    streams = Streams(link, Names("peritus"), 1, "process")
-    await streams.ensure("LIMITS")
-    streams.replicas = replicas
-    reader = Reader(link)
-    await reader.start()
-    return JetStreamLimits(streams, reader)
+    return JetStreamLimits(*await replicated(link, "LIMITS", replicas))
 
 
 @pytest.mark.parametrize("replicas", [1, 3])

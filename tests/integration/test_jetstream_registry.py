@@ -1,38 +1,20 @@
 """REGISTRY on a real server where it differs from the in-memory form. Not what both promise."""
 
-from collections.abc import AsyncGenerator
-
 import pytest
 
 from domain.errors import Unavailable
 from eventlog.jetstream.api import call
-from eventlog.jetstream.connection import Link, open_link
-from eventlog.jetstream.reader import Reader
+from eventlog.jetstream.connection import Link
 from eventlog.jetstream.registry import JetStreamRegistry
-from eventlog.jetstream.streams import Streams
-from eventlog.jetstream.subjects import Names
 from eventlog.newest import Entry
-from tests.integration.deployment import TOKEN, JetStreamDeployment
+from tests.integration.deployment import replicated
 
 pytestmark = [pytest.mark.anyio, pytest.mark.broker]
 
 
-@pytest.fixture
-async def link(deployment: JetStreamDeployment) -> AsyncGenerator[Link]:
-    async with open_link(
-        deployment.server.url, token=TOKEN, name="test", timeout_s=2.0, connect_s=5.0
-    ) as opened:
-        yield opened
-
-
 async def registry_of(link: Link, replicas: int) -> JetStreamRegistry:
     """The port as a deployment with so many replicas has it, over a stream with one."""
-    streams = Streams(link, Names("peritus"), 1, "process")
-    await streams.ensure("REGISTRY")
-    streams.replicas = replicas
-    reader = Reader(link)
-    await reader.start()
-    return JetStreamRegistry(streams, reader)
+    return JetStreamRegistry(*await replicated(link, "REGISTRY", replicas))
 
 
 @pytest.mark.parametrize("replicas", [1, 3])

@@ -1,27 +1,17 @@
 """BLOBS on a real server as retention needs it. Not what both forms promise."""
 
-from collections.abc import AsyncGenerator
-
 import pytest
 
 from eventlog.jetstream.api import call
-from eventlog.jetstream.connection import Link, open_link
+from eventlog.jetstream.connection import Link
 from eventlog.jetstream.streams import declarations
 from eventlog.jetstream.subjects import Names
 from eventlog.port import PAYLOAD_BYTES_MAX
-from tests.integration.deployment import TOKEN, JetStreamDeployment
+from tests.integration.deployment import JetStreamDeployment
 
 pytestmark = [pytest.mark.anyio, pytest.mark.broker]
 
 BLOBS = "PERITUS_BLOBS"
-
-
-@pytest.fixture
-async def link(deployment: JetStreamDeployment) -> AsyncGenerator[Link]:
-    async with open_link(
-        deployment.server.url, token=TOKEN, name="test", timeout_s=2.0, connect_s=5.0
-    ) as opened:
-        yield opened
 
 
 async def last_seq(link: Link) -> int:

@@ -1,7 +1,7 @@
 """How streams and consumers come to be on a real server, and come back when they vanish."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -9,7 +9,7 @@ from domain.errors import IntegrityViolated
 from domain.ids import RunRef
 from eventlog.jetstream.api import call
 from eventlog.jetstream.backbone import connect_backbone
-from eventlog.jetstream.connection import Link, open_link
+from eventlog.jetstream.connection import Link
 from eventlog.jetstream.durability import Durability, DurabilityTooWeak
 from eventlog.jetstream.server_check import check_version
 from eventlog.jetstream.streams import StreamMismatch, declarations, merged
@@ -21,14 +21,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.broker]
 
 RUN = RunRef("acme", "job", "run")
 BOUND_S = 20.0
-
-
-@pytest.fixture
-async def link(deployment: JetStreamDeployment) -> AsyncGenerator[Link]:
-    async with open_link(
-        deployment.server.url, token=TOKEN, name="test", timeout_s=2.0, connect_s=5.0
-    ) as opened:
-        yield opened
 
 
 async def test_every_stream_is_there_with_the_prefix_in_its_name(
