@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 import orjson
 
+from domain.envelope import TOMBSTONE
 from domain.errors import Unavailable
 from domain.ids import RunRef
 from eventlog.owners import Owners
@@ -21,7 +22,7 @@ from gateway.streams.feed import Feed
 from gateway.streams.frames import frame
 from gateway.streams.places import Rests
 from gateway.streams.ring import Ring, Shelf
-from gateway.streams.sayings import Sayings
+from gateway.streams.sayings import Sayings, events_of
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +229,7 @@ class Hub:
     def _publish(self, stored: Stored) -> None:
         entry = Entry(stored)
         self.sayings.pass_by(stored.ref, stored.data)
-        if b'"run.deleted.' in stored.data:
+        if _buries(stored.data):
             self._forget(stored.ref)
         self.ring.add(entry)
         for viewer in self._of(stored.ref):
@@ -286,3 +287,10 @@ def piece_of(data: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return cast("dict[str, Any]", piece) if isinstance(piece, dict) else {}
+
+
+def _buries(data: bytes) -> bool:
+    """Whether an envelope is a tombstone, of any release; a text that says the same is none."""
+    return TOMBSTONE in data and any(
+        str(event.get("type", "")).startswith("run.deleted.") for event in events_of(data)
+    )

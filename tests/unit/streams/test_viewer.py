@@ -195,7 +195,13 @@ def test_viewers_that_come_together_share_what_is_read_and_the_very_bytes() -> N
     assert asyncio.run(reads_of(50)) == asyncio.run(reads_of(1))
 
 
-def test_what_is_kept_of_a_deleted_job_goes_with_it() -> None:
+def kept_by(hub: Hub) -> list[tuple[str, int]]:
+    kept = hub.ring.after(0, Feed(RunRef("acme", "*", "*")), 10)
+    assert kept is not None
+    return [(entry.ref.run, entry.seq) for entry in kept]
+
+
+def test_what_is_kept_of_a_deleted_job_goes_with_it_and_nothing_of_one_that_speaks_of_it() -> None:
     async def scenario() -> None:
         server = MemoryServer(now_ms=lambda: 0)
         backbone, pen, other = server.backbone(), Pen(REF), Pen(OTHER)
@@ -205,12 +211,13 @@ def test_what_is_kept_of_a_deleted_job_goes_with_it() -> None:
             await hub.opened()
             await pen.write(backbone.log, *started())
             await other.write(backbone.log, *started())
+            said = {"text": 'it says "run.deleted.v1"', "content": {"type": "run.deleted.v1"}}
+            await pen.write(backbone.log, e.OpaqueEvent(type="remark.v1", body=said))
+            await settle()
+            assert kept_by(hub) == [("alpha", 1), ("beta", 2), ("alpha", 3)]
             await pen.write(backbone.log, e.OpaqueEvent(type="run.deleted.v9", body={}))
             await settle()
-            everything = Feed(RunRef("acme", "*", "*"))
-            kept = hub.ring.after(0, everything, 10)
-            assert kept is not None
-            assert [(entry.ref.run, entry.seq) for entry in kept] == [("beta", 2), ("alpha", 3)]
+            assert kept_by(hub) == [("beta", 2), ("alpha", 4)]
             feeding.cancel()
 
     asyncio.run(scenario())
