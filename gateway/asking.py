@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from commands.attachments import Attachment, parts_of
@@ -21,6 +22,7 @@ from domain.commands import (
 )
 from domain.content import ContentPart
 from domain.definition import Definition
+from domain.errors import Unavailable
 from domain.ids import RunRef
 from eventlog.port import Cursor
 from gateway.bodies import AttachmentBody
@@ -64,7 +66,8 @@ class Asking:
         decided = await self._client.submit(ref, command, command.id) is not None
         position: str | None = None
         if decided:  # the log's end now is at or after what was appended: enough to wait for
-            position = str(Cursor(log.incarnation, (await log.bounds())[1]))
+            with suppress(Unavailable):  # it is done all the same
+                position = str(Cursor(log.incarnation, (await log.bounds())[1]))
         where = links(asked.request, ref)
         if not decided:  # the log may not know the run yet, so the stream has to be told its job
             where["events_url"] += f"?job={ref.job}"

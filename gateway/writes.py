@@ -93,7 +93,7 @@ class Writes(Asking):
         definition = await self.deps.known(ref, definition, body.expert)
         digest = await self.deps.backbone.blobs.put(tenant, definition.to_bytes())
         command = StartRun(
-            id=derive_id("start", key, digest_of(canonical(body))),
+            id=derive_id("start", *ref, key, digest_of(canonical(body))),
             expert=body.expert,
             definition=digest,
             parts=(TextPart(text=task), *attached),

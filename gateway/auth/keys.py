@@ -140,7 +140,9 @@ class KeyRing:
             Rejected: several keys have that name.
             Unavailable: it may be good yet.
         """
-        found = [key for key in await self.list(tenant) if which in (key.id, key.name)]
+        there = await self.list(tenant)
+        found = [key for key in there if key.id == which]
+        found = found or [key for key in there if key.name == which]
         if len(found) > 1:
             raise Rejected("ambiguous_key", f"several keys are called {which!r}: give the id")
         for key in found:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from domain.ids import RunRef
 from eventlog.memory import MemoryServer
 from eventlog.port import Backbone
 from gateway.app import create_app
-from gateway.deps import one_definition
+from gateway.deps import one_definition, one_tenant
 from gateway.server import serve
 from tests.support.gateway import (
     DEFINITION,
@@ -54,6 +55,19 @@ async def post(
 ) -> httpx2.Response:
     headers = {} if key is None else {"Idempotency-Key": key}
     return await client.post(url, json=body or {}, headers=headers)
+
+
+async def test_c18_two_tenants_may_use_the_same_key_for_the_same_start(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    """Nobody is at work, so both are stored; a queue drops what has a name it has seen lately."""
+    deps = deps_of(backbone, tmp_path)
+    async with gateway(deps) as acme, gateway(replace(deps, tenant=one_tenant("b"))) as other:
+        assert (await post(acme, "/v1/runs", BODY, "nightly")).status_code == 202
+        assert (await post(other, "/v1/runs", BODY, "nightly")).status_code == 202
+        async with asyncio.timeout(10), backbone.commands.consume(in_flight_max=2) as commands:
+            tenants = {(await anext(commands)).ref.tenant for _ in range(2)}
+    assert tenants == {"acme", "b"}
 
 
 async def test_a_started_run_can_be_followed_to_its_end_and_looked_at(
