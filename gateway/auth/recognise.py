@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import HTTPConnection
 
@@ -29,6 +29,8 @@ class Known:
     expires_at_ms: int | None = None
     ambient: bool = False
     """Whether a browser sends it along by itself, whoever's page asks."""
+    session: str = field(default="", repr=False)
+    """The cookie's value, where it came as one."""
 
 
 class Recogniser:
@@ -89,7 +91,7 @@ class Recogniser:
             return None
         by = caller.principal.model_copy(update={"via": "session"})
         known = Known(replace(caller, principal=by), session.made_from, session.of, ambient=True)
-        return replace(known, expires_at_ms=session.expires_at_ms)
+        return replace(known, expires_at_ms=session.expires_at_ms, session=value)
 
     async def still(self, known: Known) -> bool:
         """Whether what somebody came with is good yet.
@@ -102,6 +104,8 @@ class Recogniser:
         ends_ms = known.expires_at_ms
         if ends_ms is not None and self._auth.sessions.is_past(ends_ms):
             return False
+        if known.session and await self._auth.sessions.open(known.session) is None:
+            return False  # all sessions were ended
         return known.made_from != "key" or await self._auth.keys.find(known.of) is not None
 
     async def begin(self, known: Known) -> tuple[str, int]:

@@ -145,7 +145,7 @@ async def test_no_other_sites_page_begins_or_ends_a_session(house: House) -> Non
     assert simple.status_code == 415
 
 
-@pytest.mark.parametrize("way", ["revoked", "expired", "session", "token"])
+@pytest.mark.parametrize("way", ["revoked", "expired", "session", "token", "ended"])
 async def test_a_stream_ends_when_what_its_caller_came_with_is_good_no_more(
     deps: GatewayDeps, clock: Clock, made: Authority, way: str
 ) -> None:
@@ -155,7 +155,7 @@ async def test_a_stream_ends_when_what_its_caller_came_with_is_good_no_more(
         house = house_of(http, quick, clock)
         key = await house.key(expires_at_ms=clock.ms() + 60_000)
         headers = bearer(made.token("k1", exp=int(clock.s()) + 60) if way == "token" else key)
-        if way == "session":
+        if way in ("session", "ended"):
             headers = {"Cookie": await house.cookie(key)}
         async with (
             asyncio.timeout(BOUND_S),
@@ -166,6 +166,8 @@ async def test_a_stream_ends_when_what_its_caller_came_with_is_good_no_more(
             await until_heartbeat(lines)
             if way == "revoked":
                 await auth.keys.revoke("acme", "k0")
+            elif way == "ended":
+                await auth.sessions.end_all()
             else:
                 clock.pass_by(60 + LEEWAY_S)
             async for _ in lines:  # it ends
