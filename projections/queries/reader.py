@@ -179,14 +179,17 @@ class Reader:
             return None
         async with self.look(RUNS) as look:
             table = look.tables["runs"]
-            begins = table.c.run.startswith(name, autoescape=True)
-            query = select(table).where(table.c.tenant == tenant, table.c.run >= name, begins)
-            order = (table.c.run, table.c.first_seq.desc())
-            found = await look.all(query.order_by(*order).limit(2))
-        rows = [_run(row) for row in found]
-        if len(rows) > 1 and rows[0].run != name:
+            mine = select(table).where(table.c.tenant == tenant)
+            # A whole id is found at once; the beginning of one is looked for in all that follow it.
+            whole = mine.where(table.c.run == name).order_by(table.c.first_seq.desc())
+            found = await look.all(whole.limit(1))
+            if not found:
+                begins = table.c.run.startswith(name, autoescape=True)
+                query = mine.where(table.c.run >= name, begins).order_by(table.c.run)
+                found = await look.all(query.limit(2))
+        if len(found) > 1:
             raise Rejected("ambiguous_run", f"several runs begin with {name!r}; give more of it")
-        return rows[0] if rows else None
+        return _run(found[0]) if found else None
 
     async def checkpoints(self, row: RunRow) -> tuple[CheckpointRow, ...]:
         """The ends of a run's steps, oldest first.
