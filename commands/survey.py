@@ -83,18 +83,23 @@ class Survey:
             seen.at_work.add(ref.run)
 
     def forks_of(self, name: JobName) -> list[JobName]:
-        """The jobs that need the history of this one: those that were forked from it, and live."""
+        """The jobs that need the history of this one.
+
+        They were forked from it, and live; or are deleted, and kept for forks of their own.
+        """
         return sorted(
             other
             for other, seen in self.jobs.items()
-            if seen.source == name.job and other.tenant == name.tenant and not seen.deleted
+            if seen.source == name.job
+            and other.tenant == name.tenant
+            and (not seen.deleted or self.forks_of(other))
         )
 
 
 def _event(seen: JobSeen, run: str, event: dict[str, Any]) -> None:
     kind: str = event["type"]
     if kind.startswith(DELETED):
-        seen.deleted, seen.source = True, None
+        seen.deleted = True
         seen.at_work.clear()
         seen.runs = {run}
     elif seen.deleted:

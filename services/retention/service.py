@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from commands.delete_job import GONE, Deleted, Deleter
-from commands.importing import IMPORTED, read_brought
+from commands.importing import IMPORTED, coming, read_brought
 from commands.survey import JobName
 from domain.errors import PeritusError, Rejected, Unavailable
 from domain.events import Principal
@@ -88,6 +88,8 @@ class RetentionService:
         """
         survey = self.deleter.survey
         since: dict[JobName, int] = {}
+        # Asked first: an import says that it is done before it says that it no longer comes.
+        moving = await coming(self.deleter.backbone.registry)
         for entry in await self.deleter.backbone.registry.list(IMPORTED):
             brought = read_brought(entry.data)
             since[JobName(entry.tenant, entry.name)] = brought.at_ms if brought else self.now_ms()
@@ -96,6 +98,7 @@ class RetentionService:
             (at_ms, name)
             for name, seen in survey.jobs.items()
             if not seen.deleted
+            and name not in moving
             and not seen.at_work
             and (at_ms := max(seen.at_ms, since.get(name, 0))) < before_ms
         ]

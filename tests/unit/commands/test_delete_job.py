@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import count
 
+import orjson
 import pytest
 
 from commands import fork_run as forking
 from commands.delete_job import GONE, Deleter, read_gone, with_forks
 from commands.runs import RunStore
-from commands.survey import JobName, Survey
+from commands.survey import JobName, JobSeen, Survey
 from domain import commands as c
 from domain.envelope import decode, tombstone_in
 from domain.errors import Rejected, Unavailable
@@ -19,7 +20,7 @@ from domain.ids import RunRef, child_run_id
 from eventlog.memory import Crashed, FaultPoint, Hook
 from eventlog.memory.registry import MemoryRegistry
 from eventlog.memory.retention import MemoryRetention
-from eventlog.port import Backbone
+from eventlog.port import Backbone, Stored
 from tests.support.office import Office, office
 from tests.support.runs import cancel, delegate, goes_on, replies, says
 
@@ -211,6 +212,23 @@ async def test_a_fork_that_begins_while_its_source_is_deleted_keeps_the_history(
     await remover.delete(FORK_JOB, BY)
     assert (await remover.delete(JOB, BY)).kept_by == ()
     await assert_nothing_left(desk)
+
+
+async def test_a_deleted_fork_that_is_kept_for_a_fork_of_its_own_needs_its_source_too() -> None:
+    """Its history begins in that of the source, so that one goes last."""
+    survey = Survey(office().backbone.log)
+    first, middle, last = (JobName("acme", name) for name in ("a", "b", "c"))
+    survey.jobs = {
+        first: JobSeen(),
+        middle: JobSeen(source="a"),
+        last: JobSeen(source="b"),
+    }
+    event = {"type": "run.deleted.v1"}
+    said = orjson.dumps({"at_ms": 1, "events": [event]})
+    survey.see(Stored(9, middle.root, said))
+    assert (survey.forks_of(middle), survey.forks_of(first)) == ([last], [middle])
+    survey.see(Stored(10, last.root, said))
+    assert (survey.forks_of(middle), survey.forks_of(first)) == ([], [])
 
 
 async def test_a_run_that_never_begins_is_waited_for_in_vain(

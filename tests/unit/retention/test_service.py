@@ -2,7 +2,7 @@
 
 import pytest
 
-from commands.importing import IMPORTED, Brought
+from commands.importing import IMPORT, IMPORTED, Brought
 from commands.survey import Survey
 from domain import commands as c
 from domain.errors import Unavailable
@@ -77,6 +77,16 @@ async def test_an_imported_job_is_as_old_as_its_import() -> None:
     await desk.backbone.registry.put(IMPORTED, "acme", "j1", brought, expected=0)
     assert await service(desk, 1).round() == []
     assert [one.job for one in await service(desk, 1, later_ms=2 * DAY_MS).round()] == ["j1"]
+
+
+async def test_a_job_that_is_not_all_here_yet_is_left_to_who_brings_it() -> None:
+    desk = office()
+    await ended(desk)
+    desk.now += 2 * DAY_MS
+    await desk.backbone.registry.put(IMPORT, "acme", "j1", b"{}", expected=0)
+    assert await service(desk, 1).round() == []
+    await desk.backbone.registry.remove(IMPORT, "acme", "j1")
+    assert [one.job for one in await service(desk, 1).round()] == ["j1"]
 
 
 @pytest.mark.parametrize("occurrence", [1, 2])
